@@ -1,0 +1,33 @@
+//! Generates the wire types from the `.proto` files in pure Rust; no `protoc` is needed.
+
+use std::{env, path::PathBuf};
+
+const FILES: [&str; 6] = [
+    "riverrun/v1/common.proto",
+    "riverrun/v1/produce.proto",
+    "riverrun/v1/fetch.proto",
+    "riverrun/v1/group.proto",
+    "riverrun/v1/admin.proto",
+    "riverrun/state/v1/metadata.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    if env::var_os("CARGO_FEATURE_GRPC").is_none() {
+        return Ok(());
+    }
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let descriptors = protox::compile(FILES, ["proto"])?;
+    write_descriptors(&out, &descriptors)?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}
+
+/// Keeps the public services' descriptors for gRPC reflection.
+fn write_descriptors(
+    out: &std::path::Path,
+    descriptors: &impl prost::Message,
+) -> Result<(), std::io::Error> {
+    #[expect(clippy::disallowed_methods, reason = "a build script writes its output directory")]
+    std::fs::write(out.join("riverrun.bin"), descriptors.encode_to_vec())
+}

@@ -1,0 +1,92 @@
+//! The disk as storage sees it: a small trait with a real and a crashing simulated twin.
+//!
+//! Paths are relative to the disk's root (the data directory). Nothing above this file names the
+//! operating system, `std::fs` or a memory map.
+//!
+//! Contract of durability, which the simulated twin enforces by forgetting:
+//! - Bytes written are durable once [`DiskFile::sync`] returned `Ok` after the write.
+//! - A name created, renamed or removed is durable once [`Disk::sync_dir`] of its directory returned `Ok`.
+//! - The first error of a `sync` is final: nothing above the last good sync may be trusted.
+
+use std::{fmt::Debug, io, path::Path, sync::Arc};
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// An existing file for reading only; it is never written or mapped through this handle.
+    Read,
+    /// An existing file for reading and writing.
+    Write,
+    /// A new file for reading and writing; an existing one is an error.
+    CreateNew,
+    /// An existing file whose end is appended to and read at once, up to `bytes_max`. The real disk
+    /// maps it where the file system allows; writes and reads within the allocated length then need no
+    /// system call.
+    Append {
+        /// The file never grows past this.
+        bytes_max: u64,
+    },
+}
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// File name, UTF-8; others are reported as an error by `list`.
+    pub name: String,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Length in bytes of a regular file, 0 otherwise.
+    pub len: u64,
+}
+
+/// Kind of a directory entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A link, device, socket: never opened.
+    Other,
+}
+
+/// A directory tree of files.
+pub trait Disk: Send + Sync + Debug + 'static {
+    /// Opens a file.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+    /// Lists a directory, sorted by name.
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Creates a directory; its parent must exist. Existing is an error.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Replaces `to` by `from` in one step.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file's name. Open handles stay readable.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes names created, renamed or removed in `dir` durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes that can still be allocated.
+    fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// One open file. Shared between one writer and many readers; a reader never asks for bytes that the
+/// writer has not published to it.
+pub trait DiskFile: Send + Sync + Debug + 'static {
+    /// Length of the file in bytes; its blocks up to here are allocated.
+    fn len(&self) -> u64;
+    /// True when the file holds no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Allocates real blocks up to `len`, reading as zeros. On an error the file has its old length.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Writes the parts one after another from `pos`, all within the allocated length.
+    fn write_at(&self, pos: u64, parts: &[&[u8]]) -> io::Result<()>;
+    /// Fills `buf` from `pos`; a range past the length is `UnexpectedEof`.
+    fn read_at(&self, pos: u64, buf: &mut [u8]) -> io::Result<()>;
+    /// Makes every earlier write through this handle durable (`fdatasync`).
+    fn sync(&self) -> io::Result<()>;
+    /// Cuts or extends to `len`. Only for files that no one has open for append.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+}

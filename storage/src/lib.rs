@@ -1,0 +1,3 @@
+//! The cellar: keeps one partition's bytes on disk and finds them again.
+
+pub mod disk;

@@ -1,0 +1,1 @@
+//! The inspector: whole-house checks, one test binary.

@@ -1,0 +1,3 @@
+//! The caretaker.
+
+fn main() {}
