@@ -1,3 +1,62 @@
-//! The caretaker.
+//! The caretaker: `cargo xtask check` is the one command that says whether the house is in order.
+//!
+//! - `check [CRATE]`: format, tidy, lints, documentation, then every test; of one crate when named.
+//! - `tidy`: only the rules about the source itself, in well under a second.
+//!
+//! It uses the standard library alone, so that it builds in a second and never breaks with a dependency.
 
-fn main() {}
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line program talks to its user"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it reads the source tree and measures its own steps"
+)]
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+mod check;
+mod tidy;
+
+const USAGE: &str = "usage: cargo xtask <command>
+
+commands:
+  check [CRATE]  format, tidy, clippy, docs and all tests; of one crate (folder name) when given
+  tidy           the rules about the source that no compiler checks";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let root = root();
+    let done = match words.as_slice() {
+        ["check"] => check::run(&root, None),
+        ["check", name] => check::run(&root, Some(name)),
+        ["tidy"] => tidy::run(&root),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("\nxtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace: the folder above this crate.
+fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_path_buf()
+}

@@ -1,0 +1,108 @@
+//! Runs the steps of the check in order, cheap ones first, and stops at the first that fails.
+//!
+//! Tests come last, so that the result lines of `cargo test` stand at the end, above a short summary.
+
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::tidy;
+
+/// One step: its name and what it does.
+struct Step {
+    name: &'static str,
+    action: Action,
+}
+
+/// What a step does.
+enum Action {
+    /// The source rules, in this process.
+    Tidy,
+    /// Cargo with these arguments and extra environment.
+    Cargo(Vec<String>, Option<(&'static str, &'static str)>),
+}
+
+/// Runs every step; `folder` narrows cargo's part to one crate.
+pub(crate) fn run(root: &Path, folder: Option<&str>) -> Result<(), String> {
+    let packages = match folder {
+        None => vec!["--workspace".to_owned()],
+        Some(folder) => vec!["--package".to_owned(), package_name(root, folder)?],
+    };
+    let mut times = Vec::new();
+    for step in steps(&packages) {
+        println!("\n=== {}", step.name);
+        let started = Instant::now();
+        let result = step.action.run(root);
+        let elapsed = started.elapsed();
+        times.push((step.name, elapsed));
+        if let Err(why) = result {
+            print_times(&times);
+            return Err(format!("step `{}` failed: {why}", step.name));
+        }
+    }
+    print_times(&times);
+    println!("check: all green");
+    Ok(())
+}
+
+fn steps(packages: &[String]) -> Vec<Step> {
+    let cargo = |first: &[&str], last: &[&str], env| {
+        let words = first.iter().map(|word| (*word).to_owned());
+        let last = last.iter().map(|word| (*word).to_owned());
+        Action::Cargo(words.chain(packages.iter().cloned()).chain(last).collect(), env)
+    };
+    let fmt = Action::Cargo(vec!["fmt".into(), "--all".into(), "--check".into()], None);
+    let lints = ["--all-targets", "--locked", "--", "-D", "warnings"];
+    let warnings = Some(("RUSTDOCFLAGS", "-D warnings"));
+    vec![
+        Step { name: "format", action: fmt },
+        Step { name: "tidy", action: Action::Tidy },
+        Step { name: "clippy", action: cargo(&["clippy"], &lints, None) },
+        Step { name: "docs", action: cargo(&["doc", "--no-deps"], &["--locked"], warnings) },
+        Step { name: "tests", action: cargo(&["test"], &["--locked"], None) },
+    ]
+}
+
+impl Action {
+    fn run(&self, root: &Path) -> Result<(), String> {
+        match self {
+            Action::Tidy => tidy::run(root),
+            Action::Cargo(arguments, env) => cargo(root, arguments, *env),
+        }
+    }
+}
+
+/// Runs cargo with its output going straight to the terminal.
+fn cargo(
+    root: &Path,
+    arguments: &[String],
+    env: Option<(&'static str, &'static str)>,
+) -> Result<(), String> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    println!("cargo {}", arguments.join(" "));
+    let status = Command::new(program)
+        .args(arguments)
+        .envs(env)
+        .current_dir(root)
+        .status()
+        .map_err(|error| format!("cannot start cargo: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("cargo ended with {status}")) }
+}
+
+/// The package in folder `folder`.
+fn package_name(root: &Path, folder: &str) -> Result<String, String> {
+    let path = root.join(folder).join("Cargo.toml");
+    let text = std::fs::read_to_string(&path)
+        .map_err(|_| format!("no crate in folder `{folder}`; name one as its folder is named"))?;
+    let manifest = tidy::Manifest::parse(&text);
+    manifest.name.ok_or_else(|| format!("`{folder}/Cargo.toml` has no package name"))
+}
+
+fn print_times(times: &[(&str, Duration)]) {
+    println!();
+    for (name, elapsed) in times {
+        println!("{name:>8}  {:>7.1} s", elapsed.as_secs_f64());
+    }
+}
