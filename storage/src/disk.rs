@@ -6,9 +6,29 @@
 //! Contract of durability, which the simulated twin enforces by forgetting:
 //! - Bytes written are durable once [`DiskFile::sync`] returned `Ok` after the write.
 //! - A name created, renamed or removed is durable once [`Disk::sync_dir`] of its directory returned `Ok`.
-//! - The first error of a `sync` is final: nothing above the last good sync may be trusted.
+//! - A length that [`DiskFile::allocate`] or [`DiskFile::set_len`] gave is durable as written bytes are;
+//!   after a power loss before that, any length between the old and the new may be found.
+//! - A rename between two directories is seen whole or not at all, and is durable once both were synced.
+//! - Syncing a file makes none of its names durable.
+//! - The first error of a `sync` is final: nothing above the last good sync may be trusted, and no
+//!   later `Ok` says otherwise.
+//!
+//! - `real`: the operating system's files, mapped where that is safe ([`RealDisk`]).
+//! - `mmap`, `sigbus`: the map of an active segment and what guards it; the only unsafe code.
+//! - `sim` (feature `sim`): the twin for tests.
+
+mod mmap;
+mod names;
+mod real;
+mod sigbus;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt::Debug, io, path::Path, sync::Arc};
+
+pub use self::real::{RealDisk, RealDiskOptions};
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +84,7 @@ pub trait Disk: Send + Sync + Debug + 'static {
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.
     fn remove_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Makes names created, renamed or removed in `dir` durable.
+    /// Makes names created, renamed or removed in `dir` durable. The root is the empty path.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes that can still be allocated.
     fn free_bytes(&self) -> io::Result<u64>;
@@ -72,6 +92,9 @@ pub trait Disk: Send + Sync + Debug + 'static {
 
 /// One open file. Shared between one writer and many readers; a reader never asks for bytes that the
 /// writer has not published to it.
+///
+/// A mapped file whose pages can no longer be reached (a failed device, a file cut from outside) is
+/// poisoned: that call and all later reads, writes and syncs through the handle return `EIO`.
 pub trait DiskFile: Send + Sync + Debug + 'static {
     /// Length of the file in bytes; its blocks up to here are allocated.
     fn len(&self) -> u64;
@@ -79,14 +102,41 @@ pub trait DiskFile: Send + Sync + Debug + 'static {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Allocates real blocks up to `len`, reading as zeros. On an error the file has its old length.
+    /// Allocates real blocks up to `len`, reading as zeros; a file that is as long already is left as
+    /// it is. On an error the file has its old length.
     fn allocate(&self, len: u64) -> io::Result<()>;
-    /// Writes the parts one after another from `pos`, all within the allocated length.
+    /// Writes the parts one after another from `pos`, all within the allocated length; past it is
+    /// `InvalidInput` and nothing is written. After any other error a part may have been written.
     fn write_at(&self, pos: u64, parts: &[&[u8]]) -> io::Result<()>;
     /// Fills `buf` from `pos`; a range past the length is `UnexpectedEof`.
     fn read_at(&self, pos: u64, buf: &mut [u8]) -> io::Result<()>;
     /// Makes every earlier write through this handle durable (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
-    /// Cuts or extends to `len`. Only for files that no one has open for append.
+    /// Cuts or extends to `len`; new bytes read as zeros and need not have blocks. Only for files that no
+    /// one has open for append.
     fn set_len(&self, len: u64) -> io::Result<()>;
+}
+
+/// Refuses a length that a file open for append must not have.
+fn check_append_limit(len: u64, bytes_max: u64) -> io::Result<()> {
+    if len <= bytes_max {
+        return Ok(());
+    }
+    let message = format!("length {len} is over the limit {bytes_max} the file was opened with");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
+/// Refuses a write that does not lie within the allocated length `len`.
+fn check_range(pos: u64, parts: &[&[u8]], len: u64) -> io::Result<()> {
+    let end = parts.iter().try_fold(pos, |end, part| end.checked_add(part.len() as u64));
+    if end.is_some_and(|end| end <= len) {
+        return Ok(());
+    }
+    let message = format!("write at {pos} goes past the allocated length {len}");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
+/// The answer to `set_len` of a file that may be mapped.
+fn open_for_append() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "a file open for append keeps its length")
 }
