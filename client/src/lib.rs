@@ -1,1 +1,32 @@
-//! client.
+//! The guest: what a program needs to talk to a Riverrun broker.
+//!
+//! - [`Client`]: one connection, cheap to clone, that reconnects for ever and shows its state.
+//! - [`Admin`]: topics, groups and offsets.
+//!
+//! Everything received is owned: its bytes keep their buffer alive. Errors are one type, [`Error`],
+//! that says whether to retry, to step back, or to change the call. Tonic stays inside `connection`.
+
+#![recursion_limit = "256"]
+
+mod admin;
+mod backoff;
+mod client;
+mod clock;
+mod connection;
+mod durability;
+mod error;
+
+pub use riverrun_proto::{LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition};
+
+pub use self::{
+    admin::{
+        Admin, CleanupPolicy, ClusterInfo, GroupDescription, GroupPartition, GroupState,
+        GroupSummary, Limit, MemberDescription, OffsetAt, OffsetReset, PartitionDescription,
+        PartitionInfo, PartitionState, Reset, ResetOffsets, TopicChange, TopicConfig,
+        TopicDescription, TopicInfo, TopicSpec, Watch,
+    },
+    client::{Client, ClientBuilder},
+    connection::ConnectionState,
+    durability::Durability,
+    error::{Error, ErrorCode, Result},
+};

@@ -1,0 +1,27 @@
+//! The one place of the client that reads clocks.
+//!
+//! Monotonic time is tokio's, so that tests can pause it; wall time only stamps records.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(crate) use tokio::time::Instant;
+
+/// The monotonic time now.
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Milliseconds since 1970-01-01 UTC; 0 before it.
+pub(crate) fn wall_ms() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock file")]
+    let now = SystemTime::now();
+    timestamp_ms(now)
+}
+
+/// `time` in milliseconds since 1970-01-01 UTC, brought into the range of a signed 64-bit number.
+pub(crate) fn timestamp_ms(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
+    }
+}
