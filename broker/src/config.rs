@@ -1,0 +1,230 @@
+//! Settings of the whole broker: typed, bounded, and described in one table.
+//!
+//! The file is TOML. Every key stands in [`reference::KEYS`], which parses it, prints it and documents
+//! it, so that none can be read without being described. A key that is unknown, has the wrong type or
+//! lies outside its bounds is refused with its line; no key is ever ignored.
+//!
+//! Settings of a topic are not here: see `topic/config.rs`.
+
+mod error;
+mod parse;
+mod reference;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use error::ConfigError;
+pub use reference::KeyReference;
+pub use units::{format_duration, format_size, parse_duration, parse_size};
+
+/// Settings of one broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Directory that holds everything the broker keeps.
+    pub data_dir: PathBuf,
+    /// Allows listening on a non-loopback address without TLS and authentication.
+    pub insecure: bool,
+    /// The gRPC door.
+    pub grpc: GrpcConfig,
+    /// Bounds of memory.
+    pub limits: LimitsConfig,
+    /// Numbers of threads.
+    pub threads: ThreadsConfig,
+    /// The disk.
+    pub disk: DiskConfig,
+    /// Consumer groups.
+    pub groups: GroupsConfig,
+}
+
+/// The gRPC door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcConfig {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Most connections at once.
+    pub connections_max: u32,
+    /// Most connections at once from one address that is not a loopback address.
+    pub connections_per_ip_max: u32,
+    /// Most calls at once on one connection.
+    pub streams_per_connection_max: u32,
+    /// Largest request message, in bytes.
+    pub message_bytes_max: usize,
+    /// Largest header list of a call, in bytes.
+    pub header_list_bytes_max: u32,
+    /// Silence after which a connection is asked for a sign of life.
+    pub keepalive_interval: Duration,
+    /// Time it has to give one.
+    pub keepalive_timeout: Duration,
+    /// Time a new connection has to begin speaking HTTP/2.
+    pub handshake_timeout: Duration,
+}
+
+/// Bounds of memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Most bytes of produced batches that wait to be appended, over all connections.
+    pub in_flight_bytes_max: usize,
+    /// The same for one connection.
+    pub in_flight_bytes_per_connection_max: usize,
+    /// Most bytes of replies being read or decoded at once, over all connections.
+    pub read_bytes_max: usize,
+    /// Longest time a call waits for a free share of a bound before it is refused.
+    pub quota_wait: Duration,
+    /// Most long polls and watches that wait at once.
+    pub waiters_max: usize,
+    /// Largest reply of a fetch, in bytes, whatever the caller asks for.
+    pub fetch_bytes_max: u32,
+    /// Most topics.
+    pub topics_max: u32,
+    /// Most partitions over all topics.
+    pub partitions_max: u32,
+}
+
+/// Numbers of threads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadsConfig {
+    /// Threads that serve connections; 0 is one per core.
+    pub io: usize,
+    /// Threads that append; 0 is one per core, at most 4.
+    pub writers: usize,
+    /// Threads that flush.
+    pub flushers: usize,
+    /// Most threads that read cold data, per serving thread.
+    pub readers: usize,
+}
+
+/// The disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskConfig {
+    /// Produce is refused while less than this is free, in bytes.
+    pub free_bytes_min: u64,
+    /// Time between rounds of retention, segment ageing and the check of free space.
+    pub housekeeping_interval: Duration,
+}
+
+/// Consumer groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupsConfig {
+    /// Most groups.
+    pub groups_max: u32,
+    /// Most members of one group.
+    pub members_per_group_max: u32,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            data_dir: PathBuf::from("./riverrun-data"),
+            insecure: false,
+            grpc: GrpcConfig::default(),
+            limits: LimitsConfig::default(),
+            threads: ThreadsConfig { io: 0, writers: 0, flushers: 4, readers: 4 },
+            disk: DiskConfig {
+                free_bytes_min: 128 << 20,
+                housekeeping_interval: Duration::from_secs(1),
+            },
+            groups: GroupsConfig { groups_max: 10_000, members_per_group_max: 1_000 },
+        }
+    }
+}
+
+impl Default for GrpcConfig {
+    fn default() -> GrpcConfig {
+        GrpcConfig {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070),
+            connections_max: 10_000,
+            connections_per_ip_max: 256,
+            streams_per_connection_max: 256,
+            message_bytes_max: 16 << 20,
+            header_list_bytes_max: 16 << 10,
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(20),
+            handshake_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> LimitsConfig {
+        LimitsConfig {
+            in_flight_bytes_max: 256 << 20,
+            in_flight_bytes_per_connection_max: 32 << 20,
+            read_bytes_max: 512 << 20,
+            quota_wait: Duration::from_secs(2),
+            waiters_max: 20_000,
+            fetch_bytes_max: 64 << 20,
+            topics_max: 10_000,
+            partitions_max: 20_000,
+        }
+    }
+}
+
+impl Config {
+    /// Reads settings from the text of a file; `path` is named in errors.
+    ///
+    /// # Errors
+    /// Names file, line, key, bound and what came; for an unknown key also the nearest valid one.
+    pub fn from_toml(text: &str, path: &Path) -> Result<Config, ConfigError> {
+        parse::parse(text, path)
+    }
+
+    /// Reads settings from a file.
+    ///
+    /// # Errors
+    /// As [`Config::from_toml`], and when the file cannot be read.
+    pub fn from_file(path: &Path) -> Result<Config, ConfigError> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one file read outside the data directory"
+        )]
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
+        Config::from_toml(&text, path)
+    }
+
+    /// Checks what no single key can: keys against each other.
+    ///
+    /// # Errors
+    /// Names the keys that contradict each other.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if !self.grpc.listen.ip().is_loopback() && !self.insecure {
+            return Err(ConfigError::NotLoopback { listen: self.grpc.listen });
+        }
+        let largest = self.grpc.message_bytes_max;
+        if self.limits.in_flight_bytes_max < largest {
+            return Err(ConfigError::Contradiction {
+                key: "limits.in_flight_bytes_max",
+                other: "grpc.message_bytes_max",
+            });
+        }
+        Ok(())
+    }
+
+    /// Every key with its default, bounds and meaning, for generated documentation.
+    pub fn reference() -> Vec<KeyReference> {
+        reference::reference()
+    }
+
+    /// Every key with its value in force, as TOML.
+    pub fn to_toml(&self) -> String {
+        reference::to_toml(self)
+    }
+}
+
+impl ThreadsConfig {
+    /// Threads that serve connections, with `cores` cores.
+    pub fn io_count(&self, cores: usize) -> usize {
+        if self.io == 0 { cores.max(1) } else { self.io }
+    }
+
+    /// Threads that append, with `cores` cores.
+    pub fn writer_count(&self, cores: usize) -> usize {
+        if self.writers == 0 { cores.clamp(1, 4) } else { self.writers }
+    }
+}

@@ -1,0 +1,75 @@
+//! What can be wrong with settings.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use thiserror::Error;
+
+/// Settings that are refused.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read `{path}`: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{path}:{line}: not valid TOML: {reason}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A key that does not exist.
+    #[error("{path}:{line}: unknown key `{key}`{}", suggestion(.nearest.as_deref()))]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// The key, with its table.
+        key: String,
+        /// The valid key most like it, when one is near.
+        nearest: Option<String>,
+    },
+    /// A value of the wrong type or outside its bounds.
+    #[error("{path}:{line}: `{key}` must be {expected}, found `{found}`")]
+    InvalidValue {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// The key, with its table.
+        key: String,
+        /// What is allowed.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
+    /// A door to the outside without protection.
+    #[error(
+        "`grpc.listen` is `{listen}`, which is not a loopback address, and connections are neither \
+         encrypted nor authenticated; set `insecure = true` to accept that"
+    )]
+    NotLoopback {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// Two keys that do not fit together.
+    #[error("`{key}` must be at least `{other}`")]
+    Contradiction {
+        /// The key that is too small.
+        key: &'static str,
+        /// The key it must not be under.
+        other: &'static str,
+    },
+}
+
+fn suggestion(nearest: Option<&str>) -> String {
+    nearest.map(|key| format!("; did you mean `{key}`?")).unwrap_or_default()
+}

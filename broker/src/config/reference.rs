@@ -1,0 +1,292 @@
+//! The table of all keys: name, bounds, meaning, how to set and how to show.
+
+use std::{fmt::Write as _, net::SocketAddr, path::PathBuf, time::Duration};
+
+use toml::Value;
+
+use super::{
+    Config,
+    units::{format_duration, format_size, parse_duration, parse_size},
+};
+
+/// One key as documentation shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyReference {
+    /// Name with its table, for instance `grpc.listen`.
+    pub key: &'static str,
+    /// Default as TOML.
+    pub default: String,
+    /// What is allowed.
+    pub bounds: String,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+/// One key.
+pub(super) struct Key {
+    /// Name with its table.
+    pub(super) name: &'static str,
+    /// What it does.
+    pub(super) meaning: &'static str,
+    /// Type, bounds and place.
+    pub(super) field: Field,
+}
+
+/// Type and bounds of a key, and where it lies in [`Config`].
+pub(super) enum Field {
+    Flag(fn(&mut Config) -> &mut bool),
+    Path(fn(&mut Config) -> &mut PathBuf),
+    Address(fn(&mut Config) -> &mut SocketAddr),
+    Count32(fn(&mut Config) -> &mut u32, u32, u32),
+    Count(fn(&mut Config) -> &mut usize, usize, usize),
+    Size32(fn(&mut Config) -> &mut u32, u32, u32),
+    Size(fn(&mut Config) -> &mut usize, usize, usize),
+    Size64(fn(&mut Config) -> &mut u64, u64, u64),
+    Time(fn(&mut Config) -> &mut Duration, Duration, Duration),
+}
+
+const fn key(name: &'static str, field: Field, meaning: &'static str) -> Key {
+    Key { name, meaning, field }
+}
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const TIB: usize = 1 << 40;
+
+/// Every key there is, grouped by table.
+pub(super) const KEYS: &[Key] = &[
+    key(
+        "data_dir",
+        Field::Path(|c| &mut c.data_dir),
+        "Directory that holds everything the broker keeps. Made when it does not exist.",
+    ),
+    key(
+        "insecure",
+        Field::Flag(|c| &mut c.insecure),
+        "Allows a non-loopback `grpc.listen` although connections are neither encrypted nor authenticated.",
+    ),
+    key(
+        "grpc.listen",
+        Field::Address(|c| &mut c.grpc.listen),
+        "Address of the gRPC door. Port 0 takes a free port.",
+    ),
+    key(
+        "grpc.connections_max",
+        Field::Count32(|c| &mut c.grpc.connections_max, 1, 1_000_000),
+        "Most connections at once; further ones are closed on arrival.",
+    ),
+    key(
+        "grpc.connections_per_ip_max",
+        Field::Count32(|c| &mut c.grpc.connections_per_ip_max, 1, 1_000_000),
+        "Most connections at once from one address. Loopback addresses are free of it.",
+    ),
+    key(
+        "grpc.streams_per_connection_max",
+        Field::Count32(|c| &mut c.grpc.streams_per_connection_max, 1, 100_000),
+        "Most calls at once on one connection.",
+    ),
+    key(
+        "grpc.message_bytes_max",
+        Field::Size(|c| &mut c.grpc.message_bytes_max, 64 * KIB, 128 * MIB),
+        "Largest request message. A topic's `message_bytes_max` cannot be used beyond it.",
+    ),
+    key(
+        "grpc.header_list_bytes_max",
+        Field::Size32(|c| &mut c.grpc.header_list_bytes_max, 1 << 10, 1 << 20),
+        "Largest header list of a call.",
+    ),
+    key(
+        "grpc.keepalive_interval",
+        Field::Time(|c| &mut c.grpc.keepalive_interval, SECOND, HOUR),
+        "Silence after which a connection is asked for a sign of life.",
+    ),
+    key(
+        "grpc.keepalive_timeout",
+        Field::Time(|c| &mut c.grpc.keepalive_timeout, SECOND, HOUR),
+        "Time a connection has to give a sign of life before it is closed.",
+    ),
+    key(
+        "grpc.handshake_timeout",
+        Field::Time(|c| &mut c.grpc.handshake_timeout, MS, HOUR),
+        "Time a new connection has to begin speaking HTTP/2 before it is closed.",
+    ),
+    key(
+        "limits.in_flight_bytes_max",
+        Field::Size(|c| &mut c.limits.in_flight_bytes_max, MIB, TIB),
+        "Most bytes of produced batches that wait to be appended, over all connections.",
+    ),
+    key(
+        "limits.in_flight_bytes_per_connection_max",
+        Field::Size(|c| &mut c.limits.in_flight_bytes_per_connection_max, 64 * KIB, TIB),
+        "Most bytes of produced batches that wait to be appended, for one connection.",
+    ),
+    key(
+        "limits.read_bytes_max",
+        Field::Size(|c| &mut c.limits.read_bytes_max, MIB, TIB),
+        "Most bytes of fetch replies being made at once, over all connections.",
+    ),
+    key(
+        "limits.quota_wait",
+        Field::Time(|c| &mut c.limits.quota_wait, MS, Duration::from_secs(60)),
+        "Longest time a call waits for a free share of a bound before it is refused with `QUOTA_EXCEEDED`.",
+    ),
+    key(
+        "limits.waiters_max",
+        Field::Count(|c| &mut c.limits.waiters_max, 1, 10_000_000),
+        "Most long polls and watches that wait at once.",
+    ),
+    key(
+        "limits.fetch_bytes_max",
+        Field::Size32(|c| &mut c.limits.fetch_bytes_max, 64 << 10, 1 << 30),
+        "Largest reply of a fetch, whatever the caller asks for. One batch always fits.",
+    ),
+    key(
+        "limits.topics_max",
+        Field::Count32(|c| &mut c.limits.topics_max, 1, 1_000_000),
+        "Most topics.",
+    ),
+    key(
+        "limits.partitions_max",
+        Field::Count32(|c| &mut c.limits.partitions_max, 1, 1_000_000),
+        "Most partitions over all topics.",
+    ),
+    key(
+        "threads.io",
+        Field::Count(|c| &mut c.threads.io, 0, 1_024),
+        "Threads that serve connections. 0 is one per core.",
+    ),
+    key(
+        "threads.writers",
+        Field::Count(|c| &mut c.threads.writers, 0, 256),
+        "Threads that append. 0 is one per core, at most 4.",
+    ),
+    key(
+        "threads.flushers",
+        Field::Count(|c| &mut c.threads.flushers, 1, 256),
+        "Threads that flush; so many partitions are flushed at once.",
+    ),
+    key(
+        "threads.readers",
+        Field::Count(|c| &mut c.threads.readers, 1, 256),
+        "Most threads that read cold data, for each thread that serves connections.",
+    ),
+    key(
+        "disk.free_bytes_min",
+        Field::Size64(|c| &mut c.disk.free_bytes_min, 0, 1 << 50),
+        "Produce is refused with `DISK_FULL` while less than this is free; reads, commits and deletes go on.",
+    ),
+    key(
+        "disk.housekeeping_interval",
+        Field::Time(|c| &mut c.disk.housekeeping_interval, Duration::from_millis(10), HOUR),
+        "Time between rounds of retention, segment ageing and the check of free space.",
+    ),
+    key(
+        "groups.groups_max",
+        Field::Count32(|c| &mut c.groups.groups_max, 1, 10_000_000),
+        "Most consumer groups.",
+    ),
+    key(
+        "groups.members_per_group_max",
+        Field::Count32(|c| &mut c.groups.members_per_group_max, 1, 100_000),
+        "Most members of one consumer group.",
+    ),
+];
+
+pub(super) fn reference() -> Vec<KeyReference> {
+    let mut defaults = Config::default();
+    KEYS.iter()
+        .map(|key| KeyReference {
+            key: key.name,
+            default: key.field.show(&mut defaults),
+            bounds: key.field.bounds(),
+            meaning: key.meaning,
+        })
+        .collect()
+}
+
+pub(super) fn to_toml(config: &Config) -> String {
+    let mut config = config.clone();
+    let mut text = String::new();
+    let mut table = "";
+    for key in KEYS {
+        let (key_table, name) = key.name.rsplit_once('.').unwrap_or(("", key.name));
+        if key_table != table {
+            table = key_table;
+            let _ = writeln!(text, "\n[{table}]");
+        }
+        let _ = writeln!(text, "{name} = {}", key.field.show(&mut config));
+    }
+    text
+}
+
+impl Field {
+    /// Sets the field; `None` when the value has the wrong type or lies outside the bounds.
+    pub(super) fn set(&self, config: &mut Config, value: &Value) -> Option<()> {
+        match self {
+            Field::Flag(place) => *place(config) = value.as_bool()?,
+            Field::Path(place) => {
+                *place(config) = PathBuf::from(value.as_str().filter(|text| !text.is_empty())?);
+            }
+            Field::Address(place) => *place(config) = value.as_str()?.parse().ok()?,
+            Field::Count32(place, min, max) => *place(config) = count(value, *min, *max)?,
+            Field::Count(place, min, max) => *place(config) = count(value, *min, *max)?,
+            Field::Size32(place, min, max) => *place(config) = size(value, *min, *max)?,
+            Field::Size(place, min, max) => *place(config) = size(value, *min, *max)?,
+            Field::Size64(place, min, max) => *place(config) = size(value, *min, *max)?,
+            Field::Time(place, min, max) => {
+                let time = parse_duration(value.as_str()?)?;
+                *place(config) = Some(time).filter(|time| (*min..=*max).contains(time))?;
+            }
+        }
+        Some(())
+    }
+
+    /// The value in force, as TOML.
+    fn show(&self, config: &mut Config) -> String {
+        match self {
+            Field::Flag(place) => place(config).to_string(),
+            Field::Path(place) => Value::from(place(config).to_string_lossy().as_ref()).to_string(),
+            Field::Address(place) => format!("\"{}\"", place(config)),
+            Field::Count32(place, ..) => place(config).to_string(),
+            Field::Count(place, ..) => place(config).to_string(),
+            Field::Size32(place, ..) => format!("\"{}\"", format_size(u64::from(*place(config)))),
+            Field::Size(place, ..) => format!("\"{}\"", format_size(*place(config) as u64)),
+            Field::Size64(place, ..) => format!("\"{}\"", format_size(*place(config))),
+            Field::Time(place, ..) => format!("\"{}\"", format_duration(*place(config))),
+        }
+    }
+
+    /// What is allowed, as a phrase that follows "must be".
+    pub(super) fn bounds(&self) -> String {
+        match self {
+            Field::Flag(_) => "true or false".into(),
+            Field::Path(_) => "a path".into(),
+            Field::Address(_) => "an address with a port, such as \"127.0.0.1:7070\"".into(),
+            Field::Count32(_, min, max) => format!("a number from {min} to {max}"),
+            Field::Count(_, min, max) => format!("a number from {min} to {max}"),
+            Field::Size32(_, min, max) => size_bounds(u64::from(*min), u64::from(*max)),
+            Field::Size(_, min, max) => size_bounds(*min as u64, *max as u64),
+            Field::Size64(_, min, max) => size_bounds(*min, *max),
+            Field::Time(_, min, max) => format!(
+                "a duration from \"{}\" to \"{}\"",
+                format_duration(*min),
+                format_duration(*max)
+            ),
+        }
+    }
+}
+
+fn size_bounds(min: u64, max: u64) -> String {
+    format!("a size from \"{}\" to \"{}\"", format_size(min), format_size(max))
+}
+
+fn count<T: TryFrom<i64> + PartialOrd>(value: &Value, min: T, max: T) -> Option<T> {
+    T::try_from(value.as_integer()?).ok().filter(|count| (min..=max).contains(count))
+}
+
+fn size<T: TryFrom<u64> + PartialOrd>(value: &Value, min: T, max: T) -> Option<T> {
+    T::try_from(parse_size(value.as_str()?)?).ok().filter(|bytes| (min..=max).contains(bytes))
+}

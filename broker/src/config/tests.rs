@@ -1,0 +1,88 @@
+use std::path::Path;
+
+use super::*;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::from_toml(text, Path::new("riverrun.toml"))
+}
+
+#[track_caller]
+fn check_refused(text: &str, expected: &str) {
+    let error = parse(text).expect_err("must be refused").to_string();
+    assert!(error.contains(expected), "{error}\ndoes not contain\n{expected}");
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    assert_eq!(parse("").unwrap(), Config::default());
+}
+
+#[test]
+fn what_is_shown_reads_back() {
+    let mut config = Config { insecure: true, ..Config::default() };
+    config.grpc.listen = "0.0.0.0:0".parse().unwrap();
+    config.limits.quota_wait = Duration::from_millis(1_500);
+    config.disk.free_bytes_min = 3 << 20;
+    config.data_dir = "/tmp/with \"quotes\"".into();
+    assert_eq!(parse(&config.to_toml()).unwrap(), config);
+}
+
+#[test]
+fn values_are_read_with_their_units() {
+    let config = parse(
+        "data_dir = \"/d\"\n[limits]\nfetch_bytes_max = \"2MiB\"\nquota_wait = \"50ms\"\n[threads]\nio = 3",
+    )
+    .unwrap();
+    assert_eq!(config.limits.fetch_bytes_max, 2 << 20);
+    assert_eq!(config.limits.quota_wait, Duration::from_millis(50));
+    assert_eq!(config.threads.io, 3);
+}
+
+#[test]
+fn unknown_keys_are_refused_with_line_and_nearest_key() {
+    check_refused(
+        "\n\ndatadir = \"x\"",
+        "riverrun.toml:3: unknown key `datadir`; did you mean `data_dir`?",
+    );
+    check_refused("[grpc]\nlisten_addr = 1", "riverrun.toml:2: unknown key `grpc.listen_addr`");
+    check_refused("[grcp]\nlisten = \"127.0.0.1:1\"", "did you mean");
+    check_refused("listen = \"127.0.0.1:1\"", "did you mean `grpc.listen`?");
+    check_refused("zzzzzzzzzzzzzzzzzz = 1", "unknown key `zzzzzzzzzzzzzzzzzz`");
+}
+
+#[test]
+fn wrong_values_are_refused_with_bounds_and_what_came() {
+    check_refused(
+        "[limits]\nfetch_bytes_max = \"2mb\"",
+        "riverrun.toml:2: `limits.fetch_bytes_max` must be a size",
+    );
+    check_refused("[limits]\nfetch_bytes_max = 5", "found `5`");
+    check_refused("[threads]\nflushers = 0", "a number from 1 to 256, found `0`");
+    check_refused("[grpc]\nlisten = \"nowhere\"", "must be an address");
+    check_refused("insecure = \"yes\"", "must be true or false");
+    check_refused("[limits]\nquota_wait = \"10\"", "must be a duration");
+    check_refused("grpc = 5", "grpc");
+    check_refused("a = = 5", "riverrun.toml:1: not valid TOML");
+}
+
+#[test]
+fn a_door_to_the_outside_must_be_acknowledged() {
+    let open = parse("[grpc]\nlisten = \"0.0.0.0:7070\"").unwrap();
+    assert!(matches!(open.check(), Err(ConfigError::NotLoopback { .. })));
+    let said = parse("insecure = true\n[grpc]\nlisten = \"0.0.0.0:7070\"").unwrap();
+    said.check().unwrap();
+    Config::default().check().unwrap();
+}
+
+#[test]
+fn sizes_and_durations_round_trip() {
+    for text in ["1B", "1KiB", "1025B", "256MiB", "3GiB"] {
+        assert_eq!(format_size(parse_size(text).unwrap()), text);
+    }
+    for text in ["1ms", "1500ms", "30s", "5m", "12h", "7d"] {
+        assert_eq!(format_duration(parse_duration(text).unwrap()), text);
+    }
+    for bad in ["", "MiB", "1kb", "1 KB", "-1B", "99999999999GiB", "1.5MiB"] {
+        assert_eq!(parse_size(bad), None, "{bad}");
+    }
+}

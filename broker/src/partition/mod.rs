@@ -1,0 +1,4 @@
+//! One partition.
+
+mod ledger;
+pub mod tail;

@@ -1,0 +1,125 @@
+use riverrun_proto::grpc::state::v1::{
+    ProducerIdsReserved, TopicDeleted, TopicPrepared, TopicPurged,
+};
+use uuid::Uuid;
+
+use super::*;
+
+fn id(number: u128) -> TopicId {
+    TopicId(Uuid::from_u128(number))
+}
+
+fn command(command: Command) -> MetadataCommand {
+    MetadataCommand { time_ms: 0, command: Some(command) }
+}
+
+fn prepared(number: u128) -> MetadataCommand {
+    command(Command::TopicPrepared(TopicPrepared { topic_id: id_bytes(id(number)) }))
+}
+
+fn created(number: u128, name: &str, partitions: u32) -> MetadataCommand {
+    command(Command::TopicCreated(TopicCreated {
+        topic_id: id_bytes(id(number)),
+        topic: name.into(),
+        partitions,
+        overrides: None,
+    }))
+}
+
+fn altered(number: u128, partitions: u32, segment_ms: u64) -> MetadataCommand {
+    let overrides = v1::TopicConfig { segment_ms: Some(segment_ms), ..Default::default() };
+    command(Command::TopicAltered(TopicAltered {
+        topic_id: id_bytes(id(number)),
+        partitions,
+        overrides: Some(overrides),
+    }))
+}
+
+fn deleted(number: u128) -> MetadataCommand {
+    command(Command::TopicDeleted(TopicDeleted { topic_id: id_bytes(id(number)) }))
+}
+
+fn purged(number: u128) -> MetadataCommand {
+    command(Command::TopicPurged(TopicPurged { topic_id: id_bytes(id(number)) }))
+}
+
+fn raised(producer_id: i64, producer_epoch: i32) -> MetadataCommand {
+    command(Command::ProducerEpochRaised(ProducerEpochRaised { producer_id, producer_epoch }))
+}
+
+fn reserved(next_producer_id: i64) -> MetadataCommand {
+    command(Command::ProducerIdsReserved(ProducerIdsReserved { next_producer_id }))
+}
+
+fn fold(commands: &[MetadataCommand]) -> Catalog {
+    let mut catalog = Catalog::default();
+    for command in commands {
+        catalog.apply(command).expect("fits");
+    }
+    catalog
+}
+
+#[test]
+fn a_topic_lives_from_prepared_to_purged() {
+    let mut catalog = fold(&[prepared(1)]);
+    assert_eq!(catalog.doomed().collect::<Vec<_>>(), [id(1)], "nothing is lost if it ends here");
+    catalog.apply(&created(1, "orders", 3)).unwrap();
+    assert_eq!(catalog.doomed().count(), 0);
+    assert_eq!(catalog.topic("orders").unwrap().partition_count, 3);
+    catalog.apply(&altered(1, 5, 9_000)).unwrap();
+    let topic = catalog.topic_by_id(id(1)).unwrap();
+    assert_eq!((topic.partition_count, topic.given.segment_ms), (5, Some(9_000)));
+    assert_eq!(topic.config.segment_age.as_millis(), 9_000);
+    catalog.apply(&deleted(1)).unwrap();
+    assert!(catalog.topic("orders").is_none());
+    assert_eq!(catalog.doomed().collect::<Vec<_>>(), [id(1)]);
+    catalog.apply(&created(2, "orders", 1)).unwrap();
+    catalog.apply(&purged(1)).unwrap();
+    assert_eq!((catalog.doomed().count(), catalog.topic("orders").unwrap().id), (0, id(2)));
+}
+
+#[test]
+fn commands_that_contradict_the_state_change_nothing() {
+    let mut catalog = fold(&[created(1, "a", 2), reserved(1_000), raised(5, 3)]);
+    let before = catalog.to_snapshot();
+    for bad in [
+        created(1, "b", 1),
+        created(2, "a", 1),
+        altered(9, 1, 5_000),
+        altered(1, 1, 5_000),
+        altered(1, 2, 5),
+        deleted(9),
+        reserved(999),
+        raised(5, 3),
+        raised(6, 0),
+        raised(6, 40_000),
+        MetadataCommand::default(),
+        command(Command::TopicDeleted(TopicDeleted { topic_id: Bytes::from_static(b"short") })),
+    ] {
+        assert!(catalog.apply(&bad).is_err(), "{bad:?}");
+        assert_eq!(catalog.to_snapshot(), before, "{bad:?}");
+    }
+}
+
+#[test]
+fn a_snapshot_is_the_state() {
+    let commands = [
+        created(1, "a", 2),
+        created(2, "b", 1),
+        altered(1, 4, 5_000),
+        deleted(2),
+        prepared(3),
+        reserved(2_000),
+        raised(7, 1),
+        raised(8, 1),
+        raised(7, 2),
+    ];
+    let catalog = fold(&commands);
+    let snapshot = catalog.to_snapshot();
+    let restored = fold(&[command(Command::Snapshot(snapshot.clone()))]);
+    assert_eq!(restored.to_snapshot(), snapshot);
+    assert_eq!(restored.producer_epoch(7), Some(2));
+    assert_eq!(restored.producer_epoch(9), None);
+    assert_eq!(restored.topic("a"), catalog.topic("a"));
+    assert_eq!(restored.doomed().collect::<Vec<_>>(), [id(2), id(3)]);
+}
