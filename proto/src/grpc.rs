@@ -8,6 +8,7 @@
     missing_debug_implementations,
     unreachable_pub,
     clippy::all,
+    clippy::allow_attributes_without_reason,
     clippy::too_many_lines,
     clippy::too_many_arguments,
     clippy::excessive_nesting,
@@ -22,7 +23,13 @@ pub mod v1 {
 /// Records of the broker's internal logs.
 pub mod state {
     /// Version 1 of them.
-    #[allow(missing_docs, clippy::all, reason = "generated code")]
+    #[allow(
+        missing_docs,
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        clippy::large_futures,
+        reason = "generated code"
+    )]
     pub mod v1 {
         tonic::include_proto!("riverrun.state.v1");
     }

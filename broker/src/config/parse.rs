@@ -32,13 +32,13 @@ impl Walk<'_> {
         for (name, value) in table {
             let key = format!("{prefix}{}", name.get_ref());
             let line = line_of(self.text, name.span().start);
-            match value.get_ref() {
-                DeValue::Table(inner) if is_table(&key) => self.table(&format!("{key}."), inner)?,
-                other => {
-                    let found = self.text.get(value.span()).unwrap_or_default();
-                    self.value(&key, line, to_value(other), found)?;
-                }
+            let value_or_table = value.get_ref();
+            if let Some(inner) = value_or_table.as_table().filter(|_| is_table(&key)) {
+                self.table(&format!("{key}."), inner)?;
+                continue;
             }
+            let found = self.text.get(value.span()).unwrap_or_default();
+            self.value(&key, line, to_value(value_or_table), found)?;
         }
         Ok(())
     }
@@ -94,15 +94,17 @@ fn line_of(text: &str, pos: usize) -> usize {
 fn nearest(key: &str) -> Option<String> {
     let last = |name: &'static str| name.rsplit_once('.').map_or(name, |(_, last)| last);
     let typed_last = key.rsplit_once('.').map_or(key, |(_, last)| last);
-    KEYS.iter()
-        .map(|known| {
+    let tables = KEYS.iter().filter_map(|known| known.name.split_once('.')).map(|(table, _)| table);
+    let keys = KEYS.iter().map(|known| known.name);
+    keys.chain(tables)
+        .map(|name| {
             // A key put into the wrong table is nearest to the one of its name.
-            let whole = edit_distance(key, known.name);
-            let moved = edit_distance(typed_last, last(known.name)) + 1;
-            (whole.min(moved), known.name)
+            let whole = edit_distance(key, name);
+            let moved = edit_distance(typed_last, last(name)) + 1;
+            (whole.min(moved), name)
         })
         .min()
-        .filter(|(distance, name)| distance * 2 < name.len())
+        .filter(|(distance, name)| distance * 2 <= name.len())
         .map(|(_, name)| name.to_owned())
 }
 

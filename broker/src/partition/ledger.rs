@@ -160,7 +160,7 @@ impl<T> Ledger<T> {
             self.bytes_visible = self.bytes_visible.max(pending.bytes_appended);
             resolved.extend(pending.ticket);
         }
-        self.flush_wanted |= !self.pending.is_empty();
+        self.flush_wanted = !self.pending.is_empty() || (self.flush_wanted && self.is_dirty());
         self.show();
         resolved
     }
