@@ -5,6 +5,7 @@
 //! - [`offset`]: logical positions in a partition.
 //! - [`batch`]: the record batch codec (Kafka v2), the unit of write, checksum and compression.
 //! - [`record`]: one record, owned or borrowed from a batch.
+//! - [`partitioner`]: from a key to a partition.
 //! - [`limits`]: every number that bounds input.
 //! - `grpc` (feature `grpc`): types and services generated from `proto/riverrun/v1`.
 //!
@@ -15,6 +16,7 @@ pub mod ids;
 pub mod limits;
 pub mod name;
 pub mod offset;
+pub mod partitioner;
 pub mod record;
 
 #[cfg(feature = "grpc")]
