@@ -1,0 +1,144 @@
+//! What is left on the disk, and what may still be done with it.
+//!
+//! Below a floor of free bytes produce is refused, while offset commits, acknowledgements and deletes
+//! go on. When even those run out of room, the [`Ballast`] is given back; it is taken again when there
+//! is room for it.
+//!
+//! ```text
+//! free < floor            Ok  -> Low
+//! free >= floor + 1/8     Low -> Ok      (a gap, so that the state does not flutter)
+//! ```
+//!
+//! The caller decides when to look; nothing here reads a clock.
+
+use std::{io, sync::Arc};
+
+use parking_lot::Mutex;
+
+use crate::{ballast::Ballast, disk::Disk};
+
+/// Whether new records may be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpaceState {
+    /// There is room.
+    Ok,
+    /// Produce is refused until space returns.
+    Low,
+}
+
+impl SpaceState {
+    /// The state that follows on this one when `free_bytes` are left. Pure.
+    #[must_use]
+    pub fn next(self, free_bytes: u64, floor_bytes: u64) -> SpaceState {
+        let needed = match self {
+            SpaceState::Ok => floor_bytes,
+            SpaceState::Low => floor_bytes.saturating_add(floor_bytes / 8),
+        };
+        if free_bytes < needed { SpaceState::Low } else { SpaceState::Ok }
+    }
+}
+
+/// Watches the free space of one data directory.
+#[derive(Debug)]
+pub struct Space {
+    disk: Arc<dyn Disk>,
+    /// Bytes that must stay free for produce to go on. Constant after `new`.
+    floor_bytes: u64,
+    inner: Mutex<Inner>,
+}
+
+/// Guarded by `Space::inner`.
+#[derive(Debug)]
+struct Inner {
+    state: SpaceState,
+    ballast: Ballast,
+}
+
+impl Space {
+    /// Watches `disk` with a floor of `floor_bytes`.
+    pub fn new(disk: Arc<dyn Disk>, ballast: Ballast, floor_bytes: u64) -> Space {
+        Space { disk, floor_bytes, inner: Mutex::new(Inner { state: SpaceState::Ok, ballast }) }
+    }
+
+    /// What the last [`Space::refresh`] found.
+    pub fn state(&self) -> SpaceState {
+        self.inner.lock().state
+    }
+
+    /// Looks at the free space, and gives back or takes again the ballast.
+    ///
+    /// # Errors
+    /// When the disk can not be asked; the state then stays as it was. A ballast that can not be
+    /// given back or taken is tried again next time.
+    pub fn refresh(&self) -> io::Result<SpaceState> {
+        let free_bytes = self.disk.free_bytes()?;
+        let mut inner = self.inner.lock();
+        inner.state = inner.state.next(free_bytes, self.floor_bytes);
+        let ballast_bytes = inner.ballast.bytes();
+        let moved = match inner.state {
+            SpaceState::Low if free_bytes < ballast_bytes => inner.ballast.release(),
+            SpaceState::Ok if free_bytes - self.floor_bytes >= ballast_bytes => {
+                inner.ballast.restore()
+            }
+            SpaceState::Low | SpaceState::Ok => Ok(()),
+        };
+        if let Err(error) = moved {
+            tracing::warn!(%error, "the ballast file could not be changed");
+        }
+        Ok(inner.state)
+    }
+
+    /// Gives the ballast back at once: a write that must go on found no room.
+    ///
+    /// # Errors
+    /// When the file can not be cut.
+    pub fn release_ballast(&self) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        inner.state = SpaceState::Low;
+        inner.ballast.release()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ballast::BALLAST_BYTES, disk::sim::SimDisk};
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn the_state_changes_with_a_gap() {
+        let mut state = SpaceState::Ok;
+        let mut states = Vec::new();
+        for free_bytes in [100, 80, 79, 80, 89, 90, 80, 0] {
+            state = state.next(free_bytes, 80);
+            states.push(state == SpaceState::Ok);
+        }
+        assert_eq!(states, [true, true, false, false, false, true, true, false]);
+        assert_eq!(SpaceState::Low.next(u64::MAX, u64::MAX), SpaceState::Ok);
+    }
+
+    #[test]
+    fn the_ballast_goes_when_the_disk_is_full_and_comes_back_with_space() {
+        let disk = SimDisk::new(1);
+        disk.set_capacity(Some(100 * MIB));
+        let seam: Arc<dyn Disk> = Arc::new(disk.clone());
+        let space = Space::new(seam.clone(), Ballast::open(&*seam).unwrap(), 32 * MIB);
+        assert_eq!(space.refresh().unwrap(), SpaceState::Ok);
+        assert_eq!(disk.free_bytes().unwrap(), 84 * MIB);
+
+        let path = std::path::Path::new("records");
+        let records = disk.open(path, crate::disk::OpenMode::CreateNew).unwrap();
+        records.allocate(60 * MIB).unwrap();
+        assert_eq!(space.refresh().unwrap(), SpaceState::Low);
+        assert_eq!(disk.free_bytes().unwrap(), 24 * MIB, "the ballast is kept at first");
+        records.allocate(80 * MIB).unwrap();
+        assert_eq!(space.refresh().unwrap(), SpaceState::Low);
+        assert_eq!(disk.free_bytes().unwrap(), 4 * MIB + BALLAST_BYTES);
+
+        records.set_len(40 * MIB).unwrap();
+        assert_eq!(space.refresh().unwrap(), SpaceState::Ok);
+        assert_eq!(disk.free_bytes().unwrap(), 60 * MIB - BALLAST_BYTES);
+        assert_eq!(space.state(), SpaceState::Ok);
+    }
+}
