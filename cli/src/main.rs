@@ -1,3 +1,58 @@
-//! The one binary.
+//! The one binary: the broker and every operator command.
+//!
+//! `args` is the command line as a tree, one module per noun or verb holds what it takes and does, and
+//! `failure` says how it may end. Results go to standard output, everything else to standard error.
+//!
+//! It decides nothing about the log itself: commands translate to calls of the client, `serve` starts
+//! the broker, `log` reads stored files without one.
 
-fn main() {}
+#![expect(clippy::print_stderr, reason = "errors of a command line program")]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod args;
+mod clock;
+mod config;
+mod confirm;
+mod connect;
+mod failure;
+mod group;
+mod output;
+mod reference;
+mod settings;
+mod time;
+mod topic;
+mod units;
+mod watch;
+
+use args::{Cli, Command};
+use connect::block_on;
+use failure::Stop;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) | Err(Stop::PipeClosed) => ExitCode::SUCCESS,
+        Err(Stop::Failed(failure)) => {
+            eprintln!("riverrun: {failure}");
+            ExitCode::from(failure.class as u8)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Stop> {
+    let server = cli.server.as_str();
+    match cli.command {
+        Command::Topic(command) => block_on(topic::run(server, command))?,
+        Command::Watch(args) => block_on(watch::run(server, args))?,
+        Command::Group(command) => block_on(group::run(server, command))?,
+        Command::Config(command) => config::run(&command),
+        Command::Completions { shell } => reference::completions(shell),
+        Command::Man { dir } => reference::man(&dir),
+        Command::MarkdownHelp => reference::markdown(),
+    }
+}

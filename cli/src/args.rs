@@ -1,0 +1,54 @@
+//! The command line as a tree; what a command takes stands in the module of the command.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::{
+    config::ConfigCommand, failure::EXIT_CODES, group::GroupCommand, topic::TopicCommand,
+    watch::WatchArgs,
+};
+
+/// One log, every way to push and to pull: a persistent message queue in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "riverrun", version, after_help = EXIT_CODES, propagate_version = true)]
+#[command(max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// Broker to talk to, host:port
+    #[arg(long, global = true, env = "RIVERRUN_SERVER", value_name = "ADDR")]
+    #[arg(default_value = "127.0.0.1:7070", hide_env_values = true)]
+    pub(crate) server: String,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create, list, describe, alter and delete topics
+    #[command(subcommand)]
+    Topic(TopicCommand),
+    /// Tell when a topic has something new, without reading it
+    Watch(WatchArgs),
+    /// List, describe, reset and delete consumer groups
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Check and show the broker's settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a completion script for a shell
+    Completions {
+        /// Shell to complete for
+        shell: Shell,
+    },
+    /// Write man pages
+    Man {
+        /// Directory to write into; made when it does not exist
+        dir: PathBuf,
+    },
+    /// Print the reference of all commands as Markdown
+    #[command(hide = true)]
+    MarkdownHelp,
+}

@@ -1,0 +1,79 @@
+//! The connection to the broker, and the client's errors in the words of the command line.
+
+use riverrun_client::{Client, ConnectionState, Error, ErrorCode};
+
+use crate::failure::{Class, Failure};
+
+/// Connects to `server`. A broker that does not answer the first try is reported at once: somebody
+/// sits in front of this.
+pub(crate) async fn connect(server: &str) -> Result<Client, Failure> {
+    let client = Client::builder()
+        .client_id(format!("riverrun-cli/{}", env!("CARGO_PKG_VERSION")))
+        .connect_lazy(server)
+        .map_err(|error| Failure::usage(format!("`--server {server}`: {error}")))?;
+    let mut state = client.state();
+    loop {
+        match &*state.borrow_and_update() {
+            ConnectionState::Connected => return Ok(client),
+            ConnectionState::Reconnecting { reason, .. } => {
+                return Err(unreachable(server, reason));
+            }
+            ConnectionState::Connecting | ConnectionState::Closed | _ => {}
+        }
+        if state.changed().await.is_err() {
+            return Err(unreachable(server, "the connection was closed"));
+        }
+    }
+}
+
+fn unreachable(server: &str, reason: &str) -> Failure {
+    let reason = reason.split(" (os error").next().unwrap_or(reason).to_lowercase();
+    let advice = "start it with `riverrun serve`, or name another with --server or RIVERRUN_SERVER";
+    Failure::new(Class::Unreachable, format!("no broker answers at {server} ({reason}); {advice}"))
+}
+
+/// Runs `work` on a runtime of its own.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::other(format!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(work);
+    // A read from a terminal may still block; it does not hold up the end.
+    runtime.shutdown_background();
+    Ok(result)
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let advice = if error.code() == ErrorCode::UnknownTopicOrPartition {
+            "; `riverrun topic list` shows what there is"
+        } else if error.code() == ErrorCode::UnknownGroup {
+            "; `riverrun group list` shows what there is"
+        } else {
+            ""
+        };
+        Failure::new(class(error.code()), format!("{error}{advice}"))
+    }
+}
+
+impl From<Error> for crate::failure::Stop {
+    fn from(error: Error) -> Self {
+        Failure::from(error).into()
+    }
+}
+
+fn class(code: ErrorCode) -> Class {
+    use ErrorCode::{
+        BufferFull, Closed, DataCorrupt, DeadlineExceeded, Protocol, Unavailable, Unreachable,
+    };
+    if matches!(code, Unreachable | DeadlineExceeded | Unavailable) {
+        Class::Unreachable
+    } else if code == DataCorrupt {
+        Class::Corrupt
+    } else if matches!(code, Closed | BufferFull | Protocol) {
+        Class::Other
+    } else {
+        Class::Refused
+    }
+}
