@@ -2,5 +2,10 @@
 
 pub mod clock;
 pub mod config;
+pub mod group;
+pub mod offset;
 pub mod partition;
 pub mod topic;
+
+#[cfg(test)]
+mod test_random;

@@ -1,0 +1,5 @@
+//! Stored offsets of groups, durable.
+
+mod key;
+
+pub use key::PartitionKey;
