@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::tidy;
+use crate::{generated, tidy};
 
 /// One step: its name and what it does.
 struct Step {
@@ -20,6 +20,8 @@ struct Step {
 enum Action {
     /// The source rules, in this process.
     Tidy,
+    /// Generated pages against what the binary prints.
+    Generated,
     /// Cargo with these arguments and extra environment.
     Cargo(Vec<String>, Option<(&'static str, &'static str)>),
 }
@@ -61,6 +63,7 @@ fn steps(packages: &[String]) -> Vec<Step> {
         Step { name: "tidy", action: Action::Tidy },
         Step { name: "clippy", action: cargo(&["clippy"], &lints, None) },
         Step { name: "docs", action: cargo(&["doc", "--no-deps"], &["--locked"], warnings) },
+        Step { name: "pages", action: Action::Generated },
         Step { name: "tests", action: cargo(&["test"], &["--locked"], None) },
     ]
 }
@@ -69,6 +72,7 @@ impl Action {
     fn run(&self, root: &Path) -> Result<(), String> {
         match self {
             Action::Tidy => tidy::run(root),
+            Action::Generated => generated::check(root),
             Action::Cargo(arguments, env) => cargo(root, arguments, *env),
         }
     }

@@ -1,6 +1,7 @@
 //! The caretaker: `cargo xtask check` is the one command that says whether the house is in order.
 //!
 //! - `check [CRATE]`: format, tidy, lints, documentation, then every test; of one crate when named.
+//! - `docs`: writes the generated pages of the documentation anew.
 //! - `tidy`: only the rules about the source itself, in well under a second.
 //!
 //! It uses the standard library alone, so that it builds in a second and never breaks with a dependency.
@@ -21,12 +22,14 @@ use std::{
 };
 
 mod check;
+mod generated;
 mod tidy;
 
 const USAGE: &str = "usage: cargo xtask <command>
 
 commands:
   check [CRATE]  format, tidy, clippy, docs and all tests; of one crate (folder name) when given
+  docs           write the generated pages of docs/ anew
   tidy           the rules about the source that no compiler checks";
 
 fn main() -> ExitCode {
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["check"] => check::run(&root, None),
         ["check", name] => check::run(&root, Some(name)),
+        ["docs"] => generated::write(&root),
         ["tidy"] => tidy::run(&root),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
