@@ -4,4 +4,5 @@ pub mod ballast;
 pub mod data_dir;
 pub mod disk;
 pub mod lock;
+pub mod recycle;
 pub mod space;

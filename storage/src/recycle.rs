@@ -1,0 +1,181 @@
+//! Segment files whose blocks were written before, kept to be written again.
+//!
+//! Overwriting blocks that were written once makes a flush 2 to 4 times cheaper than writing freshly
+//! allocated ones, because the file system has nothing to note down. So a segment that retention
+//! drops is moved to `recycle/`, up to a bound, and handed out as somebody's next segment.
+//!
+//! ```text
+//! <partition>/<base>.log --retire--> recycle/<n> --take--> <partition>/next.tmp
+//! ```
+//!
+//! Invariants:
+//! - A file is handed out only after its old name is durably gone, and given to its new owner only
+//!   after its name here is durably gone. Otherwise a power loss could leave two partitions sharing
+//!   one file.
+//! - Whoever retires a file knows that no handle of it is open: a late reader would see another
+//!   partition's records.
+//! - What lies in `recycle/` at start is removed: nobody can tell whether its old name is gone.
+//!
+//! The old bytes stay in the file. That they are never read as live is the segment format's promise
+//! (salt and chain), not this pool's.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    data_dir::RECYCLE_DIR,
+    disk::{Disk, EntryKind},
+};
+
+/// Files shorter than this are not worth keeping.
+const FILE_BYTES_MIN: u64 = 1 << 20;
+
+/// Bounds of a [`RecyclePool`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecycleLimits {
+    /// Most files kept.
+    pub count_max: usize,
+    /// Most bytes kept.
+    pub bytes_max: u64,
+}
+
+/// What became of a retired file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retired {
+    /// It waits to be used again; its old name is durably gone.
+    Kept,
+    /// It was removed; the caller syncs the directory.
+    Removed,
+}
+
+/// The pool of one data directory.
+#[derive(Debug)]
+pub struct RecyclePool {
+    disk: Arc<dyn Disk>,
+    limits: RecycleLimits,
+    inner: Mutex<Inner>,
+}
+
+/// Guarded by `RecyclePool::inner`.
+#[derive(Debug, Default)]
+struct Inner {
+    /// Number of each file and its length.
+    files: BTreeMap<u64, u64>,
+    /// Files and bytes promised to a retirement that is under way.
+    promised: (usize, u64),
+    /// Number of the next file.
+    next: u64,
+}
+
+impl RecyclePool {
+    /// Opens the pool of the data directory that is `disk`'s root and empties it.
+    ///
+    /// # Errors
+    /// When the directory can not be listed or a file not removed.
+    pub fn open(disk: Arc<dyn Disk>, limits: RecycleLimits) -> io::Result<RecyclePool> {
+        let dir = Path::new(RECYCLE_DIR);
+        match disk.create_dir(dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        for entry in disk.list(dir)?.into_iter().filter(|entry| entry.kind == EntryKind::File) {
+            disk.remove_file(&dir.join(&entry.name))?;
+        }
+        Ok(RecyclePool { disk, limits, inner: Mutex::default() })
+    }
+
+    /// Takes the file at `path` out of its directory, for the pool when there is room.
+    ///
+    /// No handle of the file may be open, and all of it was flushed or is worthless.
+    ///
+    /// # Errors
+    /// When the disk refuses. The file may then have lost its name; it is not handed out.
+    pub fn retire(&self, path: &Path, len: u64) -> io::Result<Retired> {
+        let Some(number) = self.promise(len) else {
+            self.disk.remove_file(path)?;
+            return Ok(Retired::Removed);
+        };
+        let moved = self.move_in(path, number);
+        let mut inner = self.inner.lock();
+        inner.promised.0 -= 1;
+        inner.promised.1 -= len;
+        moved?;
+        inner.files.insert(number, len);
+        Ok(Retired::Kept)
+    }
+
+    /// Moves a file of at most `bytes_max` bytes, and of not much less, to `to`, whose directory
+    /// exists. False when there is none.
+    ///
+    /// # Errors
+    /// When the disk refuses. The file may then stand at `to` or not.
+    pub fn take(&self, bytes_max: u64, to: &Path) -> io::Result<bool> {
+        let fits = |len: u64| len <= bytes_max && len >= bytes_max / 4;
+        let number = {
+            let mut inner = self.inner.lock();
+            let fitting = inner.files.iter().filter(|(_, len)| fits(**len));
+            let Some((number, _)) = fitting.max_by_key(|(_, len)| **len) else { return Ok(false) };
+            let number = *number;
+            inner.files.remove(&number);
+            number
+        };
+        self.disk.rename(&name(number), to)?;
+        self.disk.sync_dir(Path::new(RECYCLE_DIR))?;
+        self.disk.sync_dir(to.parent().unwrap_or(Path::new("")))?;
+        Ok(true)
+    }
+
+    /// Files and bytes waiting.
+    pub fn held(&self) -> (usize, u64) {
+        let inner = self.inner.lock();
+        (inner.files.len(), inner.files.values().sum())
+    }
+
+    /// Removes every file: space is short.
+    ///
+    /// # Errors
+    /// When the disk refuses; files not yet removed stay in the pool.
+    pub fn drain(&self) -> io::Result<()> {
+        loop {
+            let Some((number, len)) = self.inner.lock().files.pop_first() else { return Ok(()) };
+            if let Err(error) = self.disk.remove_file(&name(number)) {
+                self.inner.lock().files.insert(number, len);
+                return Err(error);
+            }
+        }
+    }
+
+    /// A number for a file of `len` bytes, when there is room for it.
+    fn promise(&self, len: u64) -> Option<u64> {
+        let mut inner = self.inner.lock();
+        let count = inner.files.len() + inner.promised.0;
+        let bytes = inner.files.values().sum::<u64>() + inner.promised.1;
+        let room = count < self.limits.count_max && bytes + len <= self.limits.bytes_max;
+        if len < FILE_BYTES_MIN || !room {
+            return None;
+        }
+        inner.promised.0 += 1;
+        inner.promised.1 += len;
+        inner.next += 1;
+        Some(inner.next - 1)
+    }
+
+    fn move_in(&self, path: &Path, number: u64) -> io::Result<()> {
+        self.disk.rename(path, &name(number))?;
+        self.disk.sync_dir(path.parent().unwrap_or(Path::new("")))?;
+        self.disk.sync_dir(Path::new(RECYCLE_DIR))
+    }
+}
+
+fn name(number: u64) -> PathBuf {
+    Path::new(RECYCLE_DIR).join(number.to_string())
+}
+
+#[cfg(test)]
+mod tests;
