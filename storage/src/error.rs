@@ -28,6 +28,11 @@ impl IoFailure {
         IoFailure { op, path: path.to_owned(), source: Arc::new(source) }
     }
 
+    /// True when a sync failed: what is on disk since the last good one is unknown.
+    pub(crate) fn is_sync(&self) -> bool {
+        self.op == "sync"
+    }
+
     /// True when there was no room on the disk.
     pub fn is_disk_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
@@ -156,6 +161,9 @@ pub enum AppendError {
     /// There is no room on the disk. Nothing was changed; a later append may succeed.
     #[error("disk is full: {0}")]
     DiskFull(IoFailure),
+    /// The operating system refused to make room. Nothing was changed; a later append may succeed.
+    #[error(transparent)]
+    Io(IoFailure),
     /// The producer skipped or repeated a sequence number.
     #[error("producer `{}` sent sequence `{got}`; expected `{expected}`", producer_id.0)]
     OutOfOrderSequence {

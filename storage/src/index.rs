@@ -65,29 +65,30 @@ impl SparseIndex {
         self.points.push(Point { relative, pos, max_timestamp_before: before });
     }
 
-    /// Position of an entry at or before the one that holds `offset`.
-    pub(crate) fn floor(&self, offset: Offset) -> u64 {
+    /// Position and base offset of an entry at or before the one that holds `offset`.
+    pub(crate) fn floor(&self, offset: Offset) -> (u64, Offset) {
         let wanted = offset.since(self.base);
         let after = self.points.partition_point(|point| u64::from(point.relative) <= wanted);
-        self.pos_before(after)
+        self.before(after)
     }
 
-    /// Position of an entry before which every timestamp is smaller than `timestamp`.
-    pub(crate) fn floor_of_time(&self, timestamp: Timestamp) -> u64 {
+    /// Position and base offset of an entry before which every timestamp is smaller than `timestamp`.
+    pub(crate) fn floor_of_time(&self, timestamp: Timestamp) -> (u64, Offset) {
         let after = self.points.partition_point(|point| point.max_timestamp_before < timestamp);
-        self.pos_before(after)
+        self.before(after)
     }
 
-    /// Position of the first point past `pos`, for going on behind damage.
-    pub(crate) fn next_after(&self, pos: u64) -> Option<u64> {
-        let after = self.points.partition_point(|point| u64::from(point.pos) <= pos);
-        self.points.get(after).map(|point| u64::from(point.pos))
+    /// Position and base offset of the last point at or before `pos`, or of the first entry.
+    pub(crate) fn floor_of_pos(&self, pos: u64) -> (u64, Offset) {
+        self.before(self.points.partition_point(|point| u64::from(point.pos) <= pos))
     }
 
-    /// Position of the point before number `after`, or of the first entry.
-    fn pos_before(&self, after: usize) -> u64 {
+    /// The point before number `after`, or the first entry.
+    fn before(&self, after: usize) -> (u64, Offset) {
         let point = after.checked_sub(1).map(|last| self.points[last]);
-        point.map_or(self.first_pos, |point| u64::from(point.pos))
+        point.map_or((self.first_pos, self.base), |point| {
+            (u64::from(point.pos), Offset(self.base.0 + u64::from(point.relative)))
+        })
     }
 
     /// Bytes of memory held.
@@ -175,14 +176,12 @@ mod tests {
     fn lookups_never_start_too_late() {
         let index = sample();
         for (offset, pos) in [(0, 4096), (100, 4096), (109, 4096), (110, 5000), (129, 5000)] {
-            assert_eq!(index.floor(Offset(offset)), pos, "offset {offset}");
+            assert_eq!(index.floor(Offset(offset)).0, pos, "offset {offset}");
         }
-        assert_eq!(index.floor(Offset(9_999)), 9000);
+        assert_eq!(index.floor(Offset(9_999)), (9000, Offset(131)));
         for (time, pos) in [(0, 4096), (50, 4096), (51, 7000), (80, 7000), (81, 9000)] {
-            assert_eq!(index.floor_of_time(Timestamp(time)), pos, "time {time}");
+            assert_eq!(index.floor_of_time(Timestamp(time)).0, pos, "time {time}");
         }
-        assert_eq!(index.next_after(5000), Some(7000));
-        assert_eq!(index.next_after(9000), None);
     }
 
     #[test]

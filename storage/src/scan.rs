@@ -104,10 +104,15 @@ impl<'a> ChunkReader<'a> {
         Ok(None)
     }
 
+    /// The payload of the entry at `pos`, unless it goes past the end.
+    pub(crate) fn payload(&mut self, pos: u64, header: &EntryHeader) -> io::Result<Option<&[u8]>> {
+        let len = usize::try_from(header.length).expect("a length fits memory");
+        self.bytes(pos + ENTRY_BYTES as u64, len)
+    }
+
     /// True when the payload of the entry at `pos` is what its header says.
     pub(crate) fn payload_holds(&mut self, pos: u64, header: &EntryHeader) -> io::Result<bool> {
-        let len = usize::try_from(header.length).expect("a length fits memory");
-        let payload = self.bytes(pos + ENTRY_BYTES as u64, len)?;
+        let payload = self.payload(pos, header)?;
         Ok(payload.is_some_and(|payload| payload_holds(header, payload)))
     }
 }
