@@ -104,7 +104,8 @@ impl SparseIndex {
         put(&mut file, 16, &self.base.0.to_le_bytes());
         put(&mut file, 24, &end_pos.to_le_bytes());
         put(&mut file, 32, &chain.to_le_bytes());
-        let count = u32::try_from(self.points.len()).expect("a segment has fewer points than bytes");
+        let count =
+            u32::try_from(self.points.len()).expect("a segment has fewer points than bytes");
         put(&mut file, 36, &count.to_le_bytes());
         put(&mut file, 40, &facts.encode());
         for point in &self.points {

@@ -6,10 +6,12 @@
 //!
 //! [`Log::open`] finds a log on disk, or creates it, and gives out the three.
 
-mod create;
+pub(crate) mod create;
 mod flusher;
 mod reader;
-mod shared;
+pub(crate) mod shared;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{

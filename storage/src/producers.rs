@@ -167,7 +167,12 @@ impl Producers {
     }
 
     /// Forgets who was silent for longer than `age_max`, and the most silent past `count_max`.
-    pub(crate) fn forget(&mut self, now: Timestamp, age_max: std::time::Duration, count_max: usize) {
+    pub(crate) fn forget(
+        &mut self,
+        now: Timestamp,
+        age_max: std::time::Duration,
+        count_max: usize,
+    ) {
         self.known.retain(|_, producer| now.since(producer.last_append_time) <= age_max);
         let excess = self.known.len().saturating_sub(count_max);
         if excess == 0 {

@@ -38,13 +38,8 @@ use riverrun_proto::Offset;
 
 pub use self::report::{RecoveryReport, RecoveryVerdict};
 use crate::{
-    Damage, LogOffsets, LogOptions, StorageError, Timestamp,
-    disk::Disk,
-    log::shared::Tail,
-    mark::MarkPage,
-    producers::Producers,
-    segment::Segment,
-    segment_writer::SegmentWriter,
+    Damage, LogOffsets, LogOptions, StorageError, Timestamp, disk::Disk, log::shared::Tail,
+    mark::MarkPage, producers::Producers, segment::Segment, segment_writer::SegmentWriter,
     state::LogState,
 };
 

@@ -82,14 +82,19 @@ impl<'a> ChunkReader<'a> {
     }
 
     /// The valid entry header at `pos` that carries `salt`.
-    pub(crate) fn entry_at(&mut self, pos: u64, salt: u64) -> io::Result<Option<(EntryHeader, u32)>> {
+    pub(crate) fn entry_at(
+        &mut self,
+        pos: u64,
+        salt: u64,
+    ) -> io::Result<Option<(EntryHeader, u32)>> {
         let Some(bytes) = self.bytes(pos, ENTRY_BYTES)? else { return Ok(None) };
         if !EntryHeader::looks_like(bytes) {
             return Ok(None);
         }
         let block = bytes.try_into().expect("as long as an entry header");
         let found = EntryHeader::decode(block).filter(|(header, _)| header.salt == salt);
-        Ok(found.filter(|(header, _)| pos + header.stride() <= self.end.next_multiple_of(ENTRY_ALIGN)))
+        Ok(found
+            .filter(|(header, _)| pos + header.stride() <= self.end.next_multiple_of(ENTRY_ALIGN)))
     }
 
     /// The first valid entry with `salt` at or past `pos`, whatever stands before it.
@@ -191,8 +196,7 @@ impl<'a> Scanner<'a> {
         if self.payloads && !self.reader.payload_holds(pos, &header)? {
             return Ok(None);
         }
-        self.place =
-            Place { pos: pos + header.stride(), offset: header.end_offset(), chain: crc };
+        self.place = Place { pos: pos + header.stride(), offset: header.end_offset(), chain: crc };
         Ok(Some(Scanned { pos, header, crc }))
     }
 }

@@ -200,9 +200,7 @@ impl Segment {
     pub(crate) fn file(&self, disk: &dyn Disk) -> Result<(Arc<dyn DiskFile>, bool), IoFailure> {
         let mut held = self.file.lock();
         match &*held {
-            SegmentFile::Writable(file) | SegmentFile::Readable(file) => {
-                Ok((file.clone(), false))
-            }
+            SegmentFile::Writable(file) | SegmentFile::Readable(file) => Ok((file.clone(), false)),
             SegmentFile::Closed => {
                 let file = disk
                     .open(&self.path, OpenMode::Read)

@@ -168,11 +168,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// A run without bytes.
     fn new(segment: &'a Segment, file: &'a dyn DiskFile, request: Request) -> Run<'a> {
-        let run = ReadRun {
-            base_offset: request.from,
-            next_offset: request.from,
-            ..ReadRun::default()
-        };
+        let run =
+            ReadRun { base_offset: request.from, next_offset: request.from, ..ReadRun::default() };
         let end_pos = segment.end_pos();
         Run { segment, file, request, end_pos, buffer: Vec::new(), start: 0, at: 0, taken: 0, run }
     }

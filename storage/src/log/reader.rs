@@ -62,7 +62,12 @@ impl LogReader {
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub fn read(&self, from: Offset, limit: Offset, bytes_max: usize) -> Result<ReadRun, ReadError> {
+    pub fn read(
+        &self,
+        from: Offset,
+        limit: Offset,
+        bytes_max: usize,
+    ) -> Result<ReadRun, ReadError> {
         let limit = limit.min(self.check(from)?.log_end);
         let mut request = Request { from, limit, bytes_max };
         while request.from < limit {
@@ -201,10 +206,9 @@ impl LogReader {
         file: &dyn DiskFile,
         search: TimeSearch,
     ) -> Result<Option<(Offset, Timestamp)>, ReadError> {
-        let (start, _) = segment
-            .with_index(self.shared.disk.as_ref(), file, |index| {
-                index.floor_of_time(search.timestamp)
-            })?;
+        let (start, _) = segment.with_index(self.shared.disk.as_ref(), file, |index| {
+            index.floor_of_time(search.timestamp)
+        })?;
         let failed = |error| IoFailure::new("read", &segment.path, error);
         let mut reader = ChunkReader::new(file, segment.end_pos());
         let mut pos = start;
@@ -218,7 +222,9 @@ impl LogReader {
             let candidate = header.kind == EntryKind::Records
                 && header.max_timestamp >= search.timestamp
                 && header.end_offset() > search.from;
-            if candidate && let Some(found) = search.in_batch(segment, &mut reader, (pos, header))? {
+            if candidate
+                && let Some(found) = search.in_batch(segment, &mut reader, (pos, header))?
+            {
                 return Ok(Some(found).filter(|(offset, _)| *offset < search.limit));
             }
             pos += header.stride();

@@ -116,7 +116,8 @@ impl Shared {
         if opened {
             let mut readable = self.readable.lock();
             readable.push_back(segment.clone());
-            let excess = readable.len().saturating_sub(self.sealed_files_max.load(Ordering::Relaxed));
+            let excess =
+                readable.len().saturating_sub(self.sealed_files_max.load(Ordering::Relaxed));
             let closing: Vec<_> = readable.drain(..excess).collect();
             drop(readable);
             for segment in closing {

@@ -18,7 +18,9 @@ use super::{LogFlusher, LogReader, shared::Shared};
 use crate::{
     AppendError, IoFailure, LogFailure, LogOptions, RetentionPolicy, StorageError, Timestamp,
     disk::DiskFile,
-    format::{EntryKind, HEADER_BLOCK_BYTES, SEAL_BYTES, SegmentFacts, SegmentHeader, entry::stride},
+    format::{
+        EntryKind, HEADER_BLOCK_BYTES, SEAL_BYTES, SegmentFacts, SegmentHeader, entry::stride,
+    },
     index::SparseIndex,
     mark::Mark,
     paths,
@@ -234,7 +236,7 @@ impl LogWriter {
         }
         let segments = self.shared.segments.read().clone();
         let Some((active, sealed)) = segments.split_last() else { return self.dropped(&[]) };
-        let ages: Vec<_> = sealed.iter().map(|segment| age_of(segment)).collect();
+        let ages: Vec<_> = sealed.iter().map(age_of).collect();
         let count = retention::segments_to_drop(&ages, active.end_pos(), policy, now);
         let Some(last) = count.checked_sub(1).map(|last| &sealed[last]) else {
             return self.dropped(&[]);
@@ -363,7 +365,9 @@ impl LogWriter {
         let was = {
             let mut tail = self.shared.tail.lock();
             tail.appending = true;
-            std::mem::replace(&mut *tail, crate::log::shared::Tail { clean: false, ..*tail })
+            let was = *tail;
+            tail.clean = false;
+            was
         };
         if was.clean {
             let mark = Mark {
@@ -545,8 +549,7 @@ impl LogWriter {
             state::remove_if_present(disk, &paths::index(dir, segment.base))?;
             segment.close();
         }
-        disk.sync_dir(dir)
-            .map_err(|error| self.shared.fail(IoFailure::new("sync", dir, error)))?;
+        disk.sync_dir(dir).map_err(|error| self.shared.fail(IoFailure::new("sync", dir, error)))?;
         Ok(())
     }
 
@@ -572,11 +575,7 @@ impl LogWriter {
 
 /// A failure before anything was changed, as a refusal.
 fn refused(failure: IoFailure) -> AppendError {
-    if failure.is_disk_full() {
-        AppendError::DiskFull(failure)
-    } else {
-        AppendError::Io(failure)
-    }
+    if failure.is_disk_full() { AppendError::DiskFull(failure) } else { AppendError::Io(failure) }
 }
 
 /// A refused roll as the error of a trim.

@@ -44,13 +44,13 @@ pub(super) fn open_damaged(
     let first = segments.first().map_or(Offset::ZERO, |segment| segment.base);
     let state = match &survey.state {
         StoredState::Valid(state) => state.clone(),
-        StoredState::Missing | StoredState::Invalid => {
-            LogState::new(first, survey.highest_epoch())
-        }
+        StoredState::Missing | StoredState::Invalid => LogState::new(first, survey.highest_epoch()),
     };
     // Without a state file nothing says what was durable, and what reads back is served as found.
     let read = segments.last().map_or(first, |segment| segment.end_offset());
-    let known = survey.known_durable().max(damages.iter().map(|it| it.offsets.end).max().unwrap_or_default());
+    let known = survey
+        .known_durable()
+        .max(damages.iter().map(|it| it.offsets.end).max().unwrap_or_default());
     let log_start = survey.log_start().unwrap_or(first);
     let end = if survey.log_start().is_some() { known } else { known.max(read) }.max(log_start);
     let offsets = LogOffsets { log_start, flushed: end, log_end: end };

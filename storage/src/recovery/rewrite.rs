@@ -25,8 +25,8 @@ use crate::{
     IoFailure, LogOffsets, StorageError,
     disk::OpenMode,
     format::{
-        EntryHeader, EntryKind, HEADER_BLOCK_BYTES, Previous, SEAL_BYTES,
-        SegmentFacts, SegmentHeader,
+        EntryHeader, EntryKind, HEADER_BLOCK_BYTES, Previous, SEAL_BYTES, SegmentFacts,
+        SegmentHeader,
     },
     index::SparseIndex,
     mark::Mark,
@@ -70,19 +70,7 @@ pub(super) fn rewrite(
     state.begin_epoch(epoch, end);
     state::store(site.disk, site.dir, &state)?;
 
-    let mut segments = Vec::new();
-    let kept = survey.segments.iter().take_while(|found| found.base < segment.base).count();
-    for (found, next) in survey.segments.iter().zip(&survey.segments[1..]).take(kept) {
-        if next.base < segment.base {
-            let end = links::end_of(site, found, next)?.expect("segments below the mark are sound");
-            segments.push(finished(site, found, &end));
-        }
-    }
-    if let Some(previous) = &header.previous
-        && let Some(found) = survey.segments[..kept].iter().find(|it| it.base == previous.base)
-    {
-        segments.push(finished(site, found, previous));
-    }
+    let mut segments = kept_segments(site, &survey, &header)?;
     segments.push(segment);
     let offsets = LogOffsets { log_start: state.log_start, flushed: end, log_end: end };
     let (producers, read) = producers::rebuild(site, &segments, &survey.snapshots, offsets)?;
@@ -123,6 +111,26 @@ pub(super) fn rewrite(
         state,
         producers,
     })
+}
+
+/// The segments before the one with `header`, each ending as its successor says.
+fn kept_segments(
+    site: Site<'_>,
+    survey: &Survey,
+    header: &SegmentHeader,
+) -> Result<Vec<Arc<Segment>>, StorageError> {
+    let kept = survey.segments.iter().take_while(|found| found.base < header.base).count();
+    let kept = &survey.segments[..kept];
+    let mut segments = Vec::with_capacity(kept.len() + 1);
+    for pair in kept.windows(2) {
+        let end = links::end_of(site, &pair[0], &pair[1])?;
+        segments.push(finished(site, &pair[0], &end.expect("segments below the mark are sound")));
+    }
+    if let (Some(last), Some(previous)) = (kept.last(), &header.previous) {
+        assert_eq!(last.base, previous.base, "the new segment follows the last one kept");
+        segments.push(finished(site, last, previous));
+    }
+    Ok(segments)
 }
 
 /// Where the copy begins, and the header of the segment that holds it.
@@ -194,8 +202,7 @@ fn make_segment(
     let temporary = site.dir.join(paths::RECOVERED_SEGMENT);
     let file = segment_file::prepare(site.disk, &temporary, bytes_max)?;
     let (block, crc) = header.encode();
-    file.write_at(0, &[&block[..]])
-        .map_err(|error| IoFailure::new("write", &temporary, error))?;
+    file.write_at(0, &[&block[..]]).map_err(|error| IoFailure::new("write", &temporary, error))?;
     let path = paths::segment(site.dir, header.base);
     let segment = Segment::new(path, (header, crc), site.options.index_interval_bytes);
     let segment = Arc::new(segment);

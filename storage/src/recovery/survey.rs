@@ -85,9 +85,10 @@ impl Survey {
     /// Takes segments out of the list that an interrupted delete or recovery left behind.
     fn set_leftovers_apart(&mut self) {
         let log_start = self.log_start().unwrap_or(Offset::ZERO);
-        let passed = self.segments.windows(2).take_while(|pair| {
-            pair[1].base <= log_start && pair[1].header.is_some()
-        });
+        let passed = self
+            .segments
+            .windows(2)
+            .take_while(|pair| pair[1].base <= log_start && pair[1].header.is_some());
         let count = passed.count();
         self.leftovers.extend(self.segments.drain(..count));
         let mut highest = LeaderEpoch(0);

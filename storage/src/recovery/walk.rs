@@ -134,11 +134,8 @@ fn scan_segment(
     let file = site.disk.open(&found.path, OpenMode::Read).map_err(at("open"))?;
     let reader = ChunkReader::new(file.as_ref(), u64::MAX);
     let mut scanner = Scanner::new(reader, header.0.salt(), first_place(header));
-    let mut scan = SegmentScan {
-        end: scanner.place(),
-        durable_upto: Offset::ZERO,
-        epoch: LeaderEpoch(0),
-    };
+    let mut scan =
+        SegmentScan { end: scanner.place(), durable_upto: Offset::ZERO, epoch: LeaderEpoch(0) };
     while !continues(survey, segment, scan.end) {
         let Some(entry) = scanner.next().map_err(at("read"))? else { break };
         scan.end = scanner.place();
@@ -159,11 +156,7 @@ struct Behind {
 }
 
 /// Looks at everything behind `end`: the rest of its segment, and all later ones.
-fn look_behind(
-    site: Site<'_>,
-    survey: &Survey,
-    end: SegmentPlace,
-) -> Result<Behind, StorageError> {
+fn look_behind(site: Site<'_>, survey: &Survey, end: SegmentPlace) -> Result<Behind, StorageError> {
     let mut behind =
         Behind { at_break: AtBreak::Zeros, durable_upto: Offset::ZERO, next_entry: None };
     for (number, found) in survey.segments.iter().enumerate().skip(end.segment) {
