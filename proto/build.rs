@@ -2,12 +2,13 @@
 
 use std::{env, path::PathBuf};
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "riverrun/v1/common.proto",
     "riverrun/v1/produce.proto",
     "riverrun/v1/fetch.proto",
     "riverrun/v1/group.proto",
     "riverrun/v1/admin.proto",
+    "riverrun/state/v1/groups.proto",
     "riverrun/state/v1/metadata.proto",
 ];
 

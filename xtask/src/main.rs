@@ -2,6 +2,7 @@
 //!
 //! - `check [CRATE]`: format, tidy, lints, documentation, then every test; of one crate when named.
 //! - `docs`: writes the generated pages of the documentation anew.
+//! - `tour`: walks the tour of the README.
 //! - `tidy`: only the rules about the source itself, in well under a second.
 //!
 //! It uses the standard library alone, so that it builds in a second and never breaks with a dependency.
@@ -24,12 +25,14 @@ use std::{
 mod check;
 mod generated;
 mod tidy;
+mod tour;
 
 const USAGE: &str = "usage: cargo xtask <command>
 
 commands:
   check [CRATE]  format, tidy, clippy, docs and all tests; of one crate (folder name) when given
   docs           write the generated pages of docs/ anew
+  tour           run the commands of the README and compare what they print
   tidy           the rules about the source that no compiler checks";
 
 fn main() -> ExitCode {
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         ["check"] => check::run(&root, None),
         ["check", name] => check::run(&root, Some(name)),
         ["docs"] => generated::write(&root),
+        ["tour"] => tour::run(&root),
         ["tidy"] => tidy::run(&root),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

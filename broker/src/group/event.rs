@@ -60,7 +60,9 @@ pub struct Reply {
 /// What an event did besides the reply. Drained by the coordinator under the lock of the group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// Members whose stored image is out of date.
+    /// Members whose stored profile is out of date.
+    pub profiles: BTreeSet<MemberId>,
+    /// Members whose stored assignment is out of date.
     pub changed: BTreeSet<MemberId>,
     /// Members that are gone.
     pub removed: BTreeSet<MemberId>,
@@ -73,7 +75,10 @@ pub struct Effects {
 impl Effects {
     /// Whether anything must be stored.
     pub fn must_store(&self) -> bool {
-        self.epoch_rose || !self.changed.is_empty() || !self.removed.is_empty()
+        self.epoch_rose
+            || !self.profiles.is_empty()
+            || !self.changed.is_empty()
+            || !self.removed.is_empty()
     }
 }
 

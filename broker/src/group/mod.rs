@@ -9,6 +9,7 @@
 pub mod assignor;
 pub mod error;
 pub mod event;
+pub mod image;
 pub mod member;
 pub mod state;
 pub mod topics;

@@ -103,6 +103,28 @@ impl BatchHeader {
         Ok(header)
     }
 
+    /// Decodes the header of the one batch that fills `bytes` and checks all that [`RecordBatch::decode`]
+    /// does, for a reader that only borrows the bytes.
+    ///
+    /// [`RecordBatch::decode`]: super::RecordBatch::decode
+    ///
+    /// # Errors
+    /// Says what is wrong when `bytes` is not exactly one whole batch of magic 2 whose checksum holds
+    /// and whose counts fit each other.
+    pub fn check(bytes: &[u8]) -> Result<BatchHeader, DecodeError> {
+        let header = BatchHeader::peek(bytes)?;
+        let total = header.total_bytes();
+        if bytes.len() < total {
+            return Err(DecodeError::Truncated { needed: total, have: bytes.len() });
+        }
+        if bytes.len() > total {
+            return Err(DecodeError::TrailingBytes { count: bytes.len() - total });
+        }
+        check_crc(bytes, header.crc)?;
+        header.check_counts()?;
+        Ok(header)
+    }
+
     /// Whole length of the batch in bytes, as an index.
     pub fn total_bytes(&self) -> usize {
         self.total_bytes as usize

@@ -64,16 +64,7 @@ impl RecordBatch {
     /// Says what is wrong when `bytes` is not exactly one whole batch of magic 2 whose checksum holds
     /// and whose counts fit each other.
     pub fn decode(bytes: Bytes) -> Result<RecordBatch, DecodeError> {
-        let header = BatchHeader::peek(&bytes)?;
-        let total = header.total_bytes();
-        if bytes.len() < total {
-            return Err(DecodeError::Truncated { needed: total, have: bytes.len() });
-        }
-        if bytes.len() > total {
-            return Err(DecodeError::TrailingBytes { count: bytes.len() - total });
-        }
-        header::check_crc(&bytes, header.crc)?;
-        header.check_counts()?;
+        let header = BatchHeader::check(&bytes)?;
         Ok(RecordBatch { bytes, header })
     }
 

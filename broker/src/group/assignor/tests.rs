@@ -59,7 +59,10 @@ fn names_of_assignors_are_read_back() {
 #[test]
 fn uniform_moves_no_more_than_balance_needs() {
     Random::each(200, |random| {
-        let topics = topics(&[random.below(30) as u32, random.below(30) as u32]);
+        let topics = topics(&[
+            u32::try_from(random.below(30)).unwrap(),
+            u32::try_from(random.below(30)).unwrap(),
+        ]);
         let total: usize = topics.values().map(|topic| topic.partitions as usize).sum();
         let mut names: BTreeSet<String> = BTreeSet::new();
         let mut current = Target::new();
@@ -99,7 +102,7 @@ fn uniform_moves_no_more_than_balance_needs() {
 fn uniform_is_fair_among_members_with_equal_subscriptions() {
     Random::each(200, |random| {
         let mut current = Target::new();
-        let counts: Vec<u32> = (0..4).map(|_| random.below(12) as u32).collect();
+        let counts: Vec<u32> = (0..4).map(|_| u32::try_from(random.below(12)).unwrap()).collect();
         let topics = topics(&counts);
         for _ in 0..6 {
             let members: Vec<Candidate> = (0..=random.below(7))

@@ -42,6 +42,7 @@ impl GroupState {
             None => self.forget(id),
         }
         self.insert(member);
+        self.effects.profiles.insert(id.clone());
         self.touch(id, now);
         self.refresh_topics(topics);
         self.retarget();
@@ -123,7 +124,6 @@ impl GroupState {
     pub(super) fn remove(&mut self, id: &MemberId) {
         self.forget(id);
         self.effects.removed.insert(id.clone());
-        self.effects.changed.remove(id);
     }
 
     /// Removes a member, if it is there, and frees everything it owns.
@@ -150,6 +150,8 @@ impl GroupState {
         if let Some(instance_id) = &member.profile.instance_id {
             self.statics.remove(instance_id);
         }
+        self.effects.profiles.remove(id);
+        self.effects.changed.remove(id);
         self.unshare(&member.profile.subscription);
         member
     }
@@ -193,6 +195,7 @@ impl GroupState {
         let member = self.members.get_mut(id).expect("the caller found it");
         let old = std::mem::replace(&mut member.profile.subscription, subscription);
         self.unshare(&old);
+        self.effects.profiles.insert(id.clone());
         self.bump();
         self.refresh_topics(topics);
         self.retarget();
@@ -202,15 +205,16 @@ impl GroupState {
     pub(super) fn update_profile(&mut self, id: &MemberId, update: &ProfileUpdate) {
         let member = self.members.get_mut(id).expect("the caller found it");
         let profile = &mut member.profile;
-        let old = (profile.session_timeout, profile.rebalance_timeout);
-        profile.session_timeout = update.session_timeout.unwrap_or(old.0);
-        profile.rebalance_timeout = update.rebalance_timeout.unwrap_or(old.1);
+        let old = profile.clone();
+        profile.session_timeout = update.session_timeout.unwrap_or(old.session_timeout);
+        profile.rebalance_timeout = update.rebalance_timeout.unwrap_or(old.rebalance_timeout);
         if !update.client_id.is_empty() {
             profile.client_id = update.client_id.clone();
         }
         profile.host = update.host.clone();
-        if old != (profile.session_timeout, profile.rebalance_timeout) {
-            self.effects.changed.insert(id.clone());
+        // Where it connects from is only shown; it is stored with the next change of something else.
+        if (Profile { host: old.host.clone(), ..profile.clone() }) != old {
+            self.effects.profiles.insert(id.clone());
         }
     }
 

@@ -16,12 +16,16 @@ use std::{
     time::Duration,
 };
 
-use riverrun_proto::{TopicId, TopicPartition};
+use riverrun_proto::{
+    TopicId, TopicPartition,
+    grpc::state::v1::{GroupCreated, group_change::Change},
+};
 use uuid::Uuid;
 
 use super::*;
 use crate::{
-    group::{event::ProfileUpdate, topics::TopicView},
+    group::{event::ProfileUpdate, image, topics::TopicView},
+    offset::{image::Groups, record},
     test_random::Random,
 };
 
@@ -53,6 +57,7 @@ struct Client {
 struct World {
     state: GroupState,
     topics: BTreeMap<Arc<str>, TopicView>,
+    stored: Groups,
     moved: BTreeMap<PartitionKey, u64>,
     clients: Vec<Client>,
     now: Duration,
@@ -66,6 +71,7 @@ impl World {
         let mut world = World {
             state: GroupState::new(Assignor::Uniform, 0),
             topics: BTreeMap::new(),
+            stored: Groups::default(),
             moved: BTreeMap::new(),
             clients: Vec::new(),
             now: Duration::ZERO,
@@ -73,6 +79,8 @@ impl World {
             group_epoch: 0,
             member_epochs: BTreeMap::new(),
         };
+        let created = Change::Created(GroupCreated::default());
+        world.stored.apply(&record::encode(vec![record::change("g", created)])).unwrap();
         world.create("t0", 4);
         for index in 0..5 {
             let instance = (index >= 3).then(|| format!("i{index}"));
@@ -258,11 +266,36 @@ impl World {
         }
     }
 
+    /// The state comes back from what the effects said to store.
     fn restart_broker(&mut self) {
-        let members = self.state.members().values().cloned().collect();
-        let mut state = GroupState::new(self.state.assignor(), self.state.epoch());
-        state.restore(members, &self.topics, self.now).unwrap();
+        let image = self.stored.get("g").unwrap();
+        let state = image::restore(image, &self.topics, self.now).unwrap();
+        assert_eq!(state.epoch(), self.state.epoch());
+        assert_eq!(state.owners(), self.state.owners());
+        assert_eq!(state.members().len(), self.state.members().len());
+        for (id, member) in self.state.members() {
+            let again = &state.members()[id];
+            let lists = |member: &Member| {
+                let revoking: Vec<_> =
+                    member.revoking.iter().map(|(key, one)| (*key, one.owner_epoch)).collect();
+                let resets = (member.reset_pending.clone(), member.reset_told.clone());
+                (member.held.clone(), revoking, resets)
+            };
+            let epochs = |member: &Member| (member.epoch, member.previous_epoch, member.away);
+            assert_eq!(again.profile, member.profile);
+            assert_eq!(epochs(again), epochs(member));
+            assert_eq!(lists(again), lists(member));
+        }
         self.state = state;
+    }
+
+    /// Stores what the last event changed, as the coordinator does.
+    fn store(&mut self) {
+        let effects = self.state.take_effects();
+        if effects.must_store() {
+            let change = Change::Membership(image::membership(&self.state, &effects));
+            self.stored.apply(&record::encode(vec![record::change("g", change)])).unwrap();
+        }
     }
 
     fn pass_time(&mut self, random: &mut Random) {
@@ -283,6 +316,7 @@ impl World {
     }
 
     fn check(&mut self) {
+        self.store();
         self.check_owners();
         self.forgive();
         self.check_work();

@@ -46,7 +46,8 @@ fn bombs_stop_at_the_bound() {
         let bomb = bomb(codec, BOMB_BYTES);
         assert!(bomb.len() < 64 << 20, "{codec}");
         let before = peak_resident_bytes();
-        let outcome = codec.inflate(&bomb, INFLATED_MAX);
+        // Only the length: a failure must not print half a gigabyte.
+        let outcome = codec.inflate(&bomb, INFLATED_MAX).map(|out| out.len());
         let grown = peak_resident_bytes() - before;
         assert_eq!(outcome, Err(InflateError::TooLarge { codec, limit: INFLATED_MAX }));
         assert!(grown < 128 << 20, "{codec} took {grown} bytes");
@@ -58,13 +59,14 @@ fn bombs_are_whole_streams() {
     // Otherwise the test above would pass on damage.
     for codec in Compression::ALL {
         let piece = compressed_zeros(codec, PIECE_BYTES);
-        assert_eq!(codec.inflate(&piece, PIECE_BYTES), Ok(vec![0; PIECE_BYTES]));
+        assert!(codec.inflate(&piece, PIECE_BYTES) == Ok(vec![0; PIECE_BYTES]), "{codec}");
         let too_large = InflateError::TooLarge { codec, limit: PIECE_BYTES - 1 };
-        assert_eq!(codec.inflate(&piece, PIECE_BYTES - 1), Err(too_large));
+        let short = codec.inflate(&piece, PIECE_BYTES - 1).map(|out| out.len());
+        assert_eq!(short, Err(too_large));
     }
     for codec in Compression::ALL.into_iter().skip(1) {
         let bytes = 4 * PIECE_BYTES;
-        assert_eq!(codec.inflate(&bomb(codec, bytes), bytes), Ok(vec![0; bytes]), "{codec}");
+        assert!(codec.inflate(&bomb(codec, bytes), bytes) == Ok(vec![0; bytes]), "{codec}");
     }
 }
 

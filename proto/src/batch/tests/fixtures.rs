@@ -86,3 +86,16 @@ fn the_same_records_give_the_same_bytes() {
     let batch = batch.stamped(Offset::ZERO, LeaderEpoch(0));
     assert_eq!(batch.as_bytes(), &unhex(PLAIN));
 }
+
+#[test]
+fn the_example_of_the_format_page_holds() {
+    let page = include_str!("../../../../docs/record-batch.md");
+    let example = page.split("```").nth(3).unwrap();
+    // Each line: bytes in hexadecimal, three spaces, what they mean.
+    let hex: String =
+        example.trim().lines().map(|line| line.split("   ").next().unwrap()).collect();
+    let bytes = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+    let record = Record { timestamp_ms: 1000, key: bytes("k"), value: bytes("v"), headers: vec![] };
+    let batch = batch_of(Compression::None, &[record]);
+    assert_eq!(batch.as_bytes(), &unhex(&hex.replace(' ', "")));
+}

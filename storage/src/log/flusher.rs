@@ -1,0 +1,134 @@
+//! Makes a log durable: one flush at a time, while appends go on.
+//!
+//! Order within a flush: data of every segment with unflushed bytes, oldest first; names in the directory;
+//! the flushed offset; the mark page (not synced). The first error is final: the log stops, the flushed
+//! offset stays, and no later flush is tried.
+
+use std::sync::Arc;
+
+use riverrun_proto::Offset;
+
+use super::shared::{Shared, Tail};
+use crate::{IoFailure, LogFailure, StorageError, mark::Mark, segment::Segment};
+
+/// Flushes one log. Clones share the work; a second caller waits for the first.
+#[derive(Clone, Debug)]
+pub struct LogFlusher {
+    /// The log.
+    shared: Arc<Shared>,
+}
+
+impl LogFlusher {
+    /// A flusher of `shared`.
+    pub(super) fn new(shared: Arc<Shared>) -> LogFlusher {
+        LogFlusher { shared }
+    }
+
+    /// Makes durable everything that was appended before the call. Returns the flushed offset:
+    /// everything below it survives a power loss.
+    ///
+    /// # Errors
+    /// When the disk refused, now or earlier: the log has stopped, and whether anything above the flushed
+    /// offset is on disk is unknown.
+    pub fn flush(&self) -> Result<Offset, StorageError> {
+        let _one_at_a_time = self.shared.flush.lock();
+        self.shared.check()?;
+        let tail = *self.shared.tail.lock();
+        self.flush_to(tail).map_err(|failure| self.shared.fail(failure))?;
+        Ok(tail.end_offset)
+    }
+
+    /// Flushes, and makes the mark page durable and clean unless an append came in between. To be called
+    /// when the log was idle for a moment: a start after that trusts the log.
+    ///
+    /// # Errors
+    /// As [`LogFlusher::flush`].
+    pub fn sync_mark(&self) -> Result<(), StorageError> {
+        let _one_at_a_time = self.shared.flush.lock();
+        self.shared.check()?;
+        let tail = *self.shared.tail.lock();
+        self.flush_to(tail)
+            .and_then(|()| self.write_clean_mark(tail))
+            .map_err(|failure| self.shared.fail(failure))?;
+        Ok(())
+    }
+
+    /// True when something was appended that is not flushed.
+    pub fn is_behind(&self) -> bool {
+        let offsets = self.shared.watermarks.load();
+        offsets.flushed < offsets.log_end
+    }
+
+    /// Why the log stopped, if it did.
+    pub fn failure(&self) -> Option<LogFailure> {
+        self.shared.failure().cloned()
+    }
+
+    /// Flushes everything below `tail`.
+    fn flush_to(&self, tail: Tail) -> Result<(), IoFailure> {
+        let shared = &self.shared;
+        let mut synced = false;
+        for segment in self.unflushed(tail) {
+            synced |= flush_segment(&segment)?;
+        }
+        shared.sync_names()?;
+        shared.watermarks.set_flushed(tail.end_offset);
+        if synced {
+            let mut page = shared.mark.lock();
+            shared.write_mark(&mut page, mark(tail, false))?;
+        }
+        Ok(())
+    }
+
+    /// Segments up to the tail's with bytes that are not flushed, oldest first.
+    fn unflushed(&self, tail: Tail) -> Vec<Arc<Segment>> {
+        let segments = self.shared.segments.read();
+        let newest = segments.iter().rev();
+        let mut found: Vec<_> = newest
+            .skip_while(|segment| segment.base > tail.segment_base)
+            .take_while(|segment| segment.flushed_pos() < segment.end_pos())
+            .cloned()
+            .collect();
+        found.reverse();
+        found
+    }
+
+    /// Writes a clean mark when the tail still is the `flushed` one, and syncs the page.
+    fn write_clean_mark(&self, flushed: Tail) -> Result<(), IoFailure> {
+        let shared = &self.shared;
+        let mut page = shared.mark.lock();
+        let clean = {
+            let mut tail = shared.tail.lock();
+            let idle = !tail.appending && *tail == flushed && !tail.clean;
+            tail.clean |= idle;
+            idle.then_some(*tail)
+        };
+        if let Some(tail) = clean {
+            shared.write_mark(&mut page, mark(tail, true))?;
+        }
+        page.sync()?;
+        drop(page);
+        shared.sync_names()
+    }
+}
+
+/// Flushes one segment. False when nothing was to be done.
+fn flush_segment(segment: &Segment) -> Result<bool, IoFailure> {
+    let end = segment.end_pos();
+    let Some(file) = segment.writable() else { return Ok(false) };
+    file.sync().map_err(|error| IoFailure::new("sync", &segment.path, error))?;
+    segment.set_flushed_pos(end);
+    segment.close();
+    Ok(true)
+}
+
+/// The mark that says everything below `tail` is durable.
+fn mark(tail: Tail, clean: bool) -> Mark {
+    Mark {
+        clean,
+        flushed: tail.end_offset,
+        segment_base: tail.segment_base,
+        pos: tail.pos,
+        chain: tail.chain,
+    }
+}

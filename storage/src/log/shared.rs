@@ -1,0 +1,207 @@
+//! What the writer, the flusher and the readers of one log share.
+//!
+//! Locks, each held for a few lines and never two at once except as listed:
+//! `flush` (held over a whole flush) > `mark` > `tail`; `segments`, `state` and `readable` stand alone.
+
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::{Mutex, RwLock};
+use riverrun_proto::Offset;
+
+use super::{LogFlusher, LogReader, LogWriter, OpenedLog};
+use crate::{
+    Damage, IoFailure, LogFailure, LogOffsets, LogOptions, StorageError,
+    disk::{Disk, DiskFile},
+    mark::{Mark, MarkPage},
+    offsets::Watermarks,
+    recovery::Recovered,
+    segment::Segment,
+    state::{self, LogState},
+};
+
+/// Where the next entry goes, as the flusher sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tail {
+    /// Next offset to be given.
+    pub(crate) end_offset: Offset,
+    /// Base offset of the active segment.
+    pub(crate) segment_base: Offset,
+    /// Byte position in it.
+    pub(crate) pos: u64,
+    /// Header crc of the entry before it.
+    pub(crate) chain: u32,
+    /// True while bytes are being written that are not published.
+    pub(crate) appending: bool,
+    /// True when the newest mark on the page is a clean one.
+    pub(crate) clean: bool,
+}
+
+/// The shared part of one log.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The disk.
+    pub(crate) disk: Arc<dyn Disk>,
+    /// The directory, relative to the disk's root.
+    pub(crate) dir: PathBuf,
+    /// The three offsets.
+    pub(crate) watermarks: Watermarks,
+    /// All segments, oldest first. The last one is active, unless the log is damaged. Changed by the writer.
+    pub(crate) segments: RwLock<Vec<Arc<Segment>>>,
+    /// Changed by the writer for each entry, and by whoever writes a mark.
+    pub(crate) tail: Mutex<Tail>,
+    /// Held by the one flush in flight.
+    pub(crate) flush: Mutex<()>,
+    /// The mark page.
+    pub(crate) mark: Mutex<MarkPage>,
+    /// Log start and epochs as they stand on disk. Changed by the writer.
+    pub(crate) state: RwLock<LogState>,
+    /// Counts names made in the directory. Moved by the writer.
+    pub(crate) names_made: AtomicU64,
+    /// Value of `names_made` that the last directory sync covered. Moved by the flusher.
+    names_synced: AtomicU64,
+    /// Why the log stopped; set once.
+    failure: OnceLock<LogFailure>,
+    /// Ranges that recovery found damaged.
+    pub(crate) damages: Vec<Damage>,
+    /// Segments open for readers only, least recently opened first.
+    readable: Mutex<VecDeque<Arc<Segment>>>,
+    /// How many of those may be open.
+    pub(crate) sealed_files_max: AtomicUsize,
+}
+
+impl Shared {
+    /// Why the log stopped, if it did.
+    pub(crate) fn failure(&self) -> Option<&LogFailure> {
+        self.failure.get()
+    }
+
+    /// Refuses when the log stopped.
+    pub(crate) fn check(&self) -> Result<(), LogFailure> {
+        self.failure().map_or(Ok(()), |failure| Err(failure.clone()))
+    }
+
+    /// Stops the log for good; the first failure stays the reason.
+    pub(crate) fn fail(&self, failure: IoFailure) -> LogFailure {
+        let failure = self.failure.get_or_init(|| LogFailure::Io(failure)).clone();
+        tracing::error!(dir = %self.dir.display(), %failure, "log stopped");
+        failure
+    }
+
+    /// The range a reader may look at: a stopped log ends at its flushed offset.
+    pub(crate) fn visible(&self) -> LogOffsets {
+        let mut offsets = self.watermarks.load();
+        if self.failure().is_some() {
+            offsets.log_end = offsets.flushed;
+        }
+        offsets
+    }
+
+    /// The segment that holds `offset`, or would, and the one after it.
+    pub(crate) fn segment_of(&self, offset: Offset) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let after = segments.partition_point(|segment| segment.base <= offset);
+        after.checked_sub(1).map(|at| segments[at].clone())
+    }
+
+    /// The file of `segment` for a reader. Files opened for it are bounded in number.
+    pub(crate) fn file_of(&self, segment: &Arc<Segment>) -> Result<Arc<dyn DiskFile>, IoFailure> {
+        let (file, opened) = segment.file(self.disk.as_ref())?;
+        if opened {
+            let mut readable = self.readable.lock();
+            readable.push_back(segment.clone());
+            let excess =
+                readable.len().saturating_sub(self.sealed_files_max.load(Ordering::Relaxed));
+            let closing: Vec<_> = readable.drain(..excess).collect();
+            drop(readable);
+            for segment in closing {
+                segment.close();
+            }
+        }
+        Ok(file)
+    }
+
+    /// Closes every file that is open for readers only.
+    pub(crate) fn close_readable(&self) {
+        let closing = std::mem::take(&mut *self.readable.lock());
+        for segment in closing {
+            segment.close();
+        }
+    }
+
+    /// Makes the names in the directory durable, when some were made since the last time.
+    pub(crate) fn sync_names(&self) -> Result<(), IoFailure> {
+        let made = self.names_made.load(Ordering::Acquire);
+        if self.names_synced.load(Ordering::Acquire) < made {
+            self.disk
+                .sync_dir(&self.dir)
+                .map_err(|error| IoFailure::new("sync", &self.dir, error))?;
+            self.names_synced.store(made, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Counts a name made in the directory.
+    pub(crate) fn count_name(&self) {
+        self.names_made.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Makes `state` the log's state, durably. A failed sync stops the log.
+    pub(crate) fn store_state(&self, state: LogState) -> Result<(), StorageError> {
+        match state::store(self.disk.as_ref(), &self.dir, &state) {
+            Ok(()) => {
+                *self.state.write() = state;
+                Ok(())
+            }
+            Err(failure) if failure.is_sync() => Err(self.fail(failure).into()),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Writes a mark under the lock that the caller holds.
+    pub(crate) fn write_mark(&self, page: &mut MarkPage, mark: Mark) -> Result<(), IoFailure> {
+        if page.write(self.disk.as_ref(), mark)? {
+            self.count_name();
+        }
+        Ok(())
+    }
+}
+
+/// Puts an open log together from what recovery found.
+pub(super) fn assemble(
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    options: LogOptions,
+    found: Recovered,
+) -> Result<OpenedLog, StorageError> {
+    let failure = OnceLock::new();
+    if let Some(damage) = found.damages.first() {
+        failure.get_or_init(|| LogFailure::Damaged(damage.clone()));
+    }
+    let shared = Arc::new(Shared {
+        disk,
+        dir,
+        watermarks: Watermarks::new(found.offsets),
+        segments: RwLock::new(found.segments),
+        tail: Mutex::new(found.tail),
+        flush: Mutex::new(()),
+        mark: Mutex::new(found.mark),
+        state: RwLock::new(found.state),
+        names_made: AtomicU64::new(0),
+        names_synced: AtomicU64::new(0),
+        failure,
+        damages: found.damages,
+        readable: Mutex::new(VecDeque::new()),
+        sealed_files_max: AtomicUsize::new(options.sealed_files_max),
+    });
+    let flusher = LogFlusher::new(shared.clone());
+    let reader = LogReader::new(shared.clone());
+    let writer = LogWriter::new(shared, options, found.active, found.producers);
+    Ok(OpenedLog { writer, flusher, reader, report: found.report })
+}

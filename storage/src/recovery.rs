@@ -1,0 +1,144 @@
+//! From a directory to a log: what is found, what it means, what is done. docs/storage-format.md says why.
+//!
+//! A start is *trusted* when the newest mark is clean and everything fits it: nothing is changed or scanned.
+//! Any other start is *unclean*. Let `M` be the highest offset known durable (mark page, `durable_upto` of
+//! header blocks and entries, log start) and `p` the first place where the chain of entries breaks.
+//!
+//! ```text
+//! row | at p and after                             | offset(p) | verdict
+//!  1  | zeros                                      | >= M      | clean end
+//!  2  | other bytes                                | >= M      | torn tail
+//!  4  | other bytes with entries that prove nothing| >= M      | torn tail
+//!  3  | anything                                   | <  M      | damaged
+//!  5  | below M: a seal, link, header or file wrong |           | damaged
+//!  8  | a header block invalid, base >= M          |           | as 1, 2 or 4 of the segment before
+//!  9  | a segment of a lower epoch after one of a higher | any | superseded: removed
+//! ```
+//!
+//! What follows a clean end and a torn tail is the same: `[M, p)` is copied to a new segment, made durable,
+//! and takes the place of everything at or past `M`; the epoch rises. Whether the bytes of `[M, p)` are on
+//! disk cannot be known from reading them (the page cache may say so after a failed write), so they are never
+//! adopted in place. What follows damage is nothing: the directory stays as it is and the log refuses writes.
+//!
+//! Every step may be cut short by another crash: the new segment is durable before it has a name, the
+//! name is durable before what it replaces is removed, and a start that finds both removes the rest (row 9).
+
+mod damaged;
+mod links;
+mod producers;
+mod report;
+mod rewrite;
+mod survey;
+mod trusted;
+mod walk;
+
+use std::{collections::VecDeque, path::Path, sync::Arc};
+
+use riverrun_proto::Offset;
+
+pub use self::report::{RecoveryReport, RecoveryVerdict};
+use crate::{
+    Damage, LogOffsets, LogOptions, StorageError, Timestamp, disk::Disk, log::shared::Tail,
+    mark::MarkPage, producers::Producers, segment::Segment, segment_writer::SegmentWriter,
+    state::LogState,
+};
+
+/// A log as recovery hands it over.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    /// What was found and done.
+    pub(crate) report: RecoveryReport,
+    /// Damaged ranges; with any the log refuses writes.
+    pub(crate) damages: Vec<Damage>,
+    /// Where the watermarks stand.
+    pub(crate) offsets: LogOffsets,
+    /// All segments, oldest first.
+    pub(crate) segments: Vec<Arc<Segment>>,
+    /// The writing end of the last one, unless the log is damaged.
+    pub(crate) active: Option<SegmentWriter>,
+    /// Where the next entry goes.
+    pub(crate) tail: Tail,
+    /// The mark page.
+    pub(crate) mark: MarkPage,
+    /// Log start and epochs.
+    pub(crate) state: LogState,
+    /// The producers, and the offsets of their snapshots on disk.
+    pub(crate) producers: (Producers, VecDeque<Offset>),
+}
+
+/// Where and how a log is opened.
+#[derive(Clone, Copy, Debug)]
+struct Site<'a> {
+    /// The disk.
+    disk: &'a dyn Disk,
+    /// The directory.
+    dir: &'a Path,
+    /// Limits of the log.
+    options: &'a LogOptions,
+    /// Now.
+    now: Timestamp,
+}
+
+/// What the first break of the chain looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AtBreak {
+    /// Nothing but zeros, and no segment after it.
+    Zeros,
+    /// Anything else.
+    Bytes,
+}
+
+/// How the break lies to the highest offset known durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AgainstMark {
+    /// `offset(p) >= M`: everything known durable is there.
+    AtOrAbove,
+    /// `offset(p) < M`: something known durable is not.
+    Below,
+}
+
+/// The decision table. Rows 4 and 2 have one verdict: debris that proves nothing is torn.
+const VERDICTS: [(AtBreak, AgainstMark, RecoveryVerdict); 4] = [
+    (AtBreak::Zeros, AgainstMark::AtOrAbove, RecoveryVerdict::CleanEnd),
+    (AtBreak::Bytes, AgainstMark::AtOrAbove, RecoveryVerdict::TornTail),
+    (AtBreak::Zeros, AgainstMark::Below, RecoveryVerdict::Damaged),
+    (AtBreak::Bytes, AgainstMark::Below, RecoveryVerdict::Damaged),
+];
+
+/// The verdict on a break.
+fn verdict(at_break: AtBreak, against_mark: AgainstMark) -> RecoveryVerdict {
+    let row = VERDICTS.iter().find(|row| (row.0, row.1) == (at_break, against_mark));
+    row.expect("the table is complete").2
+}
+
+/// Opens the log in `dir`, which exists.
+pub(crate) fn recover(
+    disk: &dyn Disk,
+    dir: &Path,
+    options: &LogOptions,
+    now: Timestamp,
+) -> Result<Recovered, StorageError> {
+    let site = Site { disk, dir, options, now };
+    let survey = survey::survey(site)?;
+    if let Some(recovered) = trusted::open_trusted(site, &survey)? {
+        return Ok(recovered);
+    }
+    let state = match survey.sound_state() {
+        Ok(state) => state,
+        Err(damage) => return damaged::open_damaged(site, survey, vec![damage]),
+    };
+    let damages = links::damages_below_mark(site, &survey)?;
+    if !damages.is_empty() {
+        return damaged::open_damaged(site, survey, damages);
+    }
+    let walked = walk::walk(site, &survey)?;
+    match verdict(walked.at_break, walked.against_mark()) {
+        RecoveryVerdict::Damaged => {
+            let damage = walked.damage(&survey);
+            damaged::open_damaged(site, survey, vec![damage])
+        }
+        found @ (RecoveryVerdict::Trusted
+        | RecoveryVerdict::CleanEnd
+        | RecoveryVerdict::TornTail) => rewrite::rewrite(site, survey, state, &walked, found),
+    }
+}

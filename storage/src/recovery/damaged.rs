@@ -1,0 +1,120 @@
+//! Opens a log whose durable records are damaged: to read around the damage, and for nothing else.
+//! Changes nothing on disk.
+
+use std::sync::Arc;
+
+use riverrun_proto::Offset;
+
+use super::{
+    Recovered, RecoveryReport, RecoveryVerdict, Site, links,
+    survey::{FoundSegment, Survey},
+    trusted::finished,
+};
+use crate::{
+    Damage, DamageReason, IoFailure, LogOffsets, StorageError,
+    disk::OpenMode,
+    format::{HEADER_BLOCK_BYTES, SegmentFacts},
+    log::shared::Tail,
+    producers::Producers,
+    scan::ChunkReader,
+    segment::Segment,
+    state::{LogState, StoredState},
+};
+
+/// Opens the log for reading around `damages`.
+pub(super) fn open_damaged(
+    site: Site<'_>,
+    survey: Survey,
+    mut damages: Vec<Damage>,
+) -> Result<Recovered, StorageError> {
+    let mut segments = Vec::new();
+    for (number, found) in survey.segments.iter().enumerate() {
+        let next = survey.segments.get(number + 1);
+        let Some(segment) = open_segment(site, found, next)? else { continue };
+        let end = segment.end_offset();
+        if let Some(next) = next.filter(|next| next.base > end)
+            && !damages.iter().any(|damage| damage.offsets.contains(&end))
+        {
+            let (path, pos) = (found.path.clone(), segment.end_pos());
+            let reason = DamageReason::Missing;
+            damages.push(Damage { offsets: end..next.base, path, pos, reason });
+        }
+        segments.push(segment);
+    }
+    let first = segments.first().map_or(Offset::ZERO, |segment| segment.base);
+    let state = match &survey.state {
+        StoredState::Valid(state) => state.clone(),
+        StoredState::Missing | StoredState::Invalid => LogState::new(first, survey.highest_epoch()),
+    };
+    // Without a state file nothing says what was durable, and what reads back is served as found.
+    let read = segments.last().map_or(first, |segment| segment.end_offset());
+    let known = survey
+        .known_durable()
+        .max(damages.iter().map(|it| it.offsets.end).max().unwrap_or_default());
+    let log_start = survey.log_start().unwrap_or(first);
+    let end = if survey.log_start().is_some() { known } else { known.max(read) }.max(log_start);
+    let offsets = LogOffsets { log_start, flushed: end, log_end: end };
+    let last = segments.last();
+    let tail = Tail {
+        end_offset: end,
+        segment_base: last.map_or(first, |segment| segment.base),
+        pos: last.map_or(0, |segment| segment.end_pos()),
+        chain: 0,
+        appending: false,
+        clean: false,
+    };
+    for damage in &damages {
+        tracing::error!(dir = %site.dir.display(), %damage, "log is damaged");
+    }
+    let report = RecoveryReport {
+        created: false,
+        verdict: RecoveryVerdict::Damaged,
+        offsets,
+        leader_epoch: state.epoch(),
+        copied_from: end,
+        torn_bytes: 0,
+        torn_files: Vec::new(),
+        scanned_bytes: segments.iter().map(|segment| segment.end_pos()).sum(),
+        damages: damages.clone(),
+    };
+    // Nothing is appended, so nobody asks for producers.
+    let producers = (Producers::new(true), survey.snapshots.into_iter().collect());
+    Ok(Recovered {
+        report,
+        damages,
+        offsets,
+        segments,
+        active: None,
+        tail,
+        mark: survey.mark,
+        state,
+        producers,
+    })
+}
+
+/// `found` as far as it can be read: to where its successor says it ends, else to its last valid entry.
+fn open_segment(
+    site: Site<'_>,
+    found: &FoundSegment,
+    next: Option<&FoundSegment>,
+) -> Result<Option<Arc<Segment>>, StorageError> {
+    if let Some(next) = next
+        && let Ok(end) = links::end_of(site, found, next)?
+    {
+        return Ok(Some(finished(site, found, &end)));
+    }
+    let Some(header) = found.header else { return Ok(None) };
+    let at = |op| move |error| IoFailure::new(op, &found.path, error);
+    let file = site.disk.open(&found.path, OpenMode::Read).map_err(at("open"))?;
+    let segment = Segment::new(found.path.clone(), header, site.options.index_interval_bytes);
+    let mut reader = ChunkReader::new(file.as_ref(), u64::MAX);
+    let mut facts = SegmentFacts::empty(found.base);
+    let (mut pos, mut chain) = (HEADER_BLOCK_BYTES as u64, header.1);
+    while let Some(entry) = reader.find_entry(pos, segment.salt).map_err(at("read"))? {
+        pos = entry.pos + entry.header.stride();
+        chain = entry.crc;
+        facts.add(&entry.header, entry.crc);
+    }
+    segment.set_finished(pos, chain, &facts);
+    Ok(Some(Arc::new(segment)))
+}

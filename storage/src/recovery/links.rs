@@ -1,0 +1,77 @@
+//! Whether each segment ends as its successor says.
+
+use riverrun_proto::Offset;
+
+use super::{Site, survey::FoundSegment, survey::Survey};
+use crate::{
+    Damage, DamageReason, IoFailure, StorageError,
+    disk::OpenMode,
+    format::{ENTRY_BYTES, EntryKind, Previous, SEAL_BYTES, SegmentFacts},
+    scan::ChunkReader,
+};
+
+/// How `segment` ends by the word of `next`, when the two agree.
+pub(super) fn end_of(
+    site: Site<'_>,
+    segment: &FoundSegment,
+    next: &FoundSegment,
+) -> Result<Result<Previous, DamageReason>, StorageError> {
+    let (Some((header, _)), Some((next_header, _))) = (segment.header, next.header) else {
+        return Ok(Err(DamageReason::SegmentHeader));
+    };
+    let Some(previous) = next_header.previous else { return Ok(Err(DamageReason::Missing)) };
+    if previous.base != segment.base {
+        return Ok(Err(DamageReason::Missing));
+    }
+    let at = |op| move |error| IoFailure::new(op, &segment.path, error);
+    let file = site.disk.open(&segment.path, OpenMode::Read).map_err(at("open"))?;
+    let mut reader = ChunkReader::new(file.as_ref(), u64::MAX);
+    let agrees = previous.facts.end_offset == next.base
+        && previous.end_pos <= reader.end()
+        && (!previous.sealed
+            || is_sealed(&mut reader, header.salt(), &previous).map_err(at("read"))?);
+    Ok(if agrees { Ok(previous) } else { Err(DamageReason::Seal) })
+}
+
+/// True when the seal that `previous` tells of is there.
+fn is_sealed(
+    reader: &mut ChunkReader<'_>,
+    salt: u64,
+    previous: &Previous,
+) -> std::io::Result<bool> {
+    let Some(pos) = previous.end_pos.checked_sub(SEAL_BYTES) else { return Ok(false) };
+    let Some((header, crc)) = reader.entry_at(pos, salt)? else { return Ok(false) };
+    let payload_len = usize::try_from(SEAL_BYTES).expect("small") - ENTRY_BYTES;
+    let holds = header.kind == EntryKind::Seal
+        && crc == previous.chain
+        && header.stride() == SEAL_BYTES
+        && reader.payload_holds(pos, &header)?;
+    let payload = reader.bytes(pos + ENTRY_BYTES as u64, payload_len)?;
+    let facts = payload.and_then(|bytes| bytes.try_into().ok()).map(SegmentFacts::decode);
+    Ok(holds && facts == Some(previous.facts))
+}
+
+/// Everything wrong with headers and links of segments that are durable as a whole.
+pub(super) fn damages_below_mark(
+    site: Site<'_>,
+    survey: &Survey,
+) -> Result<Vec<Damage>, StorageError> {
+    let durable = survey.known_durable();
+    let mut damages = Vec::new();
+    for pair in survey.segments.windows(2).filter(|pair| pair[1].base < durable) {
+        if let Err(reason) = end_of(site, &pair[0], &pair[1])? {
+            damages.push(damage(&pair[0], pair[1].base, reason));
+        }
+    }
+    if let Some(last) = survey.segments.iter().rfind(|segment| segment.base < durable)
+        && last.header.is_none()
+    {
+        damages.push(damage(last, durable, DamageReason::SegmentHeader));
+    }
+    Ok(damages)
+}
+
+/// Something wrong with `segment`, whose successor begins at `end`.
+fn damage(segment: &FoundSegment, end: Offset, reason: DamageReason) -> Damage {
+    Damage { offsets: segment.base..end, path: segment.path.clone(), pos: 0, reason }
+}

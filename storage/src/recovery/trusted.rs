@@ -1,0 +1,169 @@
+//! The trusted start: the newest mark is clean, and everything on disk fits it. Changes nothing.
+
+use std::sync::Arc;
+
+use super::{
+    Recovered, RecoveryReport, RecoveryVerdict, Site, links, producers,
+    survey::{FoundSegment, Survey},
+    walk::first_place,
+};
+use crate::{
+    IoFailure, LogOffsets, StorageError,
+    disk::OpenMode,
+    format::{ENTRY_BYTES, Previous, SegmentFacts},
+    index::SparseIndex,
+    log::shared::Tail,
+    mark::{Mark, MarkPage},
+    scan::{ChunkReader, Place, Scanner},
+    segment::{IndexBuilder, Segment},
+    segment_file,
+    segment_writer::SegmentWriter,
+    state::StoredState,
+};
+
+/// Opens the log when its newest mark can be trusted.
+pub(super) fn open_trusted(
+    site: Site<'_>,
+    survey: &Survey,
+) -> Result<Option<Recovered>, StorageError> {
+    let (Some(mark), StoredState::Valid(state)) = (survey.mark.newest(), &survey.state) else {
+        return Ok(None);
+    };
+    let Some(last) = survey.segments.last() else { return Ok(None) };
+    let fits = mark.clean
+        && mark.segment_base == last.base
+        && survey.leftovers.is_empty()
+        && survey.sound_state().is_ok();
+    let Some(header) = last.header.filter(|_| fits) else { return Ok(None) };
+    let Some(mut segments) = sound_segments(site, &survey.segments)? else { return Ok(None) };
+    let active = Segment::new(last.path.clone(), header, site.options.index_interval_bytes);
+    let Some(found) = read_active(site, &active, mark)? else { return Ok(None) };
+    let writer = open_active(site, active, mark, found.contents)?;
+    segments.push(writer.segment.clone());
+    let offsets =
+        LogOffsets { log_start: state.log_start, flushed: mark.flushed, log_end: mark.flushed };
+    let (producers, read) = producers::rebuild(site, &segments, &survey.snapshots, offsets)?;
+    let report = RecoveryReport {
+        created: false,
+        verdict: RecoveryVerdict::Trusted,
+        offsets,
+        leader_epoch: state.epoch(),
+        copied_from: offsets.log_end,
+        torn_bytes: 0,
+        torn_files: Vec::new(),
+        scanned_bytes: found.scanned_bytes + read,
+        damages: Vec::new(),
+    };
+    Ok(Some(Recovered {
+        report,
+        damages: Vec::new(),
+        offsets,
+        segments,
+        tail: tail(&writer, true),
+        active: Some(writer),
+        mark: MarkPage::load(site.disk, site.dir)?,
+        state: state.clone(),
+        producers,
+    }))
+}
+
+/// The tail behind `writer`; `clean` when the newest mark on the page says so.
+pub(super) fn tail(writer: &SegmentWriter, clean: bool) -> Tail {
+    let place = writer.place();
+    Tail {
+        end_offset: place.offset,
+        segment_base: writer.segment.base,
+        pos: place.pos,
+        chain: place.chain,
+        appending: false,
+        clean,
+    }
+}
+
+/// All segments but the last one, when each ends as its successor says.
+pub(super) fn sound_segments(
+    site: Site<'_>,
+    found: &[FoundSegment],
+) -> Result<Option<Vec<Arc<Segment>>>, StorageError> {
+    let mut segments = Vec::with_capacity(found.len());
+    for pair in found.windows(2) {
+        let Ok(end) = links::end_of(site, &pair[0], &pair[1])? else { return Ok(None) };
+        segments.push(finished(site, &pair[0], &end));
+    }
+    Ok(Some(segments))
+}
+
+/// The segment that ends as `end` says.
+pub(super) fn finished(site: Site<'_>, found: &FoundSegment, end: &Previous) -> Arc<Segment> {
+    let header = found.header.expect("its end was checked against it");
+    let segment = Segment::new(found.path.clone(), header, site.options.index_interval_bytes);
+    segment.set_finished(end.end_pos, end.chain, &end.facts);
+    Arc::new(segment)
+}
+
+/// The active segment's contents.
+struct ActiveFound {
+    /// Index and sums.
+    contents: (SparseIndex, SegmentFacts),
+    /// Bytes scanned to know them.
+    scanned_bytes: u64,
+}
+
+/// What the active segment holds, when that is what `mark` says and nothing follows.
+fn read_active(
+    site: Site<'_>,
+    segment: &Segment,
+    mark: Mark,
+) -> Result<Option<ActiveFound>, StorageError> {
+    let at = |op| move |error| IoFailure::new(op, &segment.path, error);
+    let file = site.disk.open(&segment.path, OpenMode::Read).map_err(at("open"))?;
+    let left = file.len().saturating_sub(mark.pos).min(ENTRY_BYTES as u64);
+    let mut reader = ChunkReader::new(file.as_ref(), mark.pos + left);
+    if mark.pos > file.len() || !reader.is_zero_from(mark.pos).map_err(at("read"))? {
+        return Ok(None);
+    }
+    let end = SegmentFacts { end_offset: mark.flushed, ..SegmentFacts::empty(segment.base) };
+    segment.publish(mark.pos, &end);
+    segment.set_chain(mark.chain);
+    if let Some(contents) = segment.load_index(site.disk)? {
+        return Ok(Some(ActiveFound { contents, scanned_bytes: 0 }));
+    }
+    let reader = ChunkReader::new(file.as_ref(), mark.pos);
+    let mut scanner =
+        Scanner::new(reader, segment.salt, first_place((segment.header, segment.header_crc)));
+    let mut builder = IndexBuilder::new(segment);
+    let mut facts = SegmentFacts::empty(segment.base);
+    while let Some(entry) = scanner.next().map_err(at("read"))? {
+        builder.add(entry.header.base_offset, entry.pos, entry.header.max_timestamp);
+        facts.add(&entry.header, entry.crc);
+    }
+    let place = Place { pos: mark.pos, offset: mark.flushed, chain: mark.chain };
+    let contents = (builder.index, facts);
+    let found = ActiveFound { contents, scanned_bytes: mark.pos };
+    Ok((scanner.place() == place).then_some(found))
+}
+
+/// Opens the active segment for going on at `mark`.
+fn open_active(
+    site: Site<'_>,
+    segment: Segment,
+    mark: Mark,
+    (index, facts): (SparseIndex, SegmentFacts),
+) -> Result<SegmentWriter, StorageError> {
+    let bytes_max = segment_file::bytes_max(site.options);
+    let stat = site
+        .disk
+        .open(&segment.path, OpenMode::Read)
+        .map_err(|error| IoFailure::new("open", &segment.path, error))?;
+    let bytes_max = bytes_max.max(stat.len());
+    let file = site
+        .disk
+        .open(&segment.path, OpenMode::Append { bytes_max })
+        .map_err(|error| IoFailure::new("open", &segment.path, error))?;
+    let segment = Arc::new(segment);
+    segment.set_writable(file.clone(), index);
+    segment.publish(mark.pos, &facts);
+    segment.set_flushed_pos(mark.pos);
+    let place = Place { pos: mark.pos, offset: mark.flushed, chain: mark.chain };
+    Ok(SegmentWriter::new(segment, file, bytes_max, (place, facts)))
+}

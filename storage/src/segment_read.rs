@@ -1,0 +1,276 @@
+//! Reads batches out of one segment: find the entry, check it, and hand out payloads without the entry
+//! headers between them.
+//!
+//! A run is read with one call into one buffer, and payloads move together inside it: one copy from the
+//! disk or map, one short move in cache.
+//!
+//! Damage met on the way to the wanted offset is stepped over; damage at it is an error that names the
+//! offsets up to the next valid entry.
+
+use bytes::Bytes;
+use riverrun_proto::{LeaderEpoch, Offset};
+
+use crate::{
+    Damage, DamageReason, IoFailure, ReadError,
+    disk::DiskFile,
+    format::{ENTRY_BYTES, EntryHeader, EntryKind},
+    log::{ReadRun, shared::Shared},
+    scan::{ChunkReader, Scanned, payload_holds},
+    segment::Segment,
+};
+
+/// Bytes read past what was asked for, so that entry headers and a start a little early fit in.
+const SLACK_BYTES: usize = 4096;
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// First offset wanted.
+    pub(crate) from: Offset,
+    /// No record at or past this.
+    pub(crate) limit: Offset,
+    /// Bytes of batches wanted at most, the first one excepted.
+    pub(crate) bytes_max: usize,
+}
+
+/// The entry of `segment` that holds `offset`, or the first after it; `None` past the last.
+///
+/// # Errors
+/// When the entry is damaged or the disk refuses.
+pub(crate) fn locate(
+    shared: &Shared,
+    segment: &Segment,
+    file: &dyn DiskFile,
+    offset: Offset,
+) -> Result<Option<Scanned>, ReadError> {
+    let failed = |error| IoFailure::new("read", &segment.path, error);
+    let (mut pos, _) =
+        segment.with_index(shared.disk.as_ref(), file, |index| index.floor(offset))?;
+    let mut reader = ChunkReader::new(file, segment.end_pos());
+    while pos < reader.end() {
+        let found = match reader.entry_at(pos, segment.salt).map_err(failed)? {
+            Some((header, crc)) => Scanned { pos, header, crc },
+            None => {
+                let damage = damage_at(shared, segment, file, pos)?;
+                if offset < damage.offsets.end {
+                    return Err(damage.into());
+                }
+                let next = reader.find_entry(pos + 1, segment.salt).map_err(failed)?;
+                let Some(next) = next else { return Ok(None) };
+                next
+            }
+        };
+        if found.header.end_offset() > offset {
+            return Ok(Some(found));
+        }
+        pos = found.pos + found.header.stride();
+    }
+    Ok(None)
+}
+
+/// The damage at `pos`, where no valid entry begins.
+pub(crate) fn damage_at(
+    shared: &Shared,
+    segment: &Segment,
+    file: &dyn DiskFile,
+    pos: u64,
+) -> Result<Damage, IoFailure> {
+    let failed = |error| IoFailure::new("read", &segment.path, error);
+    let mut reader = ChunkReader::new(file, segment.end_pos());
+    let next = reader.find_entry(pos + 1, segment.salt).map_err(failed)?;
+    let end = next.map_or_else(|| segment.end_offset(), |next| next.header.base_offset);
+    // What lies before is walked from the nearest point, so that the first damaged offset is known.
+    let floor = |index: &crate::index::SparseIndex| index.floor_of_pos(pos);
+    let (mut at, mut start) = segment.with_index(shared.disk.as_ref(), file, floor)?;
+    while at < pos {
+        let Some((header, _)) = reader.entry_at(at, segment.salt).map_err(failed)? else { break };
+        start = header.end_offset();
+        at += header.stride();
+    }
+    let path = segment.path.clone();
+    Ok(Damage { offsets: start..end.max(start), path, pos, reason: DamageReason::Entry })
+}
+
+/// The damage of an entry at `pos` whose header holds and whose payload does not.
+pub(crate) fn payload_damage(segment: &Segment, pos: u64, header: &EntryHeader) -> Damage {
+    Damage {
+        offsets: header.base_offset..header.end_offset(),
+        path: segment.path.clone(),
+        pos,
+        reason: DamageReason::Payload,
+    }
+}
+
+/// Reads what `request` wants from `segment`.
+///
+/// # Errors
+/// When the first entry wanted is damaged, or the disk refuses.
+pub(crate) fn read(
+    shared: &Shared,
+    segment: &Segment,
+    file: &dyn DiskFile,
+    request: Request,
+) -> Result<ReadRun, ReadError> {
+    let disk = shared.disk.as_ref();
+    let (pos, _) = segment.with_index(disk, file, |index| index.floor(request.from))?;
+    let mut run = Run::new(segment, file, request);
+    run.fill(pos, 0)?;
+    loop {
+        match run.step()? {
+            Step::Next => {}
+            Step::End => return Ok(run.finish()),
+            Step::Bad if run.is_begun() => return Ok(run.finish()),
+            Step::Bad => {
+                let found = locate(shared, segment, file, request.from)?;
+                // Damage before the wanted entry: go on at the entry.
+                let found = found.filter(|found| found.pos > run.pos());
+                let Some(found) = found else {
+                    return Err(damage_at(shared, segment, file, run.pos())?.into());
+                };
+                run.fill(found.pos, 0)?;
+            }
+        }
+    }
+}
+
+/// What one step over an entry came to.
+enum Step {
+    /// On to the next entry.
+    Next,
+    /// The run is complete.
+    End,
+    /// No valid entry begins here.
+    Bad,
+}
+
+/// A run being read.
+struct Run<'a> {
+    /// The segment.
+    segment: &'a Segment,
+    /// Its file.
+    file: &'a dyn DiskFile,
+    /// What is wanted.
+    request: Request,
+    /// Position where published entries end.
+    end_pos: u64,
+    /// Bytes of the file from `start`; the first `taken` are payloads moved together.
+    buffer: Vec<u8>,
+    /// Position of the buffer's first byte.
+    start: u64,
+    /// Place in the buffer of the entry looked at.
+    at: usize,
+    /// Payload bytes collected at the front of the buffer.
+    taken: usize,
+    /// What is said about them.
+    run: ReadRun,
+}
+
+impl<'a> Run<'a> {
+    /// A run without bytes.
+    fn new(segment: &'a Segment, file: &'a dyn DiskFile, request: Request) -> Run<'a> {
+        let run =
+            ReadRun { base_offset: request.from, next_offset: request.from, ..ReadRun::default() };
+        let end_pos = segment.end_pos();
+        Run { segment, file, request, end_pos, buffer: Vec::new(), start: 0, at: 0, taken: 0, run }
+    }
+
+    /// Position of the entry looked at.
+    fn pos(&self) -> u64 {
+        self.start + self.at as u64
+    }
+
+    /// True when a batch was collected.
+    fn is_begun(&self) -> bool {
+        self.taken > 0
+    }
+
+    /// Reads on at `pos`, at least `needed` bytes. Only before anything was collected.
+    fn fill(&mut self, pos: u64, needed: usize) -> Result<(), ReadError> {
+        let left = usize::try_from(self.end_pos.saturating_sub(pos)).unwrap_or(usize::MAX);
+        let len = needed.max(self.request.bytes_max.saturating_add(SLACK_BYTES)).min(left);
+        self.buffer = vec![0; len];
+        (self.start, self.at) = (pos, 0);
+        self.file
+            .read_at(pos, &mut self.buffer)
+            .map_err(|error| IoFailure::new("read", &self.segment.path, error).into())
+    }
+
+    /// Makes sure that `needed` bytes from the entry are in the buffer. False when they are not and the run
+    /// ends before them.
+    fn has(&mut self, needed: usize) -> Result<bool, ReadError> {
+        if self.buffer.len() - self.at.min(self.buffer.len()) >= needed {
+            return Ok(true);
+        }
+        if self.is_begun() || self.pos() + needed as u64 > self.end_pos {
+            return Ok(false);
+        }
+        self.fill(self.pos(), needed)?;
+        Ok(true)
+    }
+
+    /// Looks at one entry.
+    fn step(&mut self) -> Result<Step, ReadError> {
+        if !self.has(ENTRY_BYTES)? {
+            return Ok(Step::End);
+        }
+        let block = self.buffer[self.at..self.at + ENTRY_BYTES].try_into().expect("96 bytes");
+        let decoded = EntryHeader::decode(block);
+        let Some((header, _)) = decoded.filter(|(header, _)| header.salt == self.segment.salt)
+        else {
+            return Ok(Step::Bad);
+        };
+        let end = header.end_offset();
+        if end > self.request.limit {
+            return Ok(Step::End);
+        }
+        if end > self.request.from && header.kind == EntryKind::Records {
+            return self.take(&header);
+        }
+        self.run.next_offset = self.run.next_offset.max(end);
+        self.skip(&header);
+        Ok(Step::Next)
+    }
+
+    /// Collects the batch of the entry looked at, when it fits.
+    fn take(&mut self, header: &EntryHeader) -> Result<Step, ReadError> {
+        let length = usize::try_from(header.length).expect("a length fits memory");
+        let full = self.is_begun() && self.taken + length > self.request.bytes_max;
+        if full || !self.has(ENTRY_BYTES + length)? {
+            return Ok(if self.is_begun() { Step::End } else { Step::Bad });
+        }
+        let payload = self.at + ENTRY_BYTES..self.at + ENTRY_BYTES + length;
+        if !payload_holds(header, &self.buffer[payload.clone()]) {
+            if self.is_begun() {
+                return Ok(Step::End);
+            }
+            return Err(payload_damage(self.segment, self.pos(), header).into());
+        }
+        if !self.is_begun() {
+            self.run.base_offset = header.base_offset;
+        }
+        self.run.next_offset = header.end_offset();
+        self.run.leader_epoch = header.leader_epoch;
+        self.run.record_count += u64::from(header.count);
+        self.buffer.copy_within(payload, self.taken);
+        self.taken += length;
+        self.skip(header);
+        Ok(Step::Next)
+    }
+
+    /// Goes past the entry looked at.
+    fn skip(&mut self, header: &EntryHeader) {
+        let stride = usize::try_from(header.stride()).expect("an entry fits memory");
+        self.at += stride;
+    }
+
+    /// What was collected.
+    fn finish(mut self) -> ReadRun {
+        if self.taken == 0 {
+            self.run.base_offset = self.run.next_offset;
+            self.run.leader_epoch = LeaderEpoch::default();
+        }
+        self.buffer.truncate(self.taken);
+        self.run.bytes = Bytes::from(self.buffer);
+        self.run
+    }
+}
