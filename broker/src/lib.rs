@@ -5,6 +5,7 @@ pub mod config;
 pub mod group;
 pub mod offset;
 pub mod partition;
+pub mod quota;
 pub mod topic;
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use std::{collections::VecDeque, mem};
 
 use riverrun_proto::Offset;
 
-use crate::topic::Durability;
+use super::Durability;
 
 /// The ledger of one partition. `T` stands for whoever waits.
 #[derive(Debug)]
@@ -121,7 +121,12 @@ impl<T> Ledger<T> {
         self.bytes_appended += facts.bytes;
         let waits = facts.needs_flush && facts.end_offset > self.flushed;
         let (held, resolved) = if waits { (ticket, None) } else { (None, ticket) };
-        let hidden = self.durability == Durability::Fsync && facts.bytes > 0;
+        let settled = facts.end_offset <= self.flushed;
+        if settled {
+            // A flush that was on its way took this append along and ended before it was entered here.
+            self.bytes_visible = self.bytes_visible.max(self.bytes_appended);
+        }
+        let hidden = self.durability == Durability::Fsync && facts.bytes > 0 && !settled;
         if waits || hidden {
             let (end_offset, bytes_appended) = (facts.end_offset, self.bytes_appended);
             self.pending.push_back(Pending { end_offset, bytes_appended, ticket: held });
@@ -149,12 +154,12 @@ impl<T> Ledger<T> {
 
     /// Enters the end of a flush: everything below `flushed` is on disk. Returns the tickets it resolves.
     pub(crate) fn flushed_to(&mut self, flushed: Offset) -> Vec<T> {
-        assert!(flushed <= self.log_end, "flushed {flushed} past log end {}", self.log_end);
         self.flushing = false;
         if self.failed {
             return Vec::new();
         }
         self.flushed = self.flushed.max(flushed);
+        self.log_end = self.log_end.max(flushed);
         let mut resolved = Vec::new();
         while let Some(pending) = self.pending.pop_front_if(|next| next.end_offset <= flushed) {
             self.bytes_visible = self.bytes_visible.max(pending.bytes_appended);

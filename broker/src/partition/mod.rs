@@ -1,4 +1,199 @@
-//! One partition.
+//! One partition: its log, the single writer with group commit, and the wake-ups of its readers.
+//!
+//! ```text
+//! callers --append--> shard's queue --> LogWriter::append --> ledger --> receipt (page cache is enough)
+//!                                                               |
+//!                     flush threads <-- wants a flush ----------+
+//!                           `--> LogFlusher::flush --> ledger --> high watermark --> receipts, tail
+//! ```
+//!
+//! Invariants:
+//! - log start <= high watermark <= log end; the high watermark never goes back.
+//! - Records are visible before their receipt is given, so whoever has a receipt can read them.
+//! - A panic or a failed flush stops this partition for writing, never the process.
+//! - Only this room calls storage: writes on shard threads, flushes on flush threads, reads where the
+//!   caller is when they come from memory and on the blocking pool when they may not.
 
+pub mod directory;
+mod durability;
+pub mod error;
+pub mod gauge;
+pub mod housekeeping;
 mod ledger;
+mod queue;
+mod read;
+pub mod settings;
+mod shard;
+pub mod state_log;
 pub mod tail;
+pub mod ticket;
+pub mod workers;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64},
+    },
+};
+
+use parking_lot::{Mutex, RwLock};
+use riverrun_proto::{Offset, PartitionId, RecordBatch, TopicId};
+use riverrun_storage::{LogFlusher, LogReader, LogWriter, OpenedLog};
+
+pub use self::{
+    directory::{PartitionOpener, partition_dir},
+    durability::Durability,
+    error::{AppendError, DiskFull, MaintainError, OffsetRange, PartitionFailed, ReadError},
+    gauge::DiskGauge,
+    read::{PartitionFacts, PartitionRead, TimeAnswer, VisibleRange},
+    settings::PartitionSettings,
+    state_log::StateLog,
+    tail::{Tail, TailWaiter},
+    ticket::{AppendReceipt, AppendResult, AppendTicket, Completer, ReceiptSink},
+    workers::Workers,
+};
+use self::{ledger::Ledger, read::Hot, shard::ShardHandle};
+use crate::quota::Share;
+
+/// A batch on its way to a partition.
+#[derive(Debug)]
+pub struct Append {
+    /// The batch; its checksum was verified by the caller.
+    pub batch: RecordBatch,
+    /// What the receipt waits for.
+    pub wait: WaitFor,
+    /// Who gets the receipt.
+    pub completer: Completer,
+    /// Share of the in-flight bytes; given back once the batch is in the log.
+    pub share: Share,
+}
+
+/// How far a batch must have come before its receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitFor {
+    /// In the page cache of this node.
+    Written,
+    /// The topic's durability, or this one when it is stronger.
+    AtLeast(Durability),
+}
+
+/// An append that waits for its flush.
+#[derive(Debug)]
+struct Waiting {
+    completer: Completer,
+    base_offset: Offset,
+    end_offset: Offset,
+    duplicate: bool,
+}
+
+/// One open partition.
+pub struct Partition {
+    topic_id: TopicId,
+    partition: PartitionId,
+    /// Settings in force. Replaced as a whole.
+    settings: RwLock<Arc<PartitionSettings>>,
+    shard: ShardHandle,
+    gauge: Arc<DiskGauge>,
+    reader: LogReader,
+    flusher: LogFlusher,
+    /// `None` once closed. Only the shard's thread takes the lock, so it is always free.
+    writer: Mutex<Option<LogWriter>>,
+    ledger: Mutex<Ledger<Waiting>>,
+    tail: Arc<Tail>,
+    /// Why the partition refuses writes. Set once.
+    failure: OnceLock<PartitionFailed>,
+    /// Set when the partition is to be closed; appends are refused from then on.
+    closed: AtomicBool,
+    /// Monotonic time of the last append, in milliseconds. Written by the shard.
+    last_append_ms: AtomicU64,
+    /// A flush timer is set. Written by the shard.
+    interval_armed: AtomicBool,
+    /// An idle timer is set. Written by the shard.
+    idle_armed: AtomicBool,
+    /// Somebody asked for at least [`Durability::Interval`] since the last background flush.
+    interval_wanted: AtomicBool,
+    /// Cold records were read since housekeeping looked.
+    read_cold: AtomicBool,
+    /// Which records were written so lately that they are in memory.
+    hot: Hot,
+}
+
+impl Partition {
+    /// A partition over a log that was just opened.
+    pub(crate) fn new(
+        opened: OpenedLog,
+        settings: PartitionSettings,
+        shard: ShardHandle,
+        gauge: Arc<DiskGauge>,
+    ) -> Arc<Partition> {
+        let OpenedLog { writer, flusher, reader, report: _ } = opened;
+        let offsets = reader.offsets();
+        let ledger = Ledger::new(settings.durability, offsets.flushed, offsets.log_end);
+        let tail = Arc::new(Tail::new(ledger.visible().high_watermark));
+        let failure = OnceLock::new();
+        if let Some(found) = reader.failure() {
+            failure.get_or_init(|| PartitionFailed::from(&found));
+        }
+        Arc::new(Partition {
+            topic_id: settings.log.topic_id,
+            partition: settings.log.partition,
+            settings: RwLock::new(Arc::new(settings)),
+            shard,
+            gauge,
+            reader,
+            flusher,
+            writer: Mutex::new(Some(writer)),
+            ledger: Mutex::new(ledger),
+            tail,
+            failure,
+            closed: AtomicBool::new(false),
+            last_append_ms: AtomicU64::new(0),
+            interval_armed: AtomicBool::new(false),
+            idle_armed: AtomicBool::new(false),
+            interval_wanted: AtomicBool::new(false),
+            read_cold: AtomicBool::new(false),
+            hot: Hot::new(offsets.log_end),
+        })
+    }
+
+    /// Topic id and partition number, as its directory is named.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.topic_id, self.partition)
+    }
+
+    /// The topic.
+    pub fn topic_id(&self) -> TopicId {
+        self.topic_id
+    }
+
+    /// The partition number.
+    pub fn partition_id(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// Settings in force.
+    pub fn settings(&self) -> Arc<PartitionSettings> {
+        self.settings.read().clone()
+    }
+
+    /// Why the partition refuses writes, if it does.
+    pub fn failure(&self) -> Option<&PartitionFailed> {
+        self.failure.get()
+    }
+
+    /// The visible end and those who wait for it to move.
+    pub fn tail(&self) -> &Arc<Tail> {
+        &self.tail
+    }
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partition").field("name", &self.name()).finish_non_exhaustive()
+    }
+}

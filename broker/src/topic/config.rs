@@ -8,17 +8,7 @@ use std::time::Duration;
 use riverrun_proto::{grpc::v1, limits};
 use thiserror::Error;
 
-/// How far a write must have come before it is acknowledged. Ordered from weak to strong.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Durability {
-    /// In the page cache: survives the death of the process.
-    Os,
-    /// As `Os`, and flushed in the background.
-    Interval,
-    /// On the disk.
-    #[default]
-    Fsync,
-}
+use crate::partition::Durability;
 
 /// What retention does with old records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,7 +160,7 @@ impl TopicConfig {
     /// Every setting as the message shows it.
     pub fn to_message(&self) -> v1::TopicConfig {
         v1::TopicConfig {
-            durability: Some(self.durability.to_message() as i32),
+            durability: Some(durability_message(self.durability) as i32),
             flush_interval_ms: Some(
                 u32::try_from(self.flush_interval.as_millis()).unwrap_or(u32::MAX),
             ),
@@ -195,14 +185,12 @@ impl TopicConfig {
 /// Room in a segment that a batch does not get: header block, entry headers, seal.
 const SEGMENT_OVERHEAD_BYTES: u64 = 16 << 10;
 
-impl Durability {
-    /// As the message names it.
-    pub fn to_message(self) -> v1::Durability {
-        match self {
-            Durability::Os => v1::Durability::Os,
-            Durability::Interval => v1::Durability::Interval,
-            Durability::Fsync => v1::Durability::Fsync,
-        }
+/// As the message names it.
+pub fn durability_message(durability: Durability) -> v1::Durability {
+    match durability {
+        Durability::Os => v1::Durability::Os,
+        Durability::Interval => v1::Durability::Interval,
+        Durability::Fsync => v1::Durability::Fsync,
     }
 }
 

@@ -3,9 +3,16 @@
 //! - [`name`]: what a name may be.
 //! - [`config`]: settings with defaults and bounds.
 //! - [`catalog`]: all metadata as a fold over logged commands.
+//! - [`registry`]: name to partitions; creates, alters and deletes.
+//! - [`producers`]: identities of idempotent producers.
 
 pub mod catalog;
 pub mod config;
+pub mod error;
 pub mod name;
+pub mod producers;
+pub mod registry;
+mod settings;
 
-pub use config::{CleanupPolicy, Durability, TopicConfig};
+pub use config::{CleanupPolicy, TopicConfig};
+pub use registry::{Registry, Topic};

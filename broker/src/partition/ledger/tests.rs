@@ -101,3 +101,15 @@ fn the_high_watermark_never_goes_back_when_durability_changes() {
     assert_eq!(ledger.flushed_to(Offset(9)), ['a']);
     assert_eq!(ledger.visible(), visible(9, 200));
 }
+
+#[test]
+fn a_flush_may_end_before_its_last_append_is_entered() {
+    let mut ledger = ledger(Durability::Fsync);
+    ledger.appended(facts(1, true), Some('a'));
+    assert!(ledger.begin_flush());
+    assert_eq!(ledger.flushed_to(Offset(2)), ['a']);
+    assert_eq!(ledger.visible(), visible(2, 100));
+    assert_eq!(ledger.appended(facts(2, true), Some('b')), Some('b'));
+    assert_eq!(ledger.visible(), visible(2, 200));
+    assert!(!ledger.begin_flush() && !ledger.is_dirty());
+}

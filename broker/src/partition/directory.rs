@@ -1,0 +1,129 @@
+//! Where partitions lie on the disk; opens and removes them.
+//!
+//! Nothing here decides whether a directory may be removed: the metadata log does.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use riverrun_proto::{PartitionId, TopicId};
+use riverrun_storage::{Log, StorageError, Timestamp, data_dir::LOGS_DIR, disk::Disk};
+use thiserror::Error;
+
+use super::{DiskGauge, Partition, PartitionSettings, Workers};
+use crate::clock::Clock;
+
+/// Directory of one topic.
+fn topic_dir(topic_id: TopicId) -> PathBuf {
+    Path::new(LOGS_DIR).join(topic_id.to_string())
+}
+
+/// Directory of one partition, relative to the data directory.
+pub fn partition_dir(topic_id: TopicId, partition: PartitionId) -> PathBuf {
+    topic_dir(topic_id).join(partition.to_string())
+}
+
+/// A partition that could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Its directory should be there and is not.
+    #[error("`{}` is missing: its records are lost", path.display())]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Storage refused.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The operating system refused.
+    #[error("could not {op} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried.
+        op: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+/// Opens partitions.
+#[derive(Clone, Debug)]
+pub struct PartitionOpener {
+    /// The data directory.
+    pub disk: Arc<dyn Disk>,
+    /// Time for new files.
+    pub clock: Clock,
+    /// Room on the disk.
+    pub gauge: Arc<DiskGauge>,
+    /// Threads that will write it.
+    pub workers: Arc<Workers>,
+}
+
+impl PartitionOpener {
+    /// Opens a partition that must exist. Blocks.
+    ///
+    /// # Errors
+    /// Also when its directory is not there: an empty partition is never made in place of a lost one.
+    pub fn open_existing(&self, settings: PartitionSettings) -> Result<Arc<Partition>, OpenError> {
+        let path = partition_dir(settings.log.topic_id, settings.log.partition);
+        match self.disk.list(&path) {
+            Ok(_) => self.open(settings),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(OpenError::Missing { path })
+            }
+            Err(source) => Err(OpenError::Io { op: "list", path, source }),
+        }
+    }
+
+    /// Opens a partition, and makes it when it is not there. Blocks.
+    ///
+    /// # Errors
+    /// When storage refuses.
+    pub fn open(&self, settings: PartitionSettings) -> Result<Arc<Partition>, OpenError> {
+        let path = partition_dir(settings.log.topic_id, settings.log.partition);
+        let now = Timestamp(self.clock.wall_ms());
+        let opened = Log::open(self.disk.clone(), path, settings.log.clone(), now)?;
+        Ok(Partition::new(opened, settings, self.workers.shard(), self.gauge.clone()))
+    }
+
+    /// Removes everything of a topic whose partitions are closed. Blocks. Removing it twice is harmless.
+    ///
+    /// # Errors
+    /// When the disk refuses; removing again goes on.
+    pub fn remove_topic(&self, topic_id: TopicId) -> Result<(), OpenError> {
+        let dir = topic_dir(topic_id);
+        let partitions = match self.disk.list(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(OpenError::Io { op: "list", path: dir, source }),
+        };
+        for partition in partitions {
+            Log::remove(self.disk.as_ref(), &dir.join(partition.name))?;
+        }
+        let failed = |op| {
+            let path = dir.clone();
+            move |source| OpenError::Io { op, path, source }
+        };
+        self.disk.remove_dir(&dir).map_err(failed("remove"))?;
+        self.disk.sync_dir(Path::new(LOGS_DIR)).map_err(failed("sync"))
+    }
+
+    /// Topic directories on the disk, whoever they belong to. Blocks.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn topic_dirs(&self) -> Result<Vec<TopicId>, OpenError> {
+        let path = PathBuf::from(LOGS_DIR);
+        match self.disk.list(&path) {
+            Ok(entries) => Ok(entries.iter().filter_map(|entry| topic_of(&entry.name)).collect()),
+            Err(source) => Err(OpenError::Io { op: "list", path, source }),
+        }
+    }
+}
+
+fn topic_of(name: &str) -> Option<TopicId> {
+    uuid::Uuid::try_parse(name).ok().map(TopicId)
+}

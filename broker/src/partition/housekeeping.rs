@@ -1,0 +1,89 @@
+//! What partitions need now and then: retention, files that nobody reads, free room on the disk.
+//!
+//! There is one round for all partitions, never a timer for each. A round looks at a share of them, so
+//! that a thousand idle partitions cost nothing worth counting.
+
+use std::{io, sync::Arc};
+
+use riverrun_storage::{
+    ballast::Ballast,
+    disk::Disk,
+    space::{Space, SpaceState},
+};
+
+use super::{DiskGauge, Partition};
+use crate::clock::Clock;
+
+/// Rounds in which every partition is looked at once.
+const ROUNDS: usize = 10;
+/// Partitions looked at in each round, when there are so many.
+const PER_ROUND_MIN: usize = 64;
+
+/// Does the rounds.
+#[derive(Debug)]
+pub struct Housekeeper {
+    clock: Clock,
+    disk: Arc<dyn Disk>,
+    space: Space,
+    gauge: Arc<DiskGauge>,
+    /// Where the next round begins among the partitions.
+    next: usize,
+}
+
+impl Housekeeper {
+    /// A housekeeper of the data directory on `disk`.
+    ///
+    /// # Errors
+    /// When the ballast file cannot be opened or made.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        clock: Clock,
+        gauge: Arc<DiskGauge>,
+        free_bytes_min: u64,
+    ) -> io::Result<Housekeeper> {
+        let ballast = Ballast::open(disk.as_ref())?;
+        let space = Space::new(disk.clone(), ballast, free_bytes_min);
+        let mut housekeeper = Housekeeper { clock, disk, space, gauge, next: 0 };
+        housekeeper.look_at_space();
+        Ok(housekeeper)
+    }
+
+    /// Looks how much room the disk has; produce is refused or admitted accordingly.
+    pub fn look_at_space(&mut self) {
+        let looked = self.space.refresh().and_then(|state| Ok((state, self.disk.free_bytes()?)));
+        match looked {
+            Ok((state, free_bytes)) => {
+                let full = state == SpaceState::Low;
+                if self.gauge.set(full, free_bytes) {
+                    tracing::warn!(free_bytes, full, "room on the disk changed");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot tell how much room the disk has"),
+        }
+    }
+
+    /// Looks at the next share of `partitions`.
+    pub async fn round(&mut self, partitions: &[Arc<Partition>]) {
+        let now_ms = self.clock.steady_ms();
+        let share = partitions.len().div_ceil(ROUNDS).max(PER_ROUND_MIN).min(partitions.len());
+        for index in 0..share {
+            let partition = &partitions[(self.next + index) % partitions.len()];
+            look_after(partition, now_ms).await;
+        }
+        self.next = (self.next + share) % partitions.len().max(1);
+    }
+}
+
+async fn look_after(partition: &Arc<Partition>, now_ms: i64) {
+    partition.close_idle_files();
+    let facts = partition.facts();
+    let is_empty = facts.visible.log_start == facts.log_end;
+    if is_empty || partition.failure().is_some() || !partition.has_retention() {
+        return;
+    }
+    match partition.maintain(now_ms).await {
+        Ok(0) => {}
+        Ok(bytes) => tracing::info!(partition = %partition.name(), bytes, "old segments dropped"),
+        Err(error) => tracing::warn!(partition = %partition.name(), %error, "retention failed"),
+    }
+}

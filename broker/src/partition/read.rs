@@ -1,0 +1,262 @@
+//! The reading side of a partition. Nobody sees a record at or past the high watermark, on any door.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use bytes::Bytes;
+use riverrun_proto::{LeaderEpoch, Offset};
+use riverrun_storage::{ReadError as LogReadError, Timestamp};
+use tokio::task;
+
+use super::{OffsetRange, Partition, PartitionFailed, ReadError};
+
+/// Records written within the last so many bytes are taken to be in memory.
+const HOT_BYTES: u64 = 32 << 20;
+
+/// Whole record batches of one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartitionRead {
+    /// The batches, one after another. The first may begin before the offset asked for.
+    pub batches: Bytes,
+    /// Where to read on.
+    pub next_offset: Offset,
+    /// Leader epoch of the last batch; 0 when there is none.
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// What of a partition may be read now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VisibleRange {
+    /// First offset kept.
+    pub log_start: Offset,
+    /// First offset not visible.
+    pub high_watermark: Offset,
+}
+
+/// An offset found by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeAnswer {
+    /// The offset; the high watermark when no record is that young.
+    pub offset: Offset,
+    /// Timestamp of the record found.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// Offsets, sizes and counts, for operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionFacts {
+    /// What may be read.
+    pub visible: VisibleRange,
+    /// Everything below is on disk.
+    pub flushed: Offset,
+    /// Next offset to be given.
+    pub log_end: Offset,
+    /// Bytes kept.
+    pub size_bytes: u64,
+    /// Segments kept.
+    pub segment_count: usize,
+}
+
+/// Two marks in the log that follow its end at a distance.
+#[derive(Debug)]
+pub(super) struct Hot {
+    /// Records from here on are hot.
+    from: AtomicU64,
+    /// Becomes `from` once enough was appended behind it.
+    next: AtomicU64,
+    /// Bytes appended since `next` was set. Written by the shard.
+    bytes: AtomicU64,
+}
+
+impl Hot {
+    pub(super) fn new(log_end: Offset) -> Hot {
+        let mark = || AtomicU64::new(log_end.0);
+        Hot { from: mark(), next: mark(), bytes: AtomicU64::new(0) }
+    }
+}
+
+impl Partition {
+    /// What may be read now. A partition that failed ends at what is surely on disk.
+    pub fn visible(&self) -> VisibleRange {
+        let offsets = self.reader.offsets();
+        let high_watermark = self.tail.high_watermark().min(offsets.log_end).max(offsets.log_start);
+        VisibleRange { log_start: offsets.log_start, high_watermark }
+    }
+
+    /// Epoch of the leadership that appends now.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.reader.epoch_at(self.reader.offsets().log_end)
+    }
+
+    /// The epoch that `offset` was, or would be, appended in.
+    pub fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
+        self.reader.epoch_at(offset)
+    }
+
+    /// Offsets, sizes and counts.
+    pub fn facts(&self) -> PartitionFacts {
+        let offsets = self.reader.offsets();
+        PartitionFacts {
+            visible: self.visible(),
+            flushed: offsets.flushed,
+            log_end: offsets.log_end,
+            size_bytes: self.reader.size_bytes(),
+            segment_count: self.reader.segment_count(),
+        }
+    }
+
+    /// Checks that `from` may be read, and that the reader, whose last record was of `leader_epoch`, is not
+    /// ahead of a log that lost its end.
+    ///
+    /// # Errors
+    /// The valid range, or where the reader's epoch ended.
+    pub fn check_position(
+        &self,
+        from: Offset,
+        leader_epoch: Option<LeaderEpoch>,
+    ) -> Result<VisibleRange, ReadError> {
+        if self.is_closed() {
+            return Err(ReadError::Closed);
+        }
+        if let Some(epoch) = leader_epoch {
+            let (epoch, end_offset) = self.reader.epoch_end(epoch);
+            if from > end_offset {
+                return Err(ReadError::Truncated { leader_epoch: epoch.0, end_offset });
+            }
+        }
+        let range = self.visible();
+        let VisibleRange { log_start, high_watermark } = range;
+        if (log_start..=high_watermark).contains(&from) {
+            return Ok(range);
+        }
+        match self.failure() {
+            Some(failure) if from > high_watermark && from <= self.tail.high_watermark() => {
+                Err(failure.clone().into())
+            }
+            _ => Err(ReadError::OutOfRange { requested: from, log_start, high_watermark }),
+        }
+    }
+
+    /// Reads visible batches from the one that holds `from`, as many as fit `bytes_max` and at least one.
+    /// Empty when nothing at or past `from` is visible. Records in memory are read on the caller's thread,
+    /// others on the blocking pool.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn read(
+        self: &Arc<Self>,
+        from: Offset,
+        bytes_max: usize,
+    ) -> Result<PartitionRead, ReadError> {
+        let limit = self.check_position(from, None)?.high_watermark;
+        if from >= limit {
+            return Ok(PartitionRead { next_offset: from, ..PartitionRead::default() });
+        }
+        let is_hot = from.0 >= self.hot.from.load(Relaxed);
+        if is_hot {
+            return self.read_here(from, limit, bytes_max);
+        }
+        self.read_cold.store(true, Relaxed);
+        let partition = self.clone();
+        off_thread(move || partition.read_here(from, limit, bytes_max)).await
+    }
+
+    /// The first visible record whose timestamp is at or after `timestamp_ms`.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn find_by_time(
+        self: &Arc<Self>,
+        timestamp_ms: i64,
+    ) -> Result<TimeAnswer, ReadError> {
+        let partition = self.clone();
+        off_thread(move || {
+            let limit = partition.visible().high_watermark;
+            let found = partition.reader.find_by_time(Timestamp(timestamp_ms), limit);
+            let found = found.map_err(|error| partition.read_failure(error))?;
+            Ok(match found {
+                Some((offset, time)) => TimeAnswer { offset, timestamp_ms: Some(time.0) },
+                None => TimeAnswer { offset: limit, timestamp_ms: None },
+            })
+        })
+        .await
+    }
+
+    /// When the record at `offset` was appended, in milliseconds; `None` when nothing visible is there.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn append_time_ms(
+        self: &Arc<Self>,
+        offset: Offset,
+    ) -> Result<Option<i64>, ReadError> {
+        if offset >= self.check_position(offset, None)?.high_watermark {
+            return Ok(None);
+        }
+        let partition = self.clone();
+        off_thread(move || {
+            let time = partition.reader.append_time(offset);
+            time.map(|time| time.map(|time| time.0)).map_err(|error| partition.read_failure(error))
+        })
+        .await
+    }
+
+    /// Reads on this thread, however long it takes.
+    pub(super) fn read_here(
+        &self,
+        from: Offset,
+        limit: Offset,
+        bytes_max: usize,
+    ) -> Result<PartitionRead, ReadError> {
+        let run =
+            self.reader.read(from, limit, bytes_max).map_err(|error| self.read_failure(error))?;
+        let (next_offset, leader_epoch) = (run.next_offset, run.leader_epoch);
+        Ok(PartitionRead { batches: run.bytes, next_offset, leader_epoch })
+    }
+
+    /// Closes sealed files that were opened for reading, unless somebody read since the last call.
+    pub(super) fn close_idle_files(&self) {
+        if !self.read_cold.swap(false, Relaxed) {
+            self.reader.close_idle_files();
+        }
+    }
+
+    /// Notes that `bytes` were appended up to `end_offset`.
+    pub(super) fn note_hot(&self, end_offset: Offset, bytes: u64) {
+        let since = self.hot.bytes.load(Relaxed) + bytes;
+        if since < HOT_BYTES {
+            return self.hot.bytes.store(since, Relaxed);
+        }
+        self.hot.from.store(self.hot.next.load(Relaxed), Relaxed);
+        self.hot.next.store(end_offset.0, Relaxed);
+        self.hot.bytes.store(0, Relaxed);
+    }
+
+    fn read_failure(&self, error: LogReadError) -> ReadError {
+        match error {
+            LogReadError::OutOfRange { requested, .. } => {
+                let VisibleRange { log_start, high_watermark } = self.visible();
+                ReadError::OutOfRange { requested, log_start, high_watermark }
+            }
+            LogReadError::Corrupt(damage) => {
+                let range = OffsetRange { start: damage.offsets.start, end: damage.offsets.end };
+                tracing::error!(partition = %self.name(), %damage, "damaged records");
+                ReadError::Corrupt { reason: damage.to_string().into(), range }
+            }
+            LogReadError::Io(failure) => {
+                tracing::error!(partition = %self.name(), %failure, "read failed");
+                ReadError::Io { reason: failure.to_string().into() }
+            }
+            LogReadError::Failed(failure) => ReadError::Failed(PartitionFailed::from(&failure)),
+        }
+    }
+}
+
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
+) -> Result<T, ReadError> {
+    let reason = || "the reading thread ended".into();
+    task::spawn_blocking(work).await.unwrap_or_else(|_| Err(ReadError::Io { reason: reason() }))
+}

@@ -1,0 +1,287 @@
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use riverrun_proto::{
+    PartitionId, Record, RecordBatch, TopicId,
+    batch::{BatchBuilder, BuilderOptions, Compression},
+};
+use riverrun_storage::disk::{
+    Disk,
+    sim::{Call, CrashPolicy, Fault, FaultError, SimDisk},
+};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{state_log::PAYLOAD_BYTES_MAX, *};
+use crate::clock::Clock;
+
+const TOPIC: TopicId = TopicId(Uuid::from_u128(77));
+const SOON: Duration = Duration::from_secs(20);
+
+/// A data directory on a simulated disk and the threads that work on it.
+struct House {
+    disk: SimDisk,
+    opener: PartitionOpener,
+}
+
+impl House {
+    fn new() -> House {
+        let disk = SimDisk::new(1);
+        disk.create_dir(Path::new("logs")).unwrap();
+        disk.sync_dir(Path::new("")).unwrap();
+        House::on(disk)
+    }
+
+    fn on(disk: SimDisk) -> House {
+        let clock = Clock::real();
+        let workers = Arc::new(Workers::start(2, 2, &clock).unwrap());
+        let gauge = Arc::new(DiskGauge::new(1 << 20));
+        let opener = PartitionOpener { disk: Arc::new(disk.clone()), clock, gauge, workers };
+        House { disk, opener }
+    }
+
+    fn open(&self, durability: Durability) -> Arc<Partition> {
+        let internal = PartitionSettings::internal(TOPIC);
+        let settings = PartitionSettings {
+            durability,
+            flush_interval: Duration::from_millis(10),
+            is_internal: false,
+            ..internal
+        };
+        self.opener.open(settings).unwrap()
+    }
+
+    /// The house as the next start finds it after a power loss that kept nothing it was not told to keep.
+    fn after_power_loss(self) -> House {
+        let disk = self.disk.crash(CrashPolicy::lose_all());
+        drop(self);
+        House::on(disk)
+    }
+}
+
+fn batch(values: &[&str]) -> RecordBatch {
+    let mut builder = BatchBuilder::new(Compression::None, BuilderOptions::default());
+    for value in values {
+        let value = Some(Bytes::copy_from_slice(value.as_bytes()));
+        builder.push(&Record { timestamp_ms: 5, value, ..Record::default() }).unwrap();
+    }
+    builder.build().unwrap()
+}
+
+async fn append(partition: &Arc<Partition>, values: &[&str], wait: WaitFor) -> AppendResult {
+    timeout(SOON, partition.append_and_wait(batch(values), wait)).await.expect("answers soon")
+}
+
+async fn values(partition: &Arc<Partition>) -> Vec<String> {
+    let range = partition.visible();
+    let mut values = Vec::new();
+    let mut next = range.log_start;
+    while next < range.high_watermark {
+        let read = partition.read(next, 1 << 20).await.unwrap();
+        for batch in RecordBatch::split(&read.batches) {
+            for record in batch.unwrap().records(1 << 20).unwrap() {
+                let record = record.unwrap();
+                if record.offset >= next {
+                    let value = record.record.value.unwrap();
+                    values.push(String::from_utf8(value.to_vec()).unwrap());
+                }
+            }
+        }
+        next = read.next_offset;
+    }
+    values
+}
+
+const FSYNC: WaitFor = WaitFor::AtLeast(Durability::Os);
+
+#[tokio::test]
+async fn an_fsync_receipt_means_on_disk_and_visible() {
+    let house = House::new();
+    let partition = house.open(Durability::Fsync);
+    let receipt = append(&partition, &["a", "b"], FSYNC).await.unwrap();
+    assert_eq!((receipt.base_offset, receipt.end_offset), (Offset(0), Offset(2)));
+    assert_eq!(receipt.reached, Durability::Fsync);
+    assert_eq!(values(&partition).await, ["a", "b"]);
+    drop(partition);
+    let house = house.after_power_loss();
+    assert_eq!(values(&house.open(Durability::Fsync)).await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn levels_are_named_as_reached() {
+    let house = House::new();
+    let partition = house.open(Durability::Os);
+    let receipt = append(&partition, &["a"], FSYNC).await.unwrap();
+    assert_eq!(receipt.reached, Durability::Os);
+    let receipt = append(&partition, &["b"], WaitFor::AtLeast(Durability::Fsync)).await.unwrap();
+    assert_eq!(receipt.reached, Durability::Fsync);
+    let syncs = house.disk.call_count(Call::Sync);
+    assert!(syncs > 0);
+    drop(partition);
+    let house = house.after_power_loss();
+    assert_eq!(values(&house.open(Durability::Os)).await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn an_interval_topic_is_flushed_in_the_background() {
+    let house = House::new();
+    let partition = house.open(Durability::Interval);
+    append(&partition, &["a"], FSYNC).await.unwrap();
+    let flushed = timeout(SOON, async {
+        while partition.facts().flushed < Offset(1) {
+            tokio::task::yield_now().await;
+        }
+    });
+    flushed.await.expect("flushed although nobody asked");
+}
+
+#[tokio::test]
+async fn nobody_sees_what_is_not_flushed_and_readers_wake_when_it_is() {
+    let house = House::new();
+    let partition = house.open(Durability::Fsync);
+    let mut waiter = TailWaiter::for_bytes();
+    waiter.register(partition.tail(), 0);
+    waiter.rearm(1);
+    let receipt = append(&partition, &["a"], WaitFor::Written).await.unwrap();
+    assert_eq!(receipt.end_offset, Offset(1));
+    timeout(SOON, waiter.wait()).await.expect("woken by the flush");
+    assert_eq!(partition.visible().high_watermark, Offset(1));
+    drop(waiter);
+    assert_eq!(partition.tail().waiter_count(), 0);
+}
+
+#[tokio::test]
+async fn a_failed_flush_acknowledges_nothing_and_is_final() {
+    let house = House::new();
+    let partition = house.open(Durability::Fsync);
+    append(&partition, &["a"], FSYNC).await.unwrap();
+    let fault = Fault { call: Call::Sync, nth: 1, error: FaultError::Io, lasting: false };
+    house.disk.inject(fault);
+    let lost = append(&partition, &["b"], FSYNC).await.unwrap_err();
+    assert!(matches!(lost, AppendError::Indeterminate { .. }), "{lost}");
+    house.disk.heal();
+    let refused = append(&partition, &["c"], FSYNC).await.unwrap_err();
+    assert!(matches!(refused, AppendError::Failed(_)), "{refused}");
+    assert_eq!(values(&partition).await, ["a"], "reads stop at the flushed offset");
+    drop(partition);
+    let house = house.after_power_loss();
+    let partition = house.open(Durability::Fsync);
+    assert_eq!(values(&partition).await[..1], ["a"]);
+    append(&partition, &["d"], FSYNC).await.expect("a restart heals");
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_resumes() {
+    let house = House::new();
+    let partition = house.open(Durability::Fsync);
+    house.opener.gauge.set(true, 5);
+    let refused = append(&partition, &["a"], FSYNC).await.unwrap_err();
+    assert!(matches!(refused, AppendError::DiskFull(DiskFull { free_bytes: 5, .. })), "{refused}");
+    house.opener.gauge.set(false, 500 << 20);
+    append(&partition, &["b"], FSYNC).await.unwrap();
+    assert_eq!(values(&partition).await, ["b"]);
+}
+
+#[tokio::test]
+async fn batches_are_appended_in_the_order_sent() {
+    let house = House::new();
+    let partition = house.open(Durability::Fsync);
+    let mut tickets = Vec::new();
+    for number in 0..500 {
+        let (completer, ticket) = Completer::ticket();
+        let batch = batch(&[&number.to_string()]);
+        let append = Append { batch, wait: FSYNC, completer, share: Share::default() };
+        partition.append(append).await;
+        tickets.push(ticket);
+    }
+    for (number, ticket) in (0..).zip(tickets) {
+        let receipt = timeout(SOON, ticket.wait()).await.unwrap().unwrap();
+        assert_eq!(receipt.base_offset, Offset(number));
+    }
+    assert!(house.disk.call_count(Call::Sync) < 500, "flushes are shared");
+}
+
+#[tokio::test]
+async fn closing_finishes_what_waits_and_refuses_the_rest() {
+    let house = House::new();
+    let partition = house.open(Durability::Os);
+    append(&partition, &["a"], FSYNC).await.unwrap();
+    let mut waiter = TailWaiter::for_bytes();
+    waiter.register(partition.tail(), 0);
+    waiter.rearm(1);
+    timeout(SOON, partition.close()).await.unwrap().unwrap();
+    timeout(SOON, waiter.wait()).await.expect("readers are woken");
+    let refused = append(&partition, &["b"], FSYNC).await.unwrap_err();
+    assert!(matches!(refused, AppendError::Closed), "{refused}");
+    partition.close().await.expect("twice is harmless");
+    drop((partition, waiter));
+    let house = house.after_power_loss();
+    assert_eq!(values(&house.open(Durability::Os)).await, ["a"]);
+}
+
+#[tokio::test]
+async fn the_log_start_moves_up_to_the_visible_end_only() {
+    let house = House::new();
+    let partition = house.open(Durability::Fsync);
+    append(&partition, &["a", "b", "c"], FSYNC).await.unwrap();
+    assert_eq!(partition.drop_before(Offset(2)).await.unwrap(), Offset(2));
+    let error = partition.drop_before(Offset(4)).await.unwrap_err();
+    assert!(matches!(error, MaintainError::PastVisibleEnd { .. }), "{error}");
+    let error = partition.read(Offset(1), 100).await.unwrap_err();
+    assert!(matches!(error, ReadError::OutOfRange { log_start: Offset(2), .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_lost_partition_is_not_made_anew() {
+    let house = House::new();
+    let settings = PartitionSettings::internal(TOPIC);
+    assert!(house.opener.open_existing(settings.clone()).is_err());
+    house.opener.open(settings.clone()).unwrap();
+    house.opener.remove_topic(TOPIC).unwrap();
+    house.opener.remove_topic(TOPIC).expect("twice is harmless");
+    assert!(house.opener.open_existing(settings).is_err());
+    assert_eq!(PartitionId(0).to_string(), "0");
+}
+
+fn text(parts: &[Bytes]) -> Vec<&str> {
+    parts.iter().map(|part| std::str::from_utf8(part).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn state_is_replayed_from_the_newest_whole_snapshot() {
+    let house = House::new();
+    let (log, replay) = StateLog::open(&house.opener, TOPIC).unwrap();
+    assert!(replay.snapshot.is_empty() && replay.deltas.is_empty());
+    for delta in ["one", "two"] {
+        log.append(Bytes::from(delta), |_| ()).await.unwrap();
+    }
+    assert_eq!(log.deltas_since_snapshot(), (2, 6));
+    log.snapshot(|| vec!["part ".into(), "and part".into()]).await.unwrap();
+    assert_eq!(log.deltas_since_snapshot(), (0, 0));
+    let offset = log.append("three".into(), |offset| offset).await.unwrap();
+    assert_eq!(log.partition().visible().log_start, Offset(2), "the log is trimmed");
+    // A snapshot that a crash cut short.
+    house.disk.inject(Fault { call: Call::Sync, nth: 2, error: FaultError::Io, lasting: true });
+    log.snapshot(|| vec!["new ".into(), "never".into()]).await.unwrap_err();
+    drop(log);
+    let house = house.after_power_loss();
+    let (log, replay) = StateLog::open(&house.opener, TOPIC).unwrap();
+    assert_eq!(text(&replay.snapshot), ["part ", "and part"]);
+    assert_eq!(replay.deltas, [(offset, Bytes::from("three"))]);
+    log.snapshot(|| vec!["whole".into()]).await.unwrap();
+    drop(log);
+    let house = house.after_power_loss();
+    let (_, replay) = StateLog::open(&house.opener, TOPIC).unwrap();
+    assert_eq!((text(&replay.snapshot), replay.deltas.len()), (vec!["whole"], 0));
+}
+
+#[tokio::test]
+async fn state_that_is_not_stored_is_not_applied() {
+    let house = House::new();
+    let (log, _) = StateLog::open(&house.opener, TOPIC).unwrap();
+    let huge = Bytes::from(vec![0; PAYLOAD_BYTES_MAX + 1]);
+    log.append(huge, |_| panic!("applied")).await.unwrap_err();
+    house.disk.inject(Fault { call: Call::Sync, nth: 1, error: FaultError::Io, lasting: true });
+    log.append("lost".into(), |_| panic!("applied")).await.unwrap_err();
+    log.append("refused".into(), |_| panic!("applied")).await.unwrap_err();
+}

@@ -1,0 +1,107 @@
+//! The threads behind the partitions: shards that append and a pool that flushes.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    queue::WorkQueue,
+    shard::{Flush, Shard, ShardHandle},
+};
+use crate::clock::Clock;
+
+/// The threads. They end when told to, after the work that waits.
+#[derive(Debug)]
+pub struct Workers {
+    shards: Vec<ShardHandle>,
+    flushes: Arc<WorkQueue<Flush>>,
+    /// Shard that the next partition is pinned to.
+    next_shard: AtomicUsize,
+    /// Threads by role; taken when they are joined.
+    writers: Mutex<Vec<JoinHandle<()>>>,
+    flushers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Workers {
+    /// Starts `writer_count` appending and `flusher_count` flushing threads.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn start(writer_count: usize, flusher_count: usize, clock: &Clock) -> io::Result<Workers> {
+        let flushes = Arc::new(WorkQueue::new());
+        let mut workers = Workers {
+            shards: Vec::new(),
+            flushes: flushes.clone(),
+            next_shard: AtomicUsize::new(0),
+            writers: Mutex::default(),
+            flushers: Mutex::default(),
+        };
+        for index in 0..writer_count.max(1) {
+            let handle = ShardHandle::new(flushes.clone());
+            let mut shard = Shard::new(handle.clone(), clock.clone());
+            let name = format!("writer-{index}");
+            let thread = thread::Builder::new().name(name).spawn(move || while shard.turn() {})?;
+            workers.shards.push(handle);
+            workers.writers.lock().push(thread);
+        }
+        for index in 0..flusher_count.max(1) {
+            let flushes = flushes.clone();
+            let name = format!("flusher-{index}");
+            let thread = thread::Builder::new().name(name).spawn(move || {
+                while let Some(flush) = flushes.pop() {
+                    flush.run();
+                }
+            })?;
+            workers.flushers.lock().push(thread);
+        }
+        Ok(workers)
+    }
+
+    /// The shard for a new partition: each takes its turn.
+    pub(crate) fn shard(&self) -> ShardHandle {
+        let index = self.next_shard.fetch_add(1, Relaxed) % self.shards.len();
+        self.shards[index].clone()
+    }
+
+    /// Lets the threads finish what waits and end. Blocks until they did.
+    pub fn stop(&self) {
+        for shard in &self.shards {
+            shard.commands.close();
+        }
+        join(&self.writers);
+        self.flushes.close();
+        join(&self.flushers);
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Flush {
+    /// Does it.
+    pub(crate) fn run(self) {
+        match self {
+            Flush::Log(partition) => partition.flush(),
+            Flush::Mark(partition) => partition.flush_mark(),
+        }
+    }
+}
+
+fn join(threads: &Mutex<Vec<JoinHandle<()>>>) {
+    let threads = std::mem::take(&mut *threads.lock());
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a worker thread panicked");
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! The writing side of a partition.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
+
+use riverrun_proto::Offset;
+use riverrun_storage::{
+    AppendError as LogAppendError, Appended, LogWriter, StorageError, Timestamp,
+};
+use tokio::sync::oneshot;
+
+use super::Durability;
+use super::{
+    Append, AppendError, AppendReceipt, AppendTicket, Completer, MaintainError, Partition,
+    PartitionFailed, PartitionSettings, WaitFor, Waiting,
+    ledger::AppendFacts,
+    shard::{Act, Command, Flush},
+};
+
+/// What callers may ask for.
+impl Partition {
+    /// Refuses when a batch sent now would be refused.
+    ///
+    /// # Errors
+    /// Closed, failed, or no room on the disk.
+    pub fn check_writable(&self) -> Result<(), AppendError> {
+        if let Some(failure) = self.failure.get() {
+            return Err(failure.clone().into());
+        }
+        if self.closed.load(SeqCst) {
+            return Err(AppendError::Closed);
+        }
+        if !self.settings.read().is_internal {
+            self.gauge.check()?;
+        }
+        Ok(())
+    }
+
+    /// Sends a batch on its way; batches sent one after another are appended in that order. Waits while
+    /// the queue is full. The answer, good or bad, comes by the completer.
+    pub async fn append(self: &Arc<Self>, append: Append) {
+        if let Err(error) = self.check_writable() {
+            return append.completer.complete(Err(error));
+        }
+        match self.shard.slots.acquire().await {
+            Ok(slot) => slot.forget(),
+            Err(_) => return append.completer.complete(Err(AppendError::Closed)),
+        }
+        if let Err(Command::Append(_, append)) =
+            self.shard.commands.push(Command::Append(self.clone(), append))
+        {
+            append.completer.complete(Err(AppendError::Closed));
+        }
+    }
+
+    /// Appends a batch and waits for its receipt.
+    ///
+    /// # Errors
+    /// Why it was not appended, or that nobody can say.
+    pub async fn append_and_wait(
+        self: &Arc<Self>,
+        batch: riverrun_proto::RecordBatch,
+        wait: WaitFor,
+    ) -> Result<AppendReceipt, AppendError> {
+        let (completer, ticket): (Completer, AppendTicket) = Completer::ticket();
+        self.append(Append { batch, wait, completer, share: Default::default() }).await;
+        ticket.wait().await
+    }
+
+    /// Waits until everything below `end_offset` came as far as `level`, or the topic's durability when
+    /// that is stronger. Returns the level reached.
+    ///
+    /// # Errors
+    /// When the partition failed meanwhile.
+    pub async fn wait_durable(
+        self: &Arc<Self>,
+        end_offset: Offset,
+        level: Durability,
+    ) -> Result<Durability, AppendError> {
+        let (completer, ticket) = Completer::ticket();
+        let appended = Appended { base_offset: end_offset, end_offset, duplicate: true };
+        self.enter(appended, 0, WaitFor::AtLeast(level), completer);
+        self.start_flush();
+        ticket.wait().await.map(|receipt| receipt.reached)
+    }
+
+    /// Moves the log start up to `offset`, which may not be past the high watermark. Returns the log start.
+    ///
+    /// # Errors
+    /// When the offset is past the visible end, or storage refuses.
+    pub async fn drop_before(self: &Arc<Self>, offset: Offset) -> Result<Offset, MaintainError> {
+        let high_watermark = self.tail.high_watermark();
+        if offset > high_watermark {
+            return Err(MaintainError::PastVisibleEnd { requested: offset, high_watermark });
+        }
+        self.with_writer(move |writer, _| {
+            writer.drop_before(offset).map(|dropped| dropped.log_start)
+        })
+        .await
+    }
+
+    /// Puts other settings in force.
+    ///
+    /// # Errors
+    /// When storage refuses them; the old ones stay.
+    pub async fn reconfigure(
+        self: &Arc<Self>,
+        settings: PartitionSettings,
+    ) -> Result<(), MaintainError> {
+        let log = settings.log.clone();
+        self.with_writer(move |writer, _| writer.set_options(log)).await?;
+        let durability = settings.durability;
+        *self.settings.write() = Arc::new(settings);
+        let visible = {
+            let mut ledger = self.ledger.lock();
+            ledger.set_durability(durability);
+            ledger.visible()
+        };
+        self.tail.publish(visible.high_watermark, visible.bytes);
+        self.start_flush();
+        Ok(())
+    }
+
+    /// True when retention may drop something at all.
+    pub fn has_retention(&self) -> bool {
+        let policy = self.settings.read().retention;
+        policy.age_max.is_some() || policy.bytes_max.is_some()
+    }
+
+    /// Drops what retention does not keep. Returns bytes dropped.
+    ///
+    /// # Errors
+    /// When storage refuses.
+    pub async fn maintain(self: &Arc<Self>, now_ms: i64) -> Result<u64, MaintainError> {
+        let policy = self.settings.read().retention;
+        self.with_writer(move |writer, _| {
+            writer.apply_retention(Timestamp(now_ms), &policy).map(|dropped| dropped.bytes)
+        })
+        .await
+    }
+
+    /// Refuses further appends, finishes those that wait, flushes, and gives the log up with a clean mark.
+    /// Those who wait for records are woken. Closing twice is harmless.
+    ///
+    /// # Errors
+    /// When the log had stopped or the disk refuses; the next start then recovers.
+    pub async fn close(self: &Arc<Self>) -> Result<(), MaintainError> {
+        if self.closed.swap(true, SeqCst) {
+            return Ok(());
+        }
+        let (sender, closed) = oneshot::channel();
+        let act: Act = Box::new(move |writer, _| {
+            let given_up = writer.take().map_or(Err(MaintainError::Closed), |writer| {
+                writer.close().map_err(MaintainError::from)
+            });
+            drop(sender.send(given_up));
+        });
+        let sent = self.shard.commands.push(Command::Act(self.clone(), act));
+        let result = match sent {
+            Ok(()) => closed.await.unwrap_or(Err(MaintainError::Closed)),
+            Err(_) => Err(MaintainError::Closed),
+        };
+        self.tail.wake_all();
+        result
+    }
+
+    /// True once the partition was asked to close.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(SeqCst)
+    }
+
+    /// Runs `work` with the writer on the shard's thread.
+    async fn with_writer<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&mut LogWriter, Timestamp) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, MaintainError> {
+        let (sender, done) = oneshot::channel();
+        let act: Act = Box::new(move |writer, now| {
+            let result = writer.as_mut().map_or(Err(MaintainError::Closed), |writer| {
+                work(writer, now).map_err(MaintainError::from)
+            });
+            drop(sender.send(result));
+        });
+        if self.shard.commands.push(Command::Act(self.clone(), act)).is_err() {
+            return Err(MaintainError::Closed);
+        }
+        done.await.unwrap_or(Err(MaintainError::Closed))
+    }
+}
+
+/// What the shard's thread does.
+impl Partition {
+    /// Appends one batch and enters it in the ledger.
+    pub(super) fn write(&self, append: Append, now: Timestamp, elapsed: Duration) {
+        let Append { batch, wait, completer, share } = append;
+        self.last_append_ms.store(whole_ms(elapsed), SeqCst);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let mut writer = self.writer.lock();
+            writer.as_mut().map(|writer| writer.append(&batch, now))
+        }));
+        let bytes = batch.as_bytes().len() as u64;
+        drop((batch, share));
+        match outcome {
+            Ok(Some(Ok(appended))) => self.enter(appended, bytes, wait, completer),
+            Ok(Some(Err(error))) => {
+                let error = self.refusal(error, bytes);
+                completer.complete(Err(error));
+            }
+            Ok(None) => completer.complete(Err(self.closed_or_failed())),
+            Err(_) => {
+                self.fail(PartitionFailed::because("the writer panicked; the log says more"));
+                let reason = "the writer panicked".into();
+                completer.complete(Err(AppendError::Indeterminate { reason }));
+            }
+        }
+    }
+
+    /// Runs `act` with the writer. A panic stops the partition.
+    pub(super) fn act(&self, act: Act, now: Timestamp) {
+        let done = catch_unwind(AssertUnwindSafe(|| act(&mut self.writer.lock(), now)));
+        if done.is_err() {
+            self.fail(PartitionFailed::because("the writer panicked; the log says more"));
+        }
+    }
+
+    /// Makes the next segment ready when the active one fills up.
+    pub(super) fn prepare(&self) {
+        let mut writer = self.writer.lock();
+        let Some(writer) = writer.as_mut().filter(|writer| writer.needs_preparation()) else {
+            return;
+        };
+        if let Err(error) = writer.prepare() {
+            // The roll tries again, and says so to the producer if it has to.
+            tracing::warn!(partition = %self.name(), %error, "next segment not made ready");
+        }
+    }
+
+    /// Starts a flush if one is wanted and none is on its way.
+    pub(super) fn start_flush(self: &Arc<Self>) {
+        let begin = self.ledger.lock().begin_flush();
+        if begin && self.shard.flushes.push(Flush::Log(self.clone())).is_err() {
+            self.fail(PartitionFailed::because("the flush threads have ended"));
+        }
+    }
+
+    /// The time after which a background flush is due, when one is to be timed from now.
+    pub(super) fn arm_interval(&self) -> Option<Duration> {
+        let settings = self.settings.read();
+        let timed =
+            settings.durability == Durability::Interval || self.interval_wanted.load(SeqCst);
+        let arm = timed && self.ledger.lock().is_dirty() && !self.interval_armed.swap(true, SeqCst);
+        arm.then_some(settings.flush_interval)
+    }
+
+    /// True, once, when the partition is to be looked at after a while without appends.
+    pub(super) fn arm_idle(&self) -> bool {
+        !self.idle_armed.swap(true, SeqCst)
+    }
+
+    /// Flushes what was appended: its flush interval is over.
+    pub(super) fn interval_is_over(self: &Arc<Self>) {
+        self.interval_wanted.store(false, SeqCst);
+        self.interval_armed.store(false, SeqCst);
+        self.ledger.lock().want_flush();
+        self.start_flush();
+    }
+
+    /// Monotonic time of the last append, and whether something is not flushed.
+    pub(super) fn activity(&self) -> (Duration, bool) {
+        let ledger = self.ledger.lock();
+        let dirty = ledger.is_dirty() && !ledger.has_failed();
+        (Duration::from_millis(self.last_append_ms.load(SeqCst)), dirty)
+    }
+
+    /// Flushes the mark: nothing was appended for a while and everything is flushed.
+    pub(super) fn is_idle(self: &Arc<Self>) {
+        self.idle_armed.store(false, SeqCst);
+        // When the flush threads have ended, the close wrote the mark.
+        drop(self.shard.flushes.push(Flush::Mark(self.clone())));
+    }
+
+    fn enter(&self, appended: Appended, bytes: u64, wait: WaitFor, completer: Completer) {
+        let Appended { base_offset, end_offset, duplicate } = appended;
+        let mut ledger = self.ledger.lock();
+        if ledger.has_failed() {
+            drop(ledger);
+            return completer.complete(Err(self.indeterminate()));
+        }
+        let needed = match wait {
+            WaitFor::Written => Durability::Os,
+            WaitFor::AtLeast(level) => level.max(ledger.durability()),
+        };
+        let needs_flush = needed == Durability::Fsync;
+        let bytes = if duplicate { 0 } else { bytes };
+        let waiting = Waiting { completer, base_offset, end_offset, duplicate };
+        let facts = AppendFacts { end_offset, bytes, needs_flush };
+        let ready = ledger.appended(facts, Some(waiting));
+        let (visible, flushed) = (ledger.visible(), ledger.flushed());
+        drop(ledger);
+        if needed == Durability::Interval {
+            self.interval_wanted.store(true, SeqCst);
+        }
+        self.note_hot(end_offset, bytes);
+        self.tail.publish(visible.high_watermark, visible.bytes);
+        if let Some(waiting) = ready {
+            waiting.resolve(flushed);
+        }
+    }
+
+    fn refusal(&self, error: LogAppendError, bytes: u64) -> AppendError {
+        match error {
+            LogAppendError::BatchTooLarge { len, max } => {
+                AppendError::TooLarge { bytes: len, limit: max }
+            }
+            LogAppendError::DiskFull(failure) => {
+                tracing::warn!(partition = %self.name(), bytes, %failure, "no room for a batch");
+                AppendError::DiskFull(self.gauge.state())
+            }
+            LogAppendError::Io(failure) => {
+                tracing::warn!(partition = %self.name(), bytes, %failure, "no room made for a batch");
+                AppendError::Io { reason: failure.to_string().into() }
+            }
+            LogAppendError::OutOfOrderSequence { producer_id, expected, got } => {
+                AppendError::OutOfOrderSequence { producer_id, expected, found: got }
+            }
+            LogAppendError::Fenced { producer_id, got, current } => {
+                AppendError::ProducerFenced { producer_id, current, found: got }
+            }
+            LogAppendError::UnknownProducer { producer_id, sequence } => {
+                AppendError::UnknownProducer { producer_id, sequence }
+            }
+            LogAppendError::InvalidProducer { producer_id, epoch, sequence } => {
+                AppendError::InvalidProducer { producer_id, epoch, sequence }
+            }
+            LogAppendError::OffsetsExhausted { log_end } => {
+                AppendError::OffsetsExhausted { log_end }
+            }
+            LogAppendError::Failed(failure) => {
+                let known = self.failure.get().is_some();
+                self.fail(PartitionFailed::from(&failure));
+                // The batch that met the failure first may be half written; later ones are surely not.
+                if known { self.closed_or_failed() } else { self.indeterminate() }
+            }
+        }
+    }
+}
+
+/// What the flush threads do.
+impl Partition {
+    /// Flushes, enters it in the ledger, shows what became visible and gives the receipts.
+    pub(super) fn flush(self: &Arc<Self>) {
+        let flushed = match catch_unwind(AssertUnwindSafe(|| self.flusher.flush())) {
+            Ok(Ok(flushed)) => flushed,
+            Ok(Err(error)) => return self.fail(PartitionFailed::because(error.to_string())),
+            Err(_) => {
+                return self
+                    .fail(PartitionFailed::because("the flusher panicked; the log says more"));
+            }
+        };
+        let (resolved, visible) = {
+            let mut ledger = self.ledger.lock();
+            let resolved = ledger.flushed_to(flushed);
+            (resolved, ledger.visible())
+        };
+        self.tail.publish(visible.high_watermark, visible.bytes);
+        for waiting in resolved {
+            waiting.resolve(flushed);
+        }
+        self.start_flush();
+    }
+
+    /// Flushes the mark page.
+    pub(super) fn flush_mark(&self) {
+        if self.failure.get().is_some() || self.closed.load(SeqCst) {
+            return;
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.flusher.sync_mark())) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.fail(PartitionFailed::because(error.to_string())),
+            Err(_) => {
+                self.fail(PartitionFailed::because("the flusher panicked; the log says more"))
+            }
+        }
+    }
+
+    /// Stops the partition for writing: those who wait are told, readers are woken.
+    fn fail(&self, failure: PartitionFailed) {
+        let reason = failure.reason.clone();
+        if self.failure.set(failure).is_ok() {
+            tracing::error!(partition = %self.name(), %reason, "partition stopped");
+        }
+        let lost = self.ledger.lock().fail();
+        for waiting in lost {
+            waiting.completer.complete(Err(self.indeterminate()));
+        }
+        self.tail.wake_all();
+    }
+
+    fn indeterminate(&self) -> AppendError {
+        let reason = self.failure.get().map_or("".into(), |failure| failure.reason.clone());
+        AppendError::Indeterminate { reason }
+    }
+
+    fn closed_or_failed(&self) -> AppendError {
+        self.failure.get().map_or(AppendError::Closed, |failure| failure.clone().into())
+    }
+}
+
+impl Waiting {
+    fn resolve(self, flushed: Offset) {
+        let Waiting { completer, base_offset, end_offset, duplicate } = self;
+        let reached = if end_offset <= flushed { Durability::Fsync } else { Durability::Os };
+        completer.complete(Ok(AppendReceipt { base_offset, end_offset, reached, duplicate }));
+    }
+}
+
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,40 @@
+//! What a partition needs to know of its topic's settings.
+
+use std::time::Duration;
+
+use riverrun_proto::{PartitionId, TopicId};
+use riverrun_storage::{
+    INDEX_INTERVAL_BYTES, LogOptions, PRODUCER_COUNT_MAX, RetentionPolicy, SEALED_FILES_MAX,
+};
+
+use super::{CleanupPolicy, TopicConfig};
+use crate::partition::PartitionSettings;
+
+/// A producer silent for longer than this is forgotten.
+const PRODUCER_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Settings of a partition of a topic.
+pub(super) fn partition_settings(
+    topic_id: TopicId,
+    partition: PartitionId,
+    config: &TopicConfig,
+) -> PartitionSettings {
+    let log = LogOptions {
+        topic_id,
+        partition,
+        segment_bytes_max: u32::try_from(config.segment_bytes).unwrap_or(u32::MAX),
+        segment_age_max: config.segment_age,
+        batch_bytes_max: config.message_bytes_max,
+        index_interval_bytes: INDEX_INTERVAL_BYTES,
+        producer_count_max: PRODUCER_COUNT_MAX,
+        producer_age_max: PRODUCER_AGE_MAX,
+        sealed_files_max: SEALED_FILES_MAX,
+    };
+    let drops = config.cleanup_policy != CleanupPolicy::Compact;
+    let retention = RetentionPolicy {
+        age_max: config.retention.filter(|_| drops),
+        bytes_max: config.retention_bytes.filter(|_| drops),
+    };
+    let (durability, flush_interval) = (config.durability, config.flush_interval);
+    PartitionSettings { durability, flush_interval, log, retention, is_internal: false }
+}
