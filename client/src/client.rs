@@ -10,6 +10,7 @@ use crate::{
     clock::{self, Instant},
     connection::{Address, Connection, ConnectionOptions, ConnectionState},
     error::Result,
+    producer::ProducerBuilder,
 };
 
 /// Room for one largest batch and its envelope.
@@ -53,6 +54,11 @@ impl Client {
     /// Topics, groups and offsets, for operators.
     pub fn admin(&self) -> Admin {
         Admin::new(self.clone())
+    }
+
+    /// Settings of a producer for `topic`; `build` makes it.
+    pub fn producer(&self, topic: impl Into<String>) -> ProducerBuilder {
+        ProducerBuilder::new(self.clone(), topic.into())
     }
 
     /// Closes the connection for every handle. Calls under way fail; flush producers first.

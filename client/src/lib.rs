@@ -1,6 +1,7 @@
 //! The guest: what a program needs to talk to a Riverrun broker.
 //!
 //! - [`Client`]: one connection, cheap to clone, that reconnects for ever and shows its state.
+//! - [`Producer`]: batches, compresses, retries without duplicates.
 //! - [`Admin`]: topics, groups and offsets.
 //!
 //! Everything received is owned: its bytes keep their buffer alive. Errors are one type, [`Error`],
@@ -15,8 +16,13 @@ mod clock;
 mod connection;
 mod durability;
 mod error;
+mod producer;
+#[cfg(test)]
+mod testing;
 
-pub use riverrun_proto::{LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition};
+pub use riverrun_proto::{
+    Compression, Header, LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition,
+};
 
 pub use self::{
     admin::{
@@ -29,4 +35,5 @@ pub use self::{
     connection::ConnectionState,
     durability::Durability,
     error::{Error, ErrorCode, Result},
+    producer::{Acks, Delivery, Producer, ProducerBuilder, Receipt, Record},
 };

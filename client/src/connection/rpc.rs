@@ -179,16 +179,14 @@ impl Connection {
 
 /// Waits before the next try, or returns `error` when there is none.
 async fn wait_to_repeat(call: Call, error: Error, wait: Duration) -> Result<()> {
-    let may_repeat = match error.code() {
-        ErrorCode::Unreachable if call.repeatable => true,
-        ErrorCode::Unreachable => {
-            return Err(Error::new(
-                ErrorCode::Indeterminate,
-                format!("{}; the call may or may not have happened", error.message()),
-            ));
-        }
-        code => is_refused_for_now(code),
-    };
+    let unreachable = error.code() == ErrorCode::Unreachable;
+    if unreachable && !call.repeatable {
+        return Err(Error::new(
+            ErrorCode::Indeterminate,
+            format!("{}; the call may or may not have happened", error.message()),
+        ));
+    }
+    let may_repeat = unreachable || is_refused_for_now(error.code());
     let wait = wait.max(error.retry_after());
     if !may_repeat || clock::now() + wait >= call.deadline {
         return Err(error);
