@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{
-    config::ConfigCommand, failure::EXIT_CODES, group::GroupCommand, topic::TopicCommand,
-    watch::WatchArgs,
+    config::ConfigCommand, failure::EXIT_CODES, group::GroupCommand, produce::ProduceArgs,
+    topic::TopicCommand, watch::WatchArgs,
 };
 
 /// One log, every way to push and to pull: a persistent message queue in one binary.
@@ -30,6 +30,8 @@ pub(crate) enum Command {
     /// Create, list, describe, alter and delete topics
     #[command(subcommand)]
     Topic(TopicCommand),
+    /// Write records, one per line of a file or of standard input
+    Produce(ProduceArgs),
     /// Tell when a topic has something new, without reading it
     Watch(WatchArgs),
     /// List, describe, reset and delete consumer groups

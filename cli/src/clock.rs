@@ -4,9 +4,14 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+/// The wall clock.
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 /// Milliseconds since 1970-01-01 UTC.
 pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 

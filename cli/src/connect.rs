@@ -77,3 +77,30 @@ fn class(code: ErrorCode) -> Class {
         Class::Refused
     }
 }
+
+/// Says on standard error when the connection is lost and when it is back.
+pub(crate) fn report_state(client: &Client) {
+    let mut state = client.state();
+    tokio::spawn(async move {
+        let mut lost = false;
+        while state.changed().await.is_ok() {
+            match &*state.borrow_and_update() {
+                ConnectionState::Reconnecting { reason, .. } if !lost => {
+                    lost = true;
+                    eprintln!(
+                        "riverrun: connection lost ({reason}); trying again until it is back"
+                    );
+                }
+                ConnectionState::Connected if lost => {
+                    lost = false;
+                    eprintln!("riverrun: connected again");
+                }
+                ConnectionState::Closed => break,
+                ConnectionState::Connecting
+                | ConnectionState::Connected
+                | ConnectionState::Reconnecting { .. }
+                | _ => {}
+            }
+        }
+    });
+}

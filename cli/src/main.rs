@@ -17,9 +17,13 @@ mod clock;
 mod config;
 mod confirm;
 mod connect;
+mod escape;
 mod failure;
 mod group;
+mod lines;
 mod output;
+mod produce;
+mod progress;
 mod reference;
 mod settings;
 mod time;
@@ -48,6 +52,7 @@ fn run(cli: Cli) -> Result<(), Stop> {
     let server = cli.server.as_str();
     match cli.command {
         Command::Topic(command) => block_on(topic::run(server, command))?,
+        Command::Produce(args) => block_on(produce::run(server, args))?,
         Command::Watch(args) => block_on(watch::run(server, args))?,
         Command::Group(command) => block_on(group::run(server, command))?,
         Command::Config(command) => config::run(&command),
