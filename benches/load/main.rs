@@ -1,3 +1,110 @@
-//! The load generator.
+//! The load generator: named workloads against the real release binary, for people and for recorded runs.
+//!
+//! Each workload starts a broker of its own on an empty directory on a real disk, does one thing, and gives
+//! measurements with the target they are held to. They are printed as a table and, with `--record`,
+//! kept in `benches/runs/DATE-NAME/` with the commit, the command and the machine.
+//!
+//! - [`sdk`]: records per second in and out through the client. [`wake`]: how fast a long poll wakes.
+//! - [`idle`]: memory and processor of a broker that has nothing to do. [`restart`]: from exec to ready.
+//! - [`cli`]: a text file in and out through the command line.
+//!
+//! Nothing here is a test: numbers depend on the machine, and no workload fails for being slow.
 
-fn main() {}
+mod broker;
+mod cli;
+mod clock;
+mod error;
+mod files;
+mod idle;
+mod machine;
+mod process;
+mod report;
+mod restart;
+mod sdk;
+mod wake;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{broker::Setup, error::Result, report::Report};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures Riverrun. Build both sides first: cargo build --release -p riverrun-cli -p riverrun-benches
+#[derive(Debug, Parser)]
+#[command(name = "load")]
+struct Args {
+    /// The broker's binary; the one beside this program when left out
+    #[arg(long, global = true)]
+    binary: Option<PathBuf>,
+    /// Directory on a real disk to work in; `load-work` in the target folder when left out
+    #[arg(long, global = true)]
+    dir: Option<PathBuf>,
+    /// Keep the result in benches/runs/DATE-NAME
+    #[arg(long, global = true, value_name = "NAME")]
+    record: Option<String>,
+    /// Settings file for the broker
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    workload: Workload,
+}
+
+/// What to measure.
+#[derive(Clone, Debug, Subcommand)]
+enum Workload {
+    /// Records per second in and out through the client
+    Sdk(sdk::Args),
+    /// Time from a record becoming visible to the answer of a waiting long poll
+    Wake(wake::Args),
+    /// Memory and processor of an idle broker
+    Idle(idle::Args),
+    /// Time from exec to ready after SIGKILL and after a clean stop
+    Restart(restart::Args),
+    /// A text file in and out through the command line
+    Cli(cli::Args),
+    /// Every workload with its defaults
+    All,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let setup = Setup::new(args.binary.clone(), args.dir.clone(), args.config.clone())?;
+    let mut report = Report::new(machine::describe(setup.dir())?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(measure(&args.workload, &setup, &mut report))?;
+    match &args.record {
+        Some(name) => report.record(name),
+        None => Ok(()),
+    }
+}
+
+/// Runs one workload, or all of them one after another.
+async fn measure(workload: &Workload, setup: &Setup, report: &mut Report) -> Result<()> {
+    match workload {
+        Workload::Sdk(args) => report.add("sdk", sdk::run(args, setup).await?),
+        Workload::Wake(args) => report.add("wake", wake::run(args, setup).await?),
+        Workload::Idle(args) => report.add("idle", idle::run(args, setup).await?),
+        Workload::Restart(args) => report.add("restart", restart::run(args, setup).await?),
+        Workload::Cli(args) => report.add("cli", cli::run(args, setup).await?),
+        Workload::All => {
+            report.add("sdk", sdk::run(&sdk::Args::default(), setup).await?);
+            report.add("wake", wake::run(&wake::Args::default(), setup).await?);
+            report.add("idle", idle::run(&idle::Args::default(), setup).await?);
+            report.add("restart", restart::run(&restart::Args::default(), setup).await?);
+            report.add("cli", cli::run(&cli::Args::default(), setup).await?);
+        }
+    }
+    Ok(())
+}
