@@ -7,6 +7,7 @@
 //! connections; it does not read or write records.
 
 pub mod assignor;
+pub mod coordinator;
 pub mod error;
 pub mod event;
 pub mod image;

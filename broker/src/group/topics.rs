@@ -37,6 +37,43 @@ impl TopicLookup for BTreeMap<Arc<str>, TopicView> {
     }
 }
 
+/// All live topics at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct AllTopics {
+    by_name: BTreeMap<Arc<str>, TopicView>,
+    by_id: BTreeMap<TopicId, Arc<str>>,
+}
+
+impl AllTopics {
+    /// Whether the topic `id` exists.
+    pub fn contains(&self, id: TopicId) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
+    /// Whether there is no topic at all.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+}
+
+impl FromIterator<(Arc<str>, TopicView)> for AllTopics {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, TopicView)>>(topics: I) -> AllTopics {
+        let by_name: BTreeMap<Arc<str>, TopicView> = topics.into_iter().collect();
+        let by_id = by_name.iter().map(|(name, view)| (view.id, name.clone())).collect();
+        AllTopics { by_name, by_id }
+    }
+}
+
+impl TopicLookup for AllTopics {
+    fn find(&self, name: &str) -> Option<TopicView> {
+        self.by_name.get(name).copied()
+    }
+
+    fn name(&self, id: TopicId) -> Option<Arc<str>> {
+        self.by_id.get(&id).cloned()
+    }
+}
+
 /// Names of topics a member wants; equal sets of one group share one allocation.
 pub type Subscription = Arc<BTreeSet<Arc<str>>>;
 

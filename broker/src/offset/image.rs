@@ -3,7 +3,10 @@
 //! Applying a change reads no clock and no randomness. A snapshot is a run of ordinary entries that begins with
 //! [`SnapshotBegun`], so it is read by the same code.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use prost::Message;
@@ -89,6 +92,16 @@ impl Groups {
     /// Number of groups.
     pub fn count(&self) -> usize {
         self.groups.len()
+    }
+
+    /// Topics that something is stored for and that `exists` denies.
+    pub fn topics_without(&self, exists: impl Fn(TopicId) -> bool) -> Vec<TopicId> {
+        let mut gone = BTreeSet::new();
+        for group in self.groups.values() {
+            gone.extend(group.pinned.keys().copied().filter(|id| !exists(*id)));
+            gone.extend(group.offsets.keys().map(|key| key.topic_id).filter(|id| !exists(*id)));
+        }
+        gone.into_iter().collect()
     }
 
     /// Takes in one entry of the log.
