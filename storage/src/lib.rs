@@ -6,6 +6,8 @@
 //! - `recovery`: directory to log, by decision table; [`RecoveryReport`].
 //! - `segment`, `segment_writer`, `segment_read`, `segment_file`: one segment, seen by each of them.
 //! - `format`, `index`, `mark`, `state`, `producers`: the bytes of every file.
+//! - [`compaction`]: keeps the newest record of each key, [`LogCompactor`].
+//! - [`inspect`]: looks at logs offline, for reading only.
 //! - `scan`: walks entries up to the first break. `retention`: what to drop, as a pure function.
 //! - [`disk`]: the disk as a small trait, with a real and a crashing simulated twin.
 //! - [`data_dir`], [`lock`], [`ballast`], [`recycle`], [`space`]: the data directory as a whole.
@@ -19,8 +21,10 @@
 //! 6. After the first failed flush nothing is appended, flushed or read above the flushed offset.
 
 pub mod ballast;
+pub mod compaction;
 pub mod data_dir;
 pub mod disk;
+pub mod inspect;
 pub mod lock;
 pub mod log;
 pub mod recycle;
@@ -48,6 +52,7 @@ mod testing;
 mod timestamp;
 
 pub use self::{
+    compaction::{CompactError, Compacted, CompactionOptions, LogCompactor},
     error::{AppendError, Damage, DamageReason, IoFailure, LogFailure, ReadError, StorageError},
     log::{Appended, Dropped, Log, LogFlusher, LogReader, LogWriter, OpenedLog, ReadRun},
     offsets::LogOffsets,

@@ -8,6 +8,8 @@ use riverrun_proto::Offset;
 pub(crate) const STATE: &str = "state";
 /// Two-slot mark page.
 pub(crate) const MARK: &str = "mark";
+/// Side file that says how far compaction came.
+pub(crate) const CLEANED: &str = "cleaned";
 /// Ending of files that an interrupted step leaves behind; removed at open.
 pub(crate) const TEMPORARY: &str = ".tmp";
 /// The next segment while it has no base offset.
@@ -28,6 +30,8 @@ pub(crate) enum FileName {
     State,
     /// The mark page.
     Mark,
+    /// How far compaction came.
+    Cleaned,
     /// Bytes set aside from the segment with this base offset.
     Torn(Offset),
     /// Left by an interrupted step.
@@ -42,6 +46,7 @@ impl FileName {
         match name {
             STATE => return FileName::State,
             MARK => return FileName::Mark,
+            CLEANED => return FileName::Cleaned,
             _ if name.ends_with(TEMPORARY) => return FileName::Temporary,
             _ => {}
         }

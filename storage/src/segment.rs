@@ -38,6 +38,8 @@ enum SegmentFile {
     Writable(Arc<dyn DiskFile>),
     /// Opened for readers.
     Readable(Arc<dyn DiskFile>),
+    /// Opened for readers and not closed before the segment goes: its name belongs to another file.
+    Pinned(Arc<dyn DiskFile>),
     /// Not open.
     Closed,
 }
@@ -182,7 +184,7 @@ impl Segment {
     pub(crate) fn writable(&self) -> Option<Arc<dyn DiskFile>> {
         match &*self.file.lock() {
             SegmentFile::Writable(file) => Some(file.clone()),
-            SegmentFile::Readable(_) | SegmentFile::Closed => None,
+            SegmentFile::Readable(_) | SegmentFile::Pinned(_) | SegmentFile::Closed => None,
         }
     }
 
@@ -191,24 +193,47 @@ impl Segment {
         if !self.is_sealed() || self.flushed_pos() < self.end_pos() {
             return false;
         }
-        let file = std::mem::replace(&mut *self.file.lock(), SegmentFile::Closed);
+        let mut held = self.file.lock();
+        if matches!(&*held, SegmentFile::Pinned(_)) {
+            return false;
+        }
+        let file = std::mem::replace(&mut *held, SegmentFile::Closed);
+        drop(held);
         *self.index.write() = None;
         matches!(file, SegmentFile::Readable(_))
+    }
+
+    /// Opens the file and keeps it open for as long as the segment is held: its name is about to go to
+    /// another file.
+    pub(crate) fn pin(&self, disk: &dyn Disk) -> Result<(), IoFailure> {
+        let mut held = self.file.lock();
+        let file = match &*held {
+            SegmentFile::Pinned(_) => return Ok(()),
+            SegmentFile::Writable(file) | SegmentFile::Readable(file) => file.clone(),
+            SegmentFile::Closed => self.open_to_read(disk)?,
+        };
+        *held = SegmentFile::Pinned(file);
+        Ok(())
     }
 
     /// The file for a reader, and whether it had to be opened.
     pub(crate) fn file(&self, disk: &dyn Disk) -> Result<(Arc<dyn DiskFile>, bool), IoFailure> {
         let mut held = self.file.lock();
         match &*held {
-            SegmentFile::Writable(file) | SegmentFile::Readable(file) => Ok((file.clone(), false)),
+            SegmentFile::Writable(file)
+            | SegmentFile::Readable(file)
+            | SegmentFile::Pinned(file) => Ok((file.clone(), false)),
             SegmentFile::Closed => {
-                let file = disk
-                    .open(&self.path, OpenMode::Read)
-                    .map_err(|error| IoFailure::new("open", &self.path, error))?;
+                let file = self.open_to_read(disk)?;
                 *held = SegmentFile::Readable(file.clone());
                 Ok((file, true))
             }
         }
+    }
+
+    fn open_to_read(&self, disk: &dyn Disk) -> Result<Arc<dyn DiskFile>, IoFailure> {
+        let opened = disk.open(&self.path, OpenMode::Read);
+        opened.map_err(|error| IoFailure::new("open", &self.path, error))
     }
 
     /// Adds a point to the index of the active segment.

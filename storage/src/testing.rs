@@ -138,3 +138,8 @@ impl Rng {
         self.next() % bound
     }
 }
+
+/// The first seed of a randomised test: `SEED` when it is set.
+pub(crate) fn seed() -> u64 {
+    std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
+}

@@ -4,11 +4,15 @@
 //!   0 magic u64 | 8 format version u32 | 12 crc u32 (over 8..12 and 16..4096) | 16 topic id 16 B | 32 partition u32
 //!  36 leader epoch u32 | 40 base offset u64 | 48 salt u64 | 56 created ms i64 | 64 durable_upto u64
 //!  72 how the previous segment ends u32 (0 there is none, 1 sealed, 2 cut) | 76 its last entry's header crc u32
-//!  80 its base offset u64 | 88 its end position u64 | 96 its facts 48 B | zeros
+//!  80 its base offset u64 | 88 its end position u64 | 96 its facts 48 B
+//! 144 the same six fields for the segment this one stands for, when compaction wrote it | 216 flags u32 | zeros
+//! flags: 1 the file was used before, and bytes of its earlier life may stand behind the entries
 //! ```
 //!
 //! A segment is tied to the one before it: to its base, where it ends, what it holds and the checksum of
 //! its last entry. A segment *cut* by a recovery has no seal; its successor alone says where it ends.
+//! A segment that compaction wrote anew ends otherwise than its successor says. It carries what the
+//! successor says, and its own seal is the last thing in its file.
 //!
 //! The salt differs for each use of a file. It is derived from identity, base, epoch and creation time, so
 //! that no randomness is needed: a file used again under the same base always has a higher epoch.
@@ -26,6 +30,14 @@ use crate::{
 
 /// Bytes of the header block.
 pub(crate) const HEADER_BLOCK_BYTES: usize = 4096;
+/// Where the end of the previous segment is told.
+const PREVIOUS_AT: usize = 72;
+/// Where the end of the segment that this one stands for is told.
+const STANDS_FOR_AT: usize = 144;
+/// Where the flags are.
+const FLAGS_AT: usize = 216;
+/// Flag: the file was used before.
+const RECYCLED: u32 = 1;
 /// First eight bytes of a segment.
 const MAGIC: &[u8; 8] = b"RIVERLOG";
 
@@ -61,6 +73,42 @@ pub(crate) struct SegmentHeader {
     pub(crate) durable_upto: Offset,
     /// The segment before it, unless it was the log's first.
     pub(crate) previous: Option<Previous>,
+    /// The end of the segment this one stands for after compaction, as its successor tells it.
+    pub(crate) stands_for: Option<Previous>,
+    /// True when the file was used before: bytes behind the entries may be of its earlier life.
+    pub(crate) recycled: bool,
+}
+
+impl Previous {
+    /// Puts the six fields at `at`; `None` leaves zeros.
+    fn encode(end: Option<&Previous>, block: &mut [u8], at: usize) {
+        let Some(end) = end else { return };
+        let ends = if end.sealed { 1_u32 } else { 2 };
+        put(block, at, &ends.to_le_bytes());
+        put(block, at + 4, &end.chain.to_le_bytes());
+        put(block, at + 8, &end.base.0.to_le_bytes());
+        put(block, at + 16, &end.end_pos.to_le_bytes());
+        put(block, at + 24, &end.facts.encode());
+    }
+
+    /// The six fields at `at`; the outer `None` is for ones that nobody writes.
+    fn decode(block: &[u8], at: usize) -> Option<Option<Previous>> {
+        let facts: &[u8; FACTS_BYTES] =
+            block[at + 24..at + 24 + FACTS_BYTES].try_into().expect("48 bytes");
+        let end = |sealed| Previous {
+            sealed,
+            chain: u32_at(block, at + 4),
+            base: Offset(u64_at(block, at + 8)),
+            end_pos: u64_at(block, at + 16),
+            facts: SegmentFacts::decode(facts),
+        };
+        match u32_at(block, at) {
+            0 => Some(None),
+            1 => Some(Some(end(true))),
+            2 => Some(Some(end(false))),
+            _ => None,
+        }
+    }
 }
 
 impl SegmentHeader {
@@ -95,14 +143,10 @@ impl SegmentHeader {
         put(&mut *block, 48, &self.salt().to_le_bytes());
         put(&mut *block, 56, &self.created.0.to_le_bytes());
         put(&mut *block, 64, &self.durable_upto.0.to_le_bytes());
-        if let Some(previous) = &self.previous {
-            let ends = if previous.sealed { 1_u32 } else { 2 };
-            put(&mut *block, 72, &ends.to_le_bytes());
-            put(&mut *block, 76, &previous.chain.to_le_bytes());
-            put(&mut *block, 80, &previous.base.0.to_le_bytes());
-            put(&mut *block, 88, &previous.end_pos.to_le_bytes());
-            put(&mut *block, 96, &previous.facts.encode());
-        }
+        Previous::encode(self.previous.as_ref(), &mut *block, PREVIOUS_AT);
+        Previous::encode(self.stands_for.as_ref(), &mut *block, STANDS_FOR_AT);
+        let flags = if self.recycled { RECYCLED } else { 0 };
+        put(&mut *block, FLAGS_AT, &flags.to_le_bytes());
         let crc = checksum(&block);
         put(&mut *block, 12, &crc.to_le_bytes());
         (block, crc)
@@ -125,14 +169,11 @@ impl SegmentHeader {
             let path = path.to_owned();
             return Err(StorageError::Version { path, found, supported: FORMAT_VERSION });
         }
-        let facts: [u8; FACTS_BYTES] = block[96..96 + FACTS_BYTES].try_into().expect("48 bytes");
-        let previous = |sealed| Previous {
-            sealed,
-            chain: u32_at(block, 76),
-            base: Offset(u64_at(block, 80)),
-            end_pos: u64_at(block, 88),
-            facts: SegmentFacts::decode(&facts),
-        };
+        let ends = (
+            Previous::decode(&block[..], PREVIOUS_AT),
+            Previous::decode(&block[..], STANDS_FOR_AT),
+        );
+        let (Some(previous), Some(stands_for)) = ends else { return Ok(None) };
         let header = SegmentHeader {
             topic_id: TopicId(Uuid::from_bytes(block[16..32].try_into().expect("16 bytes"))),
             partition: PartitionId(u32_at(block, 32)),
@@ -140,12 +181,9 @@ impl SegmentHeader {
             base: Offset(u64_at(block, 40)),
             created: Timestamp(i64_at(block, 56)),
             durable_upto: Offset(u64_at(block, 64)),
-            previous: match u32_at(block, 72) {
-                0 => None,
-                1 => Some(previous(true)),
-                2 => Some(previous(false)),
-                _ => return Ok(None),
-            },
+            previous,
+            stands_for,
+            recycled: u32_at(&block[..], FLAGS_AT) & RECYCLED != 0,
         };
         Ok((found == FORMAT_VERSION && header.salt() == u64_at(block, 48)).then_some((header, crc)))
     }
@@ -178,6 +216,14 @@ mod tests {
                 end_pos: 8_192,
                 facts: SegmentFacts { record_count: 400, ..SegmentFacts::empty(Offset(500)) },
             }),
+            stands_for: Some(Previous {
+                sealed: false,
+                chain: 8,
+                base: Offset(500),
+                end_pos: 9_216,
+                facts: SegmentFacts { record_count: 7, ..SegmentFacts::empty(Offset(507)) },
+            }),
+            recycled: true,
         }
     }
 
@@ -191,7 +237,7 @@ mod tests {
     #[test]
     fn flipped_bits_and_newer_versions_are_refused() {
         let (block, _) = sample().encode();
-        for bit in 0..200 * 8 {
+        for bit in 0..240 * 8 {
             let mut bad = block.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(SegmentHeader::decode(&bad, Path::new("x")).unwrap(), None, "{bit}");

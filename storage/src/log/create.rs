@@ -37,6 +37,8 @@ pub(super) fn create_if_absent(
         created: now,
         durable_upto: Offset::ZERO,
         previous: None,
+        stands_for: None,
+        recycled: false,
     };
     state::write_new(disk, &dir.join(paths::NEXT_SEGMENT), &header.encode().0[..], true)?;
     disk.rename(&dir.join(paths::NEXT_SEGMENT), &paths::segment(dir, Offset::ZERO))
@@ -59,6 +61,7 @@ fn holds_records(disk: &dyn Disk, dir: &Path) -> Result<bool, StorageError> {
             FileName::Segment(_)
             | FileName::Index(_)
             | FileName::State
+            | FileName::Cleaned
             | FileName::Temporary
             | FileName::Foreign => {}
         }

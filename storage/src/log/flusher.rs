@@ -20,7 +20,7 @@ pub struct LogFlusher {
 
 impl LogFlusher {
     /// A flusher of `shared`.
-    pub(super) fn new(shared: Arc<Shared>) -> LogFlusher {
+    pub(crate) fn new(shared: Arc<Shared>) -> LogFlusher {
         LogFlusher { shared }
     }
 

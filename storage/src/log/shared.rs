@@ -1,7 +1,8 @@
 //! What the writer, the flusher and the readers of one log share.
 //!
 //! Locks, each held for a few lines and never two at once except as listed:
-//! `flush` (held over a whole flush) > `mark` > `tail`; `segments`, `state` and `readable` stand alone.
+//! `flush` (held over a whole flush) > `mark` > `tail`; `layout` (held over a rename or a removal) > `segments`;
+//! `segments`, `state` and `readable` stand alone.
 
 use std::{
     collections::VecDeque,
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) watermarks: Watermarks,
     /// All segments, oldest first. The last one is active, unless the log is damaged. Changed by the writer.
     pub(crate) segments: RwLock<Vec<Arc<Segment>>>,
+    /// Held while compaction replaces a segment's file and while the writer removes segments.
+    pub(crate) layout: Mutex<()>,
     /// Changed by the writer for each entry, and by whoever writes a mark.
     pub(crate) tail: Mutex<Tail>,
     /// Held by the one flush in flight.
@@ -189,6 +192,7 @@ pub(super) fn assemble(
         dir,
         watermarks: Watermarks::new(found.offsets),
         segments: RwLock::new(found.segments),
+        layout: Mutex::new(()),
         tail: Mutex::new(found.tail),
         flush: Mutex::new(()),
         mark: Mutex::new(found.mark),

@@ -16,7 +16,8 @@ use riverrun_proto::{LeaderEpoch, Offset, RecordBatch, batch::STAMPED_BYTES};
 
 use super::{LogFlusher, LogReader, shared::Shared};
 use crate::{
-    AppendError, IoFailure, LogFailure, LogOptions, RetentionPolicy, StorageError, Timestamp,
+    AppendError, IoFailure, LogCompactor, LogFailure, LogOptions, RetentionPolicy, StorageError,
+    Timestamp,
     disk::DiskFile,
     format::{
         EntryKind, HEADER_BLOCK_BYTES, SEAL_BYTES, SegmentFacts, SegmentHeader, entry::stride,
@@ -269,8 +270,10 @@ impl LogWriter {
         state.set_log_start(offset);
         self.shared.store_state(state)?;
         self.shared.watermarks.set_log_start(offset);
+        let layout = self.shared.layout.lock();
         let dropped = self.take_segments_below(offset);
         self.remove(&dropped)?;
+        drop(layout);
         self.dropped(&dropped)
     }
 
@@ -401,6 +404,8 @@ impl LogWriter {
             created: now,
             durable_upto: entry.durable_upto,
             previous: Some(previous),
+            stands_for: None,
+            recycled: false,
         };
         let fresh = self.name_next(next, header)?;
         self.begin_change()?;
@@ -565,6 +570,11 @@ impl LogWriter {
     /// A flusher of this log.
     pub fn flusher(&self) -> LogFlusher {
         LogFlusher::new(self.shared.clone())
+    }
+
+    /// The compactor of this log. There must be one at a time.
+    pub fn compactor(&self) -> LogCompactor {
+        LogCompactor::new(self.shared.clone())
     }
 
     /// A reader of this log.

@@ -16,21 +16,57 @@ pub(super) fn end_of(
     segment: &FoundSegment,
     next: &FoundSegment,
 ) -> Result<Result<Previous, DamageReason>, StorageError> {
-    let (Some((header, _)), Some((next_header, _))) = (segment.header, next.header) else {
+    let (Some(_), Some((next_header, _))) = (segment.header, next.header) else {
         return Ok(Err(DamageReason::SegmentHeader));
     };
     let Some(previous) = next_header.previous else { return Ok(Err(DamageReason::Missing)) };
     if previous.base != segment.base {
         return Ok(Err(DamageReason::Missing));
     }
+    if previous.facts.end_offset != next.base {
+        return Ok(Err(DamageReason::Seal));
+    }
+    end_as(site, segment, &previous)
+}
+
+/// How `segment`, whose header is valid, ends, when its successor's word `previous` is true of it.
+pub(super) fn end_as(
+    site: Site<'_>,
+    segment: &FoundSegment,
+    previous: &Previous,
+) -> Result<Result<Previous, DamageReason>, StorageError> {
+    let Some((header, _)) = segment.header else { return Ok(Err(DamageReason::SegmentHeader)) };
     let at = |op| move |error| IoFailure::new(op, &segment.path, error);
     let file = site.disk.open(&segment.path, OpenMode::Read).map_err(at("open"))?;
     let mut reader = ChunkReader::new(file.as_ref(), u64::MAX);
-    let agrees = previous.facts.end_offset == next.base
-        && previous.end_pos <= reader.end()
+    if header.stands_for == Some(*previous) {
+        // Compaction wrote it anew: its own seal ends the file, and covers the same offsets.
+        let end = seal_at_end(&mut reader, header.salt(), segment.base).map_err(at("read"))?;
+        let end = end.filter(|end| end.facts.end_offset == previous.facts.end_offset);
+        return Ok(end.ok_or(DamageReason::Seal));
+    }
+    let agrees = previous.end_pos <= reader.end()
         && (!previous.sealed
-            || is_sealed(&mut reader, header.salt(), &previous).map_err(at("read"))?);
-    Ok(if agrees { Ok(previous) } else { Err(DamageReason::Seal) })
+            || is_sealed(&mut reader, header.salt(), previous).map_err(at("read"))?);
+    Ok(if agrees { Ok(*previous) } else { Err(DamageReason::Seal) })
+}
+
+/// The end that the seal in the last bytes of a file tells.
+fn seal_at_end(
+    reader: &mut ChunkReader<'_>,
+    salt: u64,
+    base: Offset,
+) -> std::io::Result<Option<Previous>> {
+    let end_pos = reader.end();
+    let Some(pos) = end_pos.checked_sub(SEAL_BYTES) else { return Ok(None) };
+    let Some((_, chain)) = reader.entry_at(pos, salt)? else { return Ok(None) };
+    let payload_len = usize::try_from(SEAL_BYTES).expect("small") - ENTRY_BYTES;
+    let Some(payload) = reader.bytes(pos + ENTRY_BYTES as u64, payload_len)? else {
+        return Ok(None);
+    };
+    let facts = SegmentFacts::decode(payload.try_into().expect("as long as facts"));
+    let end = Previous { sealed: true, chain, base, end_pos, facts };
+    Ok(is_sealed(reader, salt, &end)?.then_some(end))
 }
 
 /// True when the seal that `previous` tells of is there.

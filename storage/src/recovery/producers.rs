@@ -68,13 +68,19 @@ fn replay(
     let mut pos = start;
     while let Some(entry) = reader.find_entry(pos, segment.salt).map_err(at("read"))? {
         pos = entry.pos + entry.header.stride();
-        if entry.header.kind != EntryKind::Records || entry.header.base_offset < from {
-            continue;
-        }
-        let payload = entry.pos + ENTRY_BYTES as u64;
-        let bytes = reader.bytes(payload, HEADER_BYTES).map_err(at("read"))?;
-        if let Some(Ok(batch)) = bytes.map(BatchHeader::peek) {
-            table.add(&batch, entry.header.base_offset, entry.header.append_time);
+        // A gap carries the headers of the batches that compaction emptied.
+        let bytes = match entry.header.kind {
+            EntryKind::Records => HEADER_BYTES,
+            EntryKind::Gap => usize::try_from(entry.header.length).expect("fits memory"),
+            EntryKind::Seal | EntryKind::Control => continue,
+        };
+        let headers = reader.bytes(entry.pos + ENTRY_BYTES as u64, bytes).map_err(at("read"))?;
+        for block in headers.unwrap_or_default().chunks_exact(HEADER_BYTES) {
+            if let Ok(batch) = BatchHeader::peek(block)
+                && batch.base_offset >= from
+            {
+                table.add(&batch, batch.base_offset, entry.header.append_time);
+            }
         }
     }
     Ok(segment.end_pos() - start)

@@ -128,7 +128,8 @@ fn kept_segments(
     }
     if let (Some(last), Some(previous)) = (kept.last(), &header.previous) {
         assert_eq!(last.base, previous.base, "the new segment follows the last one kept");
-        segments.push(finished(site, last, previous));
+        let end = links::end_as(site, last, previous)?;
+        segments.push(finished(site, last, &end.expect("the last one kept is sound")));
     }
     Ok(segments)
 }
@@ -165,6 +166,8 @@ fn new_header(
         created: site.now,
         durable_upto: walked.end.place.offset,
         previous,
+        stands_for: None,
+        recycled: false,
     };
     Ok((cut, header))
 }

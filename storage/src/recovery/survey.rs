@@ -72,7 +72,7 @@ pub(super) fn survey(site: Site<'_>) -> Result<Survey, StorageError> {
             FileName::Temporary => survey.temporaries.push(path),
             FileName::Index(base) => survey.indexes.push((base, path)),
             FileName::Torn(base) => survey.torn.push((base, path)),
-            FileName::State | FileName::Mark | FileName::Foreign => {}
+            FileName::State | FileName::Mark | FileName::Cleaned | FileName::Foreign => {}
         }
     }
     survey.segments.sort_by_key(|segment| segment.base);

@@ -100,11 +100,13 @@ pub(super) fn walk(site: Site<'_>, survey: &Survey) -> Result<Walked, StorageErr
 /// True when the segment after number `segment` goes on where this one ends.
 pub(super) fn continues(survey: &Survey, segment: usize, end: Place) -> bool {
     let next = survey.segments.get(segment + 1).and_then(|next| next.header);
+    let found = &survey.segments[segment];
+    let stands_for = found.header.and_then(|(header, _)| header.stands_for);
     next.and_then(|(header, _)| header.previous).is_some_and(|previous| {
-        previous.base == survey.segments[segment].base
-            && previous.end_pos == end.pos
-            && previous.chain == end.chain
-            && previous.facts.end_offset == end.offset
+        // One that compaction wrote ends elsewhere, and is known to be whole before it has its name.
+        let ends_here = stands_for == Some(previous)
+            || (previous.end_pos == end.pos && previous.chain == end.chain);
+        previous.base == found.base && ends_here && previous.facts.end_offset == end.offset
     })
 }
 
