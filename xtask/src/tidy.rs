@@ -9,6 +9,7 @@ mod dead_files;
 mod heads;
 mod links;
 mod manifest;
+mod mentions;
 mod sizes;
 mod source;
 mod tree;
@@ -37,6 +38,13 @@ impl Finding {
     }
 }
 
+/// Whether a file is compiled for tests only.
+fn is_test(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let named = name == "tests.rs" || name.ends_with("_tests.rs") || name == "testing.rs";
+    named || path.starts_with("tests/") || path.contains("/tests/") || path.contains("/testing/")
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
@@ -48,8 +56,15 @@ impl fmt::Display for Finding {
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
-const RULES: [Rule; 6] =
-    [manifest::check, words::check, heads::check, dead_files::check, links::check, sizes::check];
+const RULES: [Rule; 7] = [
+    manifest::check,
+    words::check,
+    heads::check,
+    dead_files::check,
+    links::check,
+    mentions::check,
+    sizes::check,
+];
 
 /// Checks the tree under `root` and prints every finding.
 pub(crate) fn run(root: &Path) -> Result<(), String> {

@@ -1,6 +1,6 @@
 //! Bounds on files: large ones do not belong into the repository, long modules hold two nouns.
 
-use super::{Finding, source::Source, tree::Tree};
+use super::{Finding, is_test, source::Source, tree::Tree};
 
 /// Largest file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -18,10 +18,6 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         (line_count > LINE_COUNT_MAX).then(|| Finding::new(path, 0, message))
     });
     large.chain(long).collect()
-}
-
-fn is_test(path: &str) -> bool {
-    path.ends_with("tests.rs") || path.starts_with("tests/") || path.contains("/tests/")
 }
 
 #[cfg(test)]
