@@ -29,7 +29,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Finds the binary and makes a directory to work in.
+    /// Makes a directory to work in. That the binary is there is looked at when it is first started.
     pub(crate) fn new(
         binary: Option<PathBuf>,
         dir: Option<PathBuf>,
@@ -37,9 +37,6 @@ impl Setup {
     ) -> Result<Setup> {
         let own = std::env::current_exe()?;
         let binary = binary.unwrap_or_else(|| own.with_file_name("riverrun"));
-        if !binary.exists() {
-            return Err(Error::NoBinary(binary));
-        }
         let target = own.ancestors().nth(2).unwrap_or(Path::new("."));
         let dir = dir.unwrap_or_else(|| target.join("load-work"));
         files::make_folder(&dir)?;
@@ -65,6 +62,9 @@ impl Setup {
     pub(crate) async fn start(&self, name: &str) -> Result<Broker> {
         let data_dir = self.work.path().join(name);
         let errors = self.work.path().join(format!("{name}.stderr"));
+        if !self.binary.exists() {
+            return Err(Error::NoBinary(self.binary.clone()));
+        }
         let mut command = self.command();
         command.arg("serve").arg("--data-dir").arg(data_dir).args(["--listen", "127.0.0.1:0"]);
         if let Some(config) = &self.config {

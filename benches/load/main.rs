@@ -6,13 +6,14 @@
 //!
 //! - [`sdk`]: records per second in and out through the client. [`wake`]: how fast a long poll wakes.
 //! - [`idle`]: memory and processor of a broker that has nothing to do. [`restart`]: from exec to ready.
-//! - [`cli`]: a text file in and out through the command line.
+//! - [`cli`]: a text file in and out through the command line. [`codec`]: the batch codec alone, no broker.
 //!
 //! Nothing here is a test: numbers depend on the machine, and no workload fails for being slow.
 
 mod broker;
 mod cli;
 mod clock;
+mod codec;
 mod error;
 mod files;
 mod idle;
@@ -65,6 +66,8 @@ enum Workload {
     Restart(restart::Args),
     /// A text file in and out through the command line
     Cli(cli::Args),
+    /// Records per second through the batch codec alone; needs no broker
+    Codec,
     /// Every workload with its defaults
     All,
 }
@@ -98,7 +101,9 @@ async fn measure(workload: &Workload, setup: &Setup, report: &mut Report) -> Res
         Workload::Idle(args) => report.add("idle", idle::run(args, setup).await?),
         Workload::Restart(args) => report.add("restart", restart::run(args, setup).await?),
         Workload::Cli(args) => report.add("cli", cli::run(args, setup).await?),
+        Workload::Codec => report.add("codec", codec::run()?),
         Workload::All => {
+            report.add("codec", codec::run()?);
             report.add("sdk", sdk::run(&sdk::Args::default(), setup).await?);
             report.add("wake", wake::run(&wake::Args::default(), setup).await?);
             report.add("idle", idle::run(&idle::Args::default(), setup).await?);
