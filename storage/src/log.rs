@@ -8,6 +8,8 @@
 
 pub(crate) mod create;
 mod flusher;
+#[cfg(test)]
+mod model_tests;
 mod reader;
 pub(crate) mod shared;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Makes the directory of a new log, and removes that of a deleted one.
 //!
-//! Order of creation: directory, first segment, directory sync, then the state file. So a state file
-//! means that the first segment was made; a directory without one and without records is an unfinished
+//! Order of creation: directory, first segment, mark page, directory sync, then the state file. So a state
+//! file means that the first segment was made; a directory without one and without records is an unfinished
 //! creation, which is begun again.
 
 use std::{io::ErrorKind, path::Path};
@@ -11,7 +11,8 @@ use riverrun_proto::{LeaderEpoch, Offset};
 use crate::{
     IoFailure, LogOptions, StorageError, Timestamp,
     disk::{Disk, EntryKind},
-    format::SegmentHeader,
+    format::{HEADER_BLOCK_BYTES, SegmentHeader},
+    mark::{Mark, MarkPage},
     paths::{self, FileName},
     segment_file,
     state::{self, LogState, StoredState},
@@ -43,13 +44,23 @@ pub(super) fn create_if_absent(
     state::write_new(disk, &dir.join(paths::NEXT_SEGMENT), &header.encode().0[..], true)?;
     disk.rename(&dir.join(paths::NEXT_SEGMENT), &paths::segment(dir, Offset::ZERO))
         .map_err(|error| IoFailure::new("rename", dir, error))?;
+    let mark = Mark {
+        clean: true,
+        flushed: Offset::ZERO,
+        segment_base: Offset::ZERO,
+        pos: HEADER_BLOCK_BYTES as u64,
+        chain: header.encode().1,
+    };
+    let mut page = MarkPage::load(disk, dir)?;
+    page.write(disk, mark)?;
+    page.sync()?;
     disk.sync_dir(dir).map_err(|error| IoFailure::new("sync", dir, error))?;
     state::store(disk, dir, &LogState::new(Offset::ZERO, epoch))?;
     Ok(true)
 }
 
-/// True when the directory without a state file may hold records: it has a mark, a later segment, or a
-/// first segment with anything behind its header block.
+/// True when the directory without a state file may hold records: a mark that says so, a later
+/// segment, or a first segment with anything behind its header block.
 fn holds_records(disk: &dyn Disk, dir: &Path) -> Result<bool, StorageError> {
     for entry in list(disk, dir)? {
         match FileName::parse(&entry.name) {
@@ -57,7 +68,13 @@ fn holds_records(disk: &dyn Disk, dir: &Path) -> Result<bool, StorageError> {
             FileName::Segment(_) if !segment_file::is_blank(disk, &dir.join(&entry.name))? => {
                 return Ok(true);
             }
-            FileName::Mark | FileName::Producers(_) | FileName::Torn(_) => return Ok(true),
+            FileName::Mark => {
+                let mark = MarkPage::load(disk, dir)?.newest();
+                if mark.is_some_and(|mark| mark.flushed > Offset::ZERO) {
+                    return Ok(true);
+                }
+            }
+            FileName::Producers(_) | FileName::Torn(_) => return Ok(true),
             FileName::Segment(_)
             | FileName::Index(_)
             | FileName::State

@@ -232,6 +232,8 @@ impl LogWriter {
     ) -> Result<Dropped, StorageError> {
         self.shared.check()?;
         self.forget_producers(now, self.options.producer_count_max);
+        let passed = self.take_segments_below(self.shared.watermarks.load().log_start);
+        self.remove(&passed)?;
         if self.active_has_expired(now, policy) {
             self.roll(now).map_err(storage_error)?;
         }

@@ -141,11 +141,11 @@ fn new_header(
     walked: &Walked,
     epoch: LeaderEpoch,
 ) -> Result<(SegmentPlace, SegmentHeader), StorageError> {
-    let found = &survey.segments[walked.first];
-    let (cut, previous) = match found.header {
+    let (cut, previous) = match survey.segments[walked.first].header {
         None => (walked.end, None),
         Some((header, _)) => {
             let (cut, facts) = cut_of(site, survey, walked)?;
+            let found = &survey.segments[cut.segment];
             let cut_short = Previous {
                 sealed: false,
                 chain: cut.place.chain,
@@ -313,7 +313,11 @@ fn remove_snapshots(site: Site<'_>, survey: &Survey, end: Offset) -> Result<(), 
 fn remove_replaced(site: Site<'_>, survey: &Survey, base: Offset) -> Result<(), IoFailure> {
     let new_path = paths::segment(site.dir, base);
     let replaced = survey.segments.iter().filter(|found| found.base >= base);
-    for found in replaced.chain(&survey.leftovers).filter(|found| found.path != new_path) {
+    for found in replaced
+        .chain(&survey.superseded)
+        .chain(&survey.passed)
+        .filter(|found| found.path != new_path)
+    {
         state::remove_if_present(site.disk, &found.path)?;
     }
     for path in &survey.temporaries {

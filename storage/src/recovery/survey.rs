@@ -31,8 +31,10 @@ pub(super) struct FoundSegment {
 pub(super) struct Survey {
     /// Segments in order of their base; those below the log start and superseded ones are not among them.
     pub(super) segments: Vec<FoundSegment>,
-    /// Segments to be removed: below the log start, or of a lower epoch than one before them (row 9).
-    pub(super) leftovers: Vec<FoundSegment>,
+    /// Segments below the log start, which an interrupted delete left.
+    pub(super) passed: Vec<FoundSegment>,
+    /// Segments of a lower epoch than one before them, which an interrupted recovery left (row 9).
+    pub(super) superseded: Vec<FoundSegment>,
     /// The state file.
     pub(super) state: StoredState,
     /// The mark page.
@@ -52,7 +54,8 @@ pub(super) fn survey(site: Site<'_>) -> Result<Survey, StorageError> {
     let Site { disk, dir, options, .. } = site;
     let mut survey = Survey {
         segments: Vec::new(),
-        leftovers: Vec::new(),
+        passed: Vec::new(),
+        superseded: Vec::new(),
         state: state::load(disk, dir)?,
         mark: MarkPage::load(disk, dir)?,
         snapshots: Vec::new(),
@@ -90,7 +93,7 @@ impl Survey {
             .windows(2)
             .take_while(|pair| pair[1].base <= log_start && pair[1].header.is_some());
         let count = passed.count();
-        self.leftovers.extend(self.segments.drain(..count));
+        self.passed.extend(self.segments.drain(..count));
         let mut highest = LeaderEpoch(0);
         let (kept, superseded) = self.segments.drain(..).partition(|segment| {
             let epoch = segment.header.map_or(highest, |(header, _)| header.leader_epoch);
@@ -99,7 +102,7 @@ impl Survey {
             kept
         });
         self.segments = kept;
-        self.leftovers.extend::<Vec<_>>(superseded);
+        self.superseded = superseded;
     }
 
     /// The log start on record.
@@ -146,7 +149,7 @@ impl Survey {
 
     /// The highest epoch on record.
     pub(super) fn highest_epoch(&self) -> LeaderEpoch {
-        let headers = self.segments.iter().chain(&self.leftovers);
+        let headers = self.segments.iter().chain(&self.superseded);
         let headers = headers.filter_map(|segment| segment.header);
         let highest = headers.map(|(header, _)| header.leader_epoch).max().unwrap_or_default();
         match &self.state {

@@ -1,4 +1,5 @@
-//! The trusted start: the newest mark is clean, and everything on disk fits it. Changes nothing.
+//! The trusted start: the newest mark is clean, and everything on disk fits it. Nothing is changed but
+//! that segments below the log start go, which an interrupted delete left.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::{
     segment::{IndexBuilder, Segment},
     segment_file,
     segment_writer::SegmentWriter,
-    state::StoredState,
+    state::{self, StoredState},
 };
 
 /// Opens the log when its newest mark can be trusted.
@@ -32,7 +33,7 @@ pub(super) fn open_trusted(
     let Some(last) = survey.segments.last() else { return Ok(None) };
     let fits = mark.clean
         && mark.segment_base == last.base
-        && survey.leftovers.is_empty()
+        && survey.superseded.is_empty()
         && survey.sound_state().is_ok();
     let Some(header) = last.header.filter(|_| fits) else { return Ok(None) };
     let Some(mut segments) = sound_segments(site, &survey.segments)? else { return Ok(None) };
@@ -40,6 +41,9 @@ pub(super) fn open_trusted(
     let Some(found) = read_active(site, &active, mark)? else { return Ok(None) };
     let writer = open_active(site, active, mark, found.contents)?;
     segments.push(writer.segment.clone());
+    for passed in &survey.passed {
+        state::remove_if_present(site.disk, &passed.path)?;
+    }
     let offsets =
         LogOffsets { log_start: state.log_start, flushed: mark.flushed, log_end: mark.flushed };
     let (producers, read) = producers::rebuild(site, &segments, &survey.snapshots, offsets)?;

@@ -190,21 +190,32 @@ pub(super) fn cut_of(
     survey: &Survey,
     walked: &Walked,
 ) -> Result<(SegmentPlace, SegmentFacts), StorageError> {
-    let segment = walked.first;
-    let found = &survey.segments[segment];
-    let header = found.header.expect("the segment that holds the mark is sound");
-    let mut cut = SegmentPlace { segment, place: first_place(header) };
-    let mut facts = SegmentFacts::empty(found.base);
-    let at = |op| move |error| IoFailure::new(op, &found.path, error);
-    let file = site.disk.open(&found.path, OpenMode::Read).map_err(at("open"))?;
-    let reader = ChunkReader::new(file.as_ref(), u64::MAX);
-    let mut scanner = Scanner::new(reader, header.0.salt(), cut.place).headers_only();
-    while let Some(entry) = scanner.next().map_err(at("read"))? {
-        if entry.header.end_offset() > walked.durable || entry.header.count == 0 {
-            break;
+    let mut segment = walked.first;
+    let header = survey.segments[segment].header.expect("it holds the mark, so it is sound");
+    let mut cut = (
+        SegmentPlace { segment, place: first_place(header) },
+        SegmentFacts::empty(survey.segments[segment].base),
+    );
+    loop {
+        let found = &survey.segments[segment];
+        let header = found.header.expect("the walk came past here");
+        let at = |op| move |error| IoFailure::new(op, &found.path, error);
+        let file = site.disk.open(&found.path, OpenMode::Read).map_err(at("open"))?;
+        let reader = ChunkReader::new(file.as_ref(), u64::MAX);
+        let mut scanner = Scanner::new(reader, header.0.salt(), first_place(header)).headers_only();
+        let mut facts = SegmentFacts::empty(found.base);
+        // What stands behind the place where the next segment goes on was cut off before.
+        while !continues(survey, segment, scanner.place()) {
+            let behind = SegmentPlace { segment, place: scanner.place() } == walked.end;
+            let next = if behind { None } else { scanner.next().map_err(at("read"))? };
+            let Some(entry) = next.filter(|it| it.header.end_offset() <= walked.durable) else {
+                return Ok(cut);
+            };
+            facts.add(&entry.header, entry.crc);
+            if entry.header.count > 0 {
+                cut = (SegmentPlace { segment, place: scanner.place() }, facts);
+            }
         }
-        cut.place = scanner.place();
-        facts.add(&entry.header, entry.crc);
+        segment += 1;
     }
-    Ok((cut, facts))
 }
