@@ -9,7 +9,7 @@ use std::sync::Arc;
 use riverrun_proto::Offset;
 
 use super::shared::{Shared, Tail};
-use crate::{IoFailure, LogFailure, StorageError, mark::Mark, segment::Segment};
+use crate::{IoFailure, LogFailure, StorageError, segment::Segment};
 
 /// Flushes one log. Clones share the work; a second caller waits for the first.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ impl LogFlusher {
         shared.watermarks.set_flushed(tail.end_offset);
         if synced {
             let mut page = shared.mark.lock();
-            shared.write_mark(&mut page, mark(tail, false))?;
+            shared.write_mark(&mut page, tail.mark(false))?;
         }
         Ok(())
     }
@@ -99,12 +99,12 @@ impl LogFlusher {
         let mut page = shared.mark.lock();
         let clean = {
             let mut tail = shared.tail.lock();
-            let idle = !tail.appending && *tail == flushed && !tail.clean;
+            let idle = !tail.changing && *tail == flushed && !tail.clean;
             tail.clean |= idle;
             idle.then_some(*tail)
         };
         if let Some(tail) = clean {
-            shared.write_mark(&mut page, mark(tail, true))?;
+            shared.write_mark(&mut page, tail.mark(true))?;
         }
         page.sync()?;
         drop(page);
@@ -120,15 +120,4 @@ fn flush_segment(segment: &Segment) -> Result<bool, IoFailure> {
     segment.set_flushed_pos(end);
     segment.close();
     Ok(true)
-}
-
-/// The mark that says everything below `tail` is durable.
-fn mark(tail: Tail, clean: bool) -> Mark {
-    Mark {
-        clean,
-        flushed: tail.end_offset,
-        segment_base: tail.segment_base,
-        pos: tail.pos,
-        chain: tail.chain,
-    }
 }

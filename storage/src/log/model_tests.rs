@@ -84,6 +84,8 @@ struct Model {
     log_start: u64,
     /// A log start asked for whose answer was an error.
     log_start_maybe: u64,
+    /// True after a retention that failed: the log start may be anywhere up to the end.
+    retaining: bool,
     /// A batch whose append failed half way: it may be there after a start, and only then.
     maybe: Option<ModelBatch>,
     epoch: u32,
@@ -177,7 +179,11 @@ impl Harness {
         assert!(log_end.0 >= end_min, "records {log_end}..{end_min} are lost: {report:?}");
         assert!(log_end.0 <= model.end(), "{log_end} records of {}", model.end());
         let starts = [model.log_start, model.log_start_maybe.max(model.log_start)];
-        assert!(starts.contains(&log_start.0), "log start {log_start}, not one of {starts:?}");
+        let retained = model.retaining && log_start.0 >= model.log_start;
+        assert!(
+            retained || starts.contains(&log_start.0),
+            "log start {log_start}, not one of {starts:?}"
+        );
         if report.verdict == RecoveryVerdict::Trusted {
             // A recovery cut short behind its last step raised it already.
             let kept = report.leader_epoch.0 >= model.epoch;
@@ -190,6 +196,7 @@ impl Harness {
         model.flushed = log_end.0;
         model.log_start = log_start.0;
         model.log_start_maybe = log_start.0;
+        model.retaining = false;
         // Twice: a planned fault may hit the first read.
         let read = || read_range(&log.reader, log_start, log_end, 700);
         let records = read().or_else(|_| read()).unwrap();
@@ -331,6 +338,7 @@ impl Harness {
         let dropped = self.log().writer.apply_retention(now, &policy);
         let after = self.log().reader.offsets().log_start.0;
         self.model.log_start_maybe = after;
+        self.model.retaining |= dropped.is_err();
         let dropped = dropped.map_err(|_| Stopped)?;
         assert_eq!(dropped.log_start.0, after);
         assert!(dropped.segment_count < segments && after >= before);

@@ -38,10 +38,23 @@ pub(crate) struct Tail {
     pub(crate) pos: u64,
     /// Header crc of the entry before it.
     pub(crate) chain: u32,
-    /// True while bytes are being written that are not published.
-    pub(crate) appending: bool,
+    /// True while something is being written that is not published.
+    pub(crate) changing: bool,
     /// True when the newest mark on the page is a clean one.
     pub(crate) clean: bool,
+}
+
+impl Tail {
+    /// The mark that says everything below this tail is durable.
+    pub(crate) fn mark(&self, clean: bool) -> Mark {
+        Mark {
+            clean,
+            flushed: self.end_offset,
+            segment_base: self.segment_base,
+            pos: self.pos,
+            chain: self.chain,
+        }
+    }
 }
 
 /// The shared part of one log.
@@ -155,8 +168,34 @@ impl Shared {
         self.names_made.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Says that something durable is about to be changed: a clean mark stops being one before anything
+    /// else is written, and none is written until `Tail::changing` is reset.
+    pub(crate) fn begin_change(&self) -> Result<(), LogFailure> {
+        let was = {
+            let mut tail = self.tail.lock();
+            let was = *tail;
+            tail.changing = true;
+            tail.clean = false;
+            was
+        };
+        if was.clean {
+            let mut page = self.mark.lock();
+            let written = self.write_mark(&mut page, was.mark(false));
+            written.map_err(|failure| self.fail(failure))?;
+        }
+        Ok(())
+    }
+
     /// Makes `state` the log's state, durably. A failed sync stops the log.
     pub(crate) fn store_state(&self, state: LogState) -> Result<(), StorageError> {
+        self.begin_change()?;
+        let stored = self.store_changed_state(state);
+        self.tail.lock().changing = false;
+        stored
+    }
+
+    /// Stores `state` behind a mark that is not clean.
+    fn store_changed_state(&self, state: LogState) -> Result<(), StorageError> {
         match state::store(self.disk.as_ref(), &self.dir, &state) {
             Ok(()) => {
                 *self.state.write() = state;

@@ -23,7 +23,6 @@ use crate::{
         EntryKind, HEADER_BLOCK_BYTES, SEAL_BYTES, SegmentFacts, SegmentHeader, entry::stride,
     },
     index::SparseIndex,
-    mark::Mark,
     paths,
     producers::{Producers, Sequence},
     retention::{self, SegmentAge},
@@ -307,7 +306,7 @@ impl LogWriter {
         tail.end_offset = place.offset;
         tail.pos = place.pos;
         tail.chain = place.chain;
-        tail.appending = false;
+        tail.changing = false;
         self.shared.watermarks.set_log_end(place.offset);
         drop(tail);
         self.last_append_time = entry.append_time;
@@ -362,30 +361,7 @@ impl LogWriter {
         }
         let active = self.active.as_ref().expect("kept or rolled to");
         active.reserve(bytes).map_err(refused)?;
-        self.begin_change()
-    }
-
-    /// Says that bytes are about to be written: a clean mark stops being one.
-    fn begin_change(&self) -> Result<(), AppendError> {
-        let was = {
-            let mut tail = self.shared.tail.lock();
-            tail.appending = true;
-            let was = *tail;
-            tail.clean = false;
-            was
-        };
-        if was.clean {
-            let mark = Mark {
-                clean: false,
-                flushed: was.end_offset,
-                segment_base: was.segment_base,
-                pos: was.pos,
-                chain: was.chain,
-            };
-            let mut page = self.shared.mark.lock();
-            self.shared.write_mark(&mut page, mark).map_err(|failure| self.shared.fail(failure))?;
-        }
-        Ok(())
+        Ok(self.shared.begin_change()?)
     }
 
     /// Seals the active segment, which is not empty, and goes on in a new one.
@@ -410,7 +386,7 @@ impl LogWriter {
             recycled: false,
         };
         let fresh = self.name_next(next, header)?;
-        self.begin_change()?;
+        self.shared.begin_change()?;
         active.write_seal(&end).map_err(|failure| self.shared.fail(failure))?;
         let (sealed, facts) = (active.segment.clone(), *active.facts());
         self.go_on_in(fresh);
@@ -434,7 +410,7 @@ impl LogWriter {
             ..active.segment.header
         };
         let fresh = self.name_next(next, header)?;
-        self.begin_change()?;
+        self.shared.begin_change()?;
         self.shared.segments.write().pop();
         self.go_on_in(fresh);
         Ok(())
@@ -488,7 +464,7 @@ impl LogWriter {
         tail.segment_base = fresh.segment.base;
         tail.pos = place.pos;
         tail.chain = place.chain;
-        tail.appending = false;
+        tail.changing = false;
         drop(tail);
         self.active = Some(fresh);
     }

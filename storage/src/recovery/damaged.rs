@@ -60,7 +60,7 @@ pub(super) fn open_damaged(
         segment_base: last.map_or(first, |segment| segment.base),
         pos: last.map_or(0, |segment| segment.end_pos()),
         chain: 0,
-        appending: false,
+        changing: false,
         clean: false,
     };
     for damage in &damages {

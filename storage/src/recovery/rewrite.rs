@@ -29,7 +29,6 @@ use crate::{
         SegmentHeader,
     },
     index::SparseIndex,
-    mark::Mark,
     paths,
     scan::{ChunkReader, Scanner},
     segment::Segment,
@@ -76,16 +75,7 @@ pub(super) fn rewrite(
     let (producers, read) = producers::rebuild(site, &segments, &survey.snapshots, offsets)?;
     let mut mark = survey.mark;
     let tail = tail(&writer, true);
-    mark.write(
-        site.disk,
-        Mark {
-            clean: true,
-            flushed: end,
-            segment_base: tail.segment_base,
-            pos: tail.pos,
-            chain: tail.chain,
-        },
-    )?;
+    mark.write(site.disk, tail.mark(true))?;
     mark.sync()?;
     site.disk.sync_dir(site.dir).map_err(at("sync"))?;
     let report = RecoveryReport {

@@ -79,7 +79,7 @@ pub(super) fn tail(writer: &SegmentWriter, clean: bool) -> Tail {
         segment_base: writer.segment.base,
         pos: place.pos,
         chain: place.chain,
-        appending: false,
+        changing: false,
         clean,
     }
 }
