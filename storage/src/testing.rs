@@ -1,6 +1,6 @@
 //! Shared by the tests of the log: small options, batches whose records say who they are, whole reads.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use riverrun_proto::{
@@ -9,10 +9,7 @@ use riverrun_proto::{
 };
 use uuid::Uuid;
 
-use crate::{
-    Log, LogOptions, LogReader, OpenedLog, ReadError, Timestamp,
-    disk::{Disk, sim::SimDisk},
-};
+use crate::{Log, LogOptions, LogReader, OpenedLog, ReadError, Timestamp, disk::sim::SimDisk};
 
 /// Directory of the log under test.
 pub(crate) const DIR: &str = "logs/t/0";
@@ -41,11 +38,6 @@ pub(crate) fn open(disk: &SimDisk) -> OpenedLog {
 /// Tries to open the log under test.
 pub(crate) fn try_open(disk: &SimDisk) -> Result<OpenedLog, crate::StorageError> {
     Log::open(Arc::new(disk.clone()), DIR, options(), Timestamp(1_000))
-}
-
-/// Opens a log on a real disk below `root`.
-pub(crate) fn open_on(disk: Arc<dyn Disk>, options: LogOptions) -> OpenedLog {
-    Log::open(disk, Path::new("log"), options, Timestamp(1_000)).unwrap()
 }
 
 /// A batch of records with these values, all stamped `timestamp`.

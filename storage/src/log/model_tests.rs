@@ -235,30 +235,27 @@ impl Harness {
                 self.open(end)
             }
             Operation::Crash(policy) => self.crash(*policy),
-            Operation::Flush | Operation::SyncMark | Operation::Prepare | Operation::Roll => {
-                self.maintain(operation)
+            Operation::Flush => {
+                let flushed = self.log().flusher.flush().map_err(|_| Stopped)?;
+                assert_eq!(flushed.0, self.model.end());
+                self.model.flushed = flushed.0;
+                Ok(())
+            }
+            Operation::SyncMark => {
+                self.log().flusher.sync_mark().map_err(|_| Stopped)?;
+                self.model.flushed = self.model.end();
+                Ok(())
+            }
+            Operation::Prepare => self.log().writer.prepare().map_err(|_| Stopped),
+            Operation::Roll => {
+                let now = Timestamp(self.model.now);
+                self.log().writer.roll(now).map_err(|_| Stopped)
             }
         }
     }
 
     fn log(&mut self) -> &mut OpenedLog {
         self.log.as_mut().expect("open")
-    }
-
-    fn maintain(&mut self, operation: &Operation) -> Result<(), Stopped> {
-        let now = Timestamp(self.model.now);
-        let end = self.model.end();
-        let log = self.log();
-        match operation {
-            Operation::Flush => {
-                assert_eq!(log.flusher.flush().map_err(|_| Stopped)?.0, end);
-            }
-            Operation::SyncMark => log.flusher.sync_mark().map_err(|_| Stopped)?,
-            Operation::Prepare => return log.writer.prepare().map_err(|_| Stopped),
-            _ => return log.writer.roll(now).map_err(|_| Stopped),
-        }
-        self.model.flushed = end;
-        Ok(())
     }
 
     fn append(

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     IoFailure, LogOffsets, StorageError,
     disk::OpenMode,
-    format::{ENTRY_BYTES, Previous, SegmentFacts},
+    format::{Previous, SegmentFacts},
     index::SparseIndex,
     log::shared::Tail,
     mark::{Mark, MarkPage},
@@ -121,8 +121,9 @@ fn read_active(
 ) -> Result<Option<ActiveFound>, StorageError> {
     let at = |op| move |error| IoFailure::new(op, &segment.path, error);
     let file = site.disk.open(&segment.path, OpenMode::Read).map_err(at("open"))?;
-    let left = file.len().saturating_sub(mark.pos).min(ENTRY_BYTES as u64);
-    let mut reader = ChunkReader::new(file.as_ref(), mark.pos + left);
+    // Debris anywhere behind the mark means that something was appended after it. What was never written
+    // reads as zeros at no cost.
+    let mut reader = ChunkReader::new(file.as_ref(), u64::MAX);
     if mark.pos > file.len() || !reader.is_zero_from(mark.pos).map_err(at("read"))? {
         return Ok(None);
     }

@@ -53,7 +53,7 @@ fn run(seed: u64, operations: u32) -> BTreeMap<String, u32> {
 #[test]
 fn random_workloads_lose_nothing_and_invent_nothing() {
     let mut verdicts = BTreeMap::<String, u32>::new();
-    let seeds = seeds(150);
+    let seeds = seeds(40);
     for seed in seeds.clone() {
         eprintln!("SEED={seed}");
         for (verdict, count) in run(seed, 200) {
@@ -80,7 +80,7 @@ fn random_workloads_survive_a_disk_that_fails_now_and_then() {
         Call::Create,
         Call::Open,
     ];
-    for seed in seeds(150) {
+    for seed in seeds(40) {
         eprintln!("SEED={seed}");
         let mut rng = Rng::new(seed ^ 0xfau64);
         let mut harness = Harness::new(SimDisk::new(seed));
