@@ -9,6 +9,7 @@ use crate::{
     backoff::Randomness,
     clock::{self, Instant},
     connection::{Address, Connection, ConnectionOptions, ConnectionState},
+    consumer::ConsumerBuilder,
     error::Result,
     producer::ProducerBuilder,
 };
@@ -59,6 +60,19 @@ impl Client {
     /// Settings of a producer for `topic`; `build` makes it.
     pub fn producer(&self, topic: impl Into<String>) -> ProducerBuilder {
         ProducerBuilder::new(self.clone(), topic.into())
+    }
+
+    /// Settings of a consumer of one topic; `build` makes it.
+    pub fn consumer(&self, topic: impl Into<String>) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.clone(), vec![topic.into()])
+    }
+
+    /// Settings of a consumer of several topics.
+    pub fn consumer_of<T: Into<String>>(
+        &self,
+        topics: impl IntoIterator<Item = T>,
+    ) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.clone(), topics.into_iter().map(Into::into).collect())
     }
 
     /// Closes the connection for every handle. Calls under way fail; flush producers first.

@@ -124,11 +124,6 @@ impl Connection {
         self.0.closing.cancel();
     }
 
-    /// Resolves when the connection is closed for good.
-    pub(crate) async fn closed(&self) {
-        self.0.closing.cancelled().await;
-    }
-
     /// A fresh chain of waits.
     pub(crate) fn backoff(&self) -> Backoff {
         Backoff::new(Randomness::from_system())

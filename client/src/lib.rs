@@ -2,6 +2,7 @@
 //!
 //! - [`Client`]: one connection, cheap to clone, that reconnects for ever and shows its state.
 //! - [`Producer`]: batches, compresses, retries without duplicates.
+//! - [`Consumer`]: reads from stored offsets, alone or as a member of a group.
 //! - [`Admin`]: topics, groups and offsets.
 //!
 //! Everything received is owned: its bytes keep their buffer alive. Errors are one type, [`Error`],
@@ -14,12 +15,14 @@ mod backoff;
 mod client;
 mod clock;
 mod connection;
+mod consumer;
 mod durability;
 mod error;
 mod producer;
 #[cfg(test)]
 mod testing;
 
+pub use riverrun_proto::batch::RecordView;
 pub use riverrun_proto::{
     Compression, Header, LeaderEpoch, Offset, PartitionId, TopicId, TopicPartition,
 };
@@ -33,6 +36,10 @@ pub use self::{
     },
     client::{Client, ClientBuilder},
     connection::ConnectionState,
+    consumer::{
+        Batch, BatchRecords, Commit, Consumer, ConsumerBuilder, OffsetToCommit, OutOfRange,
+        PartitionLag, Rebalance, Rebalances, Received, Seek, Start, Tracker,
+    },
     durability::Durability,
     error::{Error, ErrorCode, Result},
     producer::{Acks, Delivery, Producer, ProducerBuilder, Receipt, Record},

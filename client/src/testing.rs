@@ -44,13 +44,16 @@ pub(crate) enum Fault {
     Forget,
 }
 
+/// Epoch and last batches of a producer: base sequence, count, base offset.
+type Known = (i16, VecDeque<(i32, u32, u64)>);
+
 /// The state of a [`FakeBroker`].
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     /// Values of the records, by partition.
     pub(crate) logs: Vec<Vec<Bytes>>,
-    /// Producers by partition and id: epoch and last batches (base sequence, count, base offset).
-    producers: HashMap<(u32, i64), (i16, VecDeque<(i32, u32, u64)>)>,
+    /// Producers by partition and id.
+    producers: HashMap<(u32, i64), Known>,
     epochs: HashMap<i64, i16>,
     /// Epochs of producers that were forgotten: whoever goes on in one is refused, never guessed at.
     forgotten: HashSet<(i64, i16)>,
@@ -195,13 +198,12 @@ impl Model {
         }
         let end = self.logs[partition as usize].len() as u64;
         let forgotten = self.forgotten.contains(&(id, epoch));
-        let known = self.producers.entry((partition, id));
-        let (known_epoch, batches) = match known {
-            std::collections::hash_map::Entry::Vacant(_) if sequence != 0 || forgotten => {
-                return Err(v1::ErrorCode::UnknownProducerId);
-            }
-            entry => entry.or_insert((epoch, VecDeque::new())),
-        };
+        let is_known = self.producers.contains_key(&(partition, id));
+        if !is_known && (sequence != 0 || forgotten) {
+            return Err(v1::ErrorCode::UnknownProducerId);
+        }
+        let known = self.producers.entry((partition, id)).or_insert((epoch, VecDeque::new()));
+        let (known_epoch, batches) = known;
         if epoch > *known_epoch {
             *known_epoch = epoch;
             batches.clear();

@@ -1,0 +1,339 @@
+//! The task that reads ahead: one fetch at a time, while what waits to be handed out is small enough.
+//!
+//! A fetch is given up when what is to be read changes (assignment, seek, pause); nothing moves by
+//! that, since positions only move when an answer is taken.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use riverrun_proto::{Offset, TopicPartition, grpc::v1};
+use tokio::time::{sleep, sleep_until};
+
+use super::{
+    OutOfRange, Start,
+    batch::{Batch, Range},
+    book::{Book, Phase},
+    shared::Shared,
+};
+use crate::{
+    admin::OffsetAt,
+    backoff::Backoff,
+    clock::{self, Instant},
+    error::{Error, ErrorCode, Result},
+};
+
+/// How long a partition that could not be read is left alone.
+const HOLD: Duration = Duration::from_millis(200);
+
+/// What to fetch now.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Rises with every change; a plan of an older version is given up.
+    version: u64,
+    /// What is asked, by partition: life and offset.
+    asked: HashMap<TopicPartition, (u64, Offset)>,
+    partitions: Vec<v1::FetchPartition>,
+    /// Partitions whose position is to be looked up.
+    resolving: Vec<(TopicPartition, u64)>,
+    /// When a partition on hold may be read again.
+    wake_at: Option<Instant>,
+}
+
+/// The task that reads ahead.
+pub(super) struct Fetcher {
+    pub(super) shared: Arc<Shared>,
+    backoff: Backoff,
+}
+
+impl Fetcher {
+    pub(super) fn new(shared: Arc<Shared>) -> Fetcher {
+        let backoff = shared.client.connection().backoff();
+        Fetcher { shared, backoff }
+    }
+
+    pub(super) async fn run(mut self) {
+        let closing = self.shared.closing.clone();
+        tokio::select! {
+            () = self.read() => {}
+            () = closing.cancelled() => {}
+        }
+    }
+
+    async fn read(&mut self) {
+        loop {
+            let plan = self.plan();
+            if !plan.resolving.is_empty() {
+                self.resolve(&plan.resolving).await;
+            } else if plan.partitions.is_empty() {
+                self.wait(plan.wake_at).await;
+            } else {
+                self.fetch(plan).await;
+            }
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        let book = self.shared.book.lock();
+        let now = clock::now();
+        let mut plan = Plan { version: book.version, ..Plan::default() };
+        let has_room = book.queued_bytes < self.shared.settings.prefetch_bytes;
+        for (partition, part) in &book.partitions {
+            let held = part.hold.filter(|hold| *hold > now);
+            plan.wake_at = [plan.wake_at, held].into_iter().flatten().min();
+            if held.is_some() {
+                continue;
+            }
+            match part.phase {
+                Phase::Resolving => plan.resolving.push((partition.clone(), part.life)),
+                Phase::Active if has_room && !part.paused => {
+                    plan.asked.insert(partition.clone(), (part.life, part.fetch_position));
+                    plan.partitions.push(self.ask(
+                        partition,
+                        part.fetch_position,
+                        part.leader_epoch,
+                    ));
+                }
+                Phase::Active | Phase::Stopped | Phase::Revoking { .. } => {}
+            }
+        }
+        plan
+    }
+
+    fn ask(
+        &self,
+        partition: &TopicPartition,
+        offset: Offset,
+        leader_epoch: Option<u32>,
+    ) -> v1::FetchPartition {
+        v1::FetchPartition {
+            topic: partition.topic.to_string(),
+            partition: partition.partition.0,
+            offset: offset.0,
+            max_bytes: self.shared.settings.partition_max_bytes,
+            leader_epoch,
+            ..v1::FetchPartition::default()
+        }
+    }
+
+    /// Waits for a change, or until something on hold may go on.
+    async fn wait(&self, wake_at: Option<Instant>) {
+        match wake_at {
+            None => self.shared.fetcher.notified().await,
+            Some(at) => tokio::select! {
+                () = self.shared.fetcher.notified() => {}
+                () = sleep_until(at) => {}
+            },
+        }
+    }
+
+    /// Asks the broker, and gives the question up when the plan is outdated.
+    async fn fetch(&mut self, plan: Plan) {
+        let settings = &self.shared.settings;
+        let epoch = self.shared.epoch();
+        let request = v1::FetchRequest {
+            partitions: plan.partitions,
+            max_wait_ms: u32::try_from(settings.max_wait.as_millis()).unwrap_or(u32::MAX),
+            min_bytes: 1,
+            max_bytes: settings.max_bytes,
+            max_records: settings.max_records,
+            format: v1::RecordFormat::Encoded.into(),
+            member: self.shared.as_member(),
+        };
+        let deadline = clock::now() + settings.max_wait + self.shared.client.call_timeout();
+        let shared = self.shared.clone();
+        let fetched = tokio::select! {
+            fetched = shared.client.connection().fetch(request, deadline) => fetched,
+            () = outdated(&shared, plan.version) => return,
+            () = until(plan.wake_at) => return,
+        };
+        match fetched {
+            Ok(reply) => {
+                self.backoff.reset();
+                for partition in reply.partitions {
+                    self.take(&plan.asked, epoch, partition);
+                }
+            }
+            Err(error) => self.failed(error, epoch).await,
+        }
+    }
+
+    /// The whole fetch failed.
+    async fn failed(&mut self, error: Error, epoch: i32) {
+        self.shared.suspect(&error, epoch);
+        if error.code() == ErrorCode::Closed {
+            self.shared.book.lock().tell(error);
+            return std::future::pending().await;
+        }
+        if error.is_fatal() {
+            self.shared.book.lock().tell(error);
+        }
+        sleep(self.backoff.next_wait().max(HOLD)).await;
+    }
+
+    /// Takes one partition of an answer.
+    fn take(
+        &self,
+        asked: &HashMap<TopicPartition, (u64, Offset)>,
+        epoch: i32,
+        fetched: v1::FetchedPartition,
+    ) {
+        let partition = TopicPartition::new(fetched.topic, fetched.partition);
+        let Some((partition, &(life, start))) = asked.get_key_value(&partition) else { return };
+        if let Some(error) = &fetched.error {
+            let error = Error::from_wire(error);
+            self.shared.suspect(&error, epoch);
+            return self.refused(partition, life, &error);
+        }
+        let range = Range {
+            partition: partition.clone(),
+            life,
+            start,
+            next: Offset(fetched.next_offset),
+            leader_epoch: fetched.leader_epoch,
+        };
+        let decoded = Batch::decode(range, &fetched.batches);
+        let mut book = self.shared.book.lock();
+        match decoded {
+            Ok(batch) => book.fetched(batch, Offset(fetched.high_watermark)),
+            Err(error) if book.lives(partition, life) => book.stop(partition, error),
+            Err(_) => {}
+        }
+    }
+
+    /// One partition could not be read.
+    fn refused(&self, partition: &TopicPartition, life: u64, error: &Error) {
+        let mut book = self.shared.book.lock();
+        if !book.lives(partition, life) {
+            return;
+        }
+        if let Some(offset) = self.moved_to(error) {
+            tracing::debug!(%partition, %offset, "went on at another offset: {error}");
+            book.seek(partition, offset);
+        } else if error.is_fatal() {
+            book.stop(partition, error.within(&partition.to_string()));
+        } else {
+            hold(&mut book, partition);
+        }
+    }
+
+    /// Where to go on by the policy, when the offset asked for does not exist.
+    fn moved_to(&self, error: &Error) -> Option<Offset> {
+        let policy = self.shared.settings.out_of_range;
+        match (error.code(), policy) {
+            (_, OutOfRange::Fail) => None,
+            (ErrorCode::OffsetTruncated, OutOfRange::Earliest | OutOfRange::Latest) => {
+                error.epoch_end().map(|(_, end)| end)
+            }
+            (ErrorCode::OffsetOutOfRange, OutOfRange::Earliest) => error.range().map(|r| r.start),
+            (ErrorCode::OffsetOutOfRange, OutOfRange::Latest) => error.range().map(|r| r.end),
+            (_, OutOfRange::Earliest | OutOfRange::Latest) => None,
+        }
+    }
+
+    /// Looks positions up and begins to read there.
+    async fn resolve(&mut self, resolving: &[(TopicPartition, u64)]) {
+        let epoch = self.shared.epoch();
+        let found = match &self.shared.settings.group {
+            Some(group) => {
+                let group = group.group.clone();
+                self.stored(&group, resolving).await
+            }
+            None => self.starts(resolving).await,
+        };
+        match found {
+            Ok(found) => {
+                for ((partition, life), offset) in resolving.iter().zip(found) {
+                    match offset {
+                        Ok(offset) => self.shared.place(partition, *life, offset),
+                        Err(error) => {
+                            self.shared.suspect(&error, epoch);
+                            self.refused(partition, *life, &error);
+                        }
+                    }
+                }
+            }
+            Err(error) => self.failed(error, epoch).await,
+        }
+    }
+
+    /// Stored offsets of the group; where there is none, the start.
+    async fn stored(
+        &self,
+        group: &str,
+        resolving: &[(TopicPartition, u64)],
+    ) -> Result<Vec<Result<Offset>>> {
+        let wire = |(partition, _): &(TopicPartition, u64)| v1::TopicPartition {
+            topic: partition.topic.to_string(),
+            partition: partition.partition.0,
+        };
+        let request = v1::GetOffsetsRequest {
+            group: group.to_owned(),
+            partitions: resolving.iter().map(wire).collect(),
+            member: self.shared.as_member(),
+        };
+        let deadline = self.shared.client.deadline();
+        let reply = self.shared.client.connection().get_offsets(request, deadline).await?;
+        let mut stored: HashMap<TopicPartition, Result<Option<Offset>>> = HashMap::new();
+        for offset in reply.offsets {
+            let result = match &offset.error {
+                Some(error) => Err(Error::from_wire(error)),
+                None => Ok(offset.offset.map(Offset)),
+            };
+            stored.insert(TopicPartition::new(offset.topic, offset.partition), result);
+        }
+        let starts = match resolving.iter().any(|(p, _)| matches!(stored.get(p), Some(Ok(None)))) {
+            true => self.starts(resolving).await?,
+            false => Vec::new(),
+        };
+        let mut found = Vec::with_capacity(resolving.len());
+        for (index, (partition, _)) in resolving.iter().enumerate() {
+            found.push(match stored.remove(partition) {
+                Some(Ok(Some(offset))) => Ok(offset),
+                // An error is never taken for "there is no offset", and neither is silence.
+                Some(Err(error)) => Err(error),
+                Some(Ok(None)) => starts[index].clone(),
+                None => Err(Error::new(ErrorCode::Internal, "the broker left an offset out")),
+            });
+        }
+        Ok(found)
+    }
+
+    /// Where to begin without a stored offset.
+    async fn starts(&self, resolving: &[(TopicPartition, u64)]) -> Result<Vec<Result<Offset>>> {
+        let at = match self.shared.settings.start {
+            Start::Earliest => OffsetAt::Earliest,
+            Start::Latest => OffsetAt::Latest,
+            Start::Time(time) => OffsetAt::Time(time),
+            Start::Fail => {
+                let none = |(partition, _): &(TopicPartition, u64)| {
+                    let message = format!("no offset is stored for partition `{partition}`");
+                    Err(Error::new(ErrorCode::NoOffset, message))
+                };
+                return Ok(resolving.iter().map(none).collect());
+            }
+        };
+        let partitions: Vec<_> = resolving.iter().map(|(partition, _)| partition.clone()).collect();
+        let found = self.shared.client.admin().lookup_offsets(&partitions, at).await?;
+        Ok(found.into_iter().map(|(_, offset)| offset).collect())
+    }
+}
+
+/// Leaves a partition alone for a while.
+fn hold(book: &mut Book, partition: &TopicPartition) {
+    if let Some(part) = book.partitions.get_mut(partition) {
+        part.hold = Some(clock::now() + HOLD);
+    }
+}
+
+/// Resolves when what is to be fetched is no longer that of `version`.
+async fn outdated(shared: &Shared, version: u64) {
+    while shared.book.lock().version == version {
+        shared.fetcher.notified().await;
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
