@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{
-    config::ConfigCommand, failure::EXIT_CODES, group::GroupCommand, produce::ProduceArgs,
-    topic::TopicCommand, watch::WatchArgs,
+    config::ConfigCommand, failure::EXIT_CODES, group::GroupCommand, log::LogCommand,
+    produce::ProduceArgs, topic::TopicCommand, watch::WatchArgs,
 };
 
 /// One log, every way to push and to pull: a persistent message queue in one binary.
@@ -37,6 +37,9 @@ pub(crate) enum Command {
     /// List, describe, reset and delete consumer groups
     #[command(subcommand)]
     Group(GroupCommand),
+    /// Look into stored files without a broker, read-only
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Check and show the broker's settings
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -21,11 +21,14 @@ mod escape;
 mod failure;
 mod group;
 mod lines;
+mod log;
 mod output;
+mod printer;
 mod produce;
 mod progress;
 mod reference;
 mod settings;
+mod template;
 mod time;
 mod topic;
 mod units;
@@ -55,6 +58,7 @@ fn run(cli: Cli) -> Result<(), Stop> {
         Command::Produce(args) => block_on(produce::run(server, args))?,
         Command::Watch(args) => block_on(watch::run(server, args))?,
         Command::Group(command) => block_on(group::run(server, command))?,
+        Command::Log(command) => log::run(&command),
         Command::Config(command) => config::run(&command),
         Command::Completions { shell } => reference::completions(shell),
         Command::Man { dir } => reference::man(&dir),
