@@ -37,10 +37,18 @@ pub struct Quota {
     free: Arc<Semaphore>,
 }
 
-/// A share of a quota; given back when dropped.
+/// A share of one quota, or of two; given back when dropped.
 #[derive(Debug, Default)]
 pub struct Share {
-    _permit: Option<OwnedSemaphorePermit>,
+    one: Option<OwnedSemaphorePermit>,
+    other: Option<OwnedSemaphorePermit>,
+}
+
+impl Share {
+    /// This share and another quota's, as one.
+    pub fn with(self, other: Share) -> Share {
+        Share { one: self.one, other: other.one.or(other.other) }
+    }
 }
 
 impl Quota {
@@ -62,7 +70,7 @@ impl Quota {
         let permit =
             time::timeout(self.wait, self.free.clone().acquire_many_owned(self.whole(count)));
         match permit.await {
-            Ok(Ok(permit)) => Ok(Share { _permit: Some(permit) }),
+            Ok(Ok(permit)) => Ok(Share { one: Some(permit), other: None }),
             Ok(Err(_)) | Err(_) => Err(self.exceeded()),
         }
     }
@@ -73,7 +81,7 @@ impl Quota {
     /// When it is not.
     pub fn try_take(&self, count: usize) -> Result<Share, QuotaExceeded> {
         let permit = self.free.clone().try_acquire_many_owned(self.whole(count));
-        permit.map(|permit| Share { _permit: Some(permit) }).map_err(|_| self.exceeded())
+        permit.map(|permit| Share { one: Some(permit), other: None }).map_err(|_| self.exceeded())
     }
 
     /// What is taken now.

@@ -1,0 +1,235 @@
+//! The composition root: opens every room, serves, and shuts down in order.
+//!
+//! ```text
+//! start: disk -> threads -> metadata log -> partitions -> services -> serving threads -> listener
+//! stop:  listener closed, waiting calls answered, calls in flight finished or cut -> partitions flushed
+//!        and closed with a clean mark -> threads end -> directory unlocked
+//! ```
+
+mod serving;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use riverrun_proto::TopicId;
+use riverrun_storage::{
+    data_dir::{DataDir, Meta, OpenDataDirError},
+    disk::{Disk, RealDiskOptions},
+};
+use thiserror::Error;
+use uuid::Uuid;
+
+use self::serving::Serving;
+use crate::{
+    clock::Clock,
+    config::{Config, ConfigError},
+    partition::{
+        DiskGauge, PartitionOpener, StateLog, Workers, housekeeping::Housekeeper,
+        state_log::StateLogError,
+    },
+    quota::Quota,
+    service::{
+        AdminService, FetchService, LookupService, ProduceService, Services, WatchService,
+        admin::ClusterInfo,
+    },
+    shutdown::Shutdown,
+    topic::{
+        Registry,
+        registry::{RegistryError, RegistryLimits},
+    },
+};
+
+/// Id of the metadata log's directory.
+const METADATA_LOG: TopicId = TopicId(Uuid::from_u128(1));
+/// Time that calls in flight have to finish when the broker stops.
+const GRACE: Duration = Duration::from_secs(4);
+
+/// A broker that does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The settings contradict each other.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory is refused.
+    #[error(transparent)]
+    DataDir(#[from] OpenDataDirError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on `{listen}`: {source}")]
+    Listen {
+        /// The address.
+        listen: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The operating system gave no thread or file.
+    #[error("cannot {op}: {source}")]
+    Io {
+        /// What was tried.
+        op: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The metadata log cannot be read.
+    #[error("metadata: {0}")]
+    Metadata(#[from] StateLogError),
+    /// The metadata log contradicts itself.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+/// What the broker stands on. Tests bring their own.
+#[derive(Debug)]
+pub struct Ground {
+    /// The data directory.
+    pub disk: Arc<dyn Disk>,
+    /// Its identity.
+    pub meta: Meta,
+    /// Time.
+    pub clock: Clock,
+    /// The held data directory, when it is a real one.
+    pub data_dir: Option<DataDir>,
+}
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Broker {
+    rooms: Rooms,
+    serving: Option<Serving>,
+    shutdown: Arc<Shutdown>,
+    /// Held until the end.
+    _data_dir: Option<DataDir>,
+}
+
+/// What stands behind the doors.
+#[derive(Clone, Debug)]
+struct Rooms {
+    registry: Arc<Registry>,
+    services: Services,
+    workers: Arc<Workers>,
+}
+
+impl Broker {
+    /// Opens the data directory, everything in it, and the doors. Blocks; not for async code.
+    ///
+    /// # Errors
+    /// When something is not as it should be; nothing was changed then.
+    pub fn start(config: Config) -> Result<Broker, StartError> {
+        config.check()?;
+        // Listening comes first, so that an address in use is told before a long recovery.
+        let new = Meta { cluster_id: Uuid::new_v4(), node_id: 0 };
+        let data_dir = DataDir::open(&config.data_dir, new, RealDiskOptions::default())?;
+        let (disk, meta, clock) = (data_dir.disk(), data_dir.meta(), Clock::real());
+        Broker::start_on(config, Ground { disk, meta, clock, data_dir: Some(data_dir) })
+    }
+
+    /// As [`Broker::start`], on the given ground.
+    ///
+    /// # Errors
+    /// As [`Broker::start`].
+    pub fn start_on(config: Config, ground: Ground) -> Result<Broker, StartError> {
+        config.check()?;
+        let config = Arc::new(config);
+        let listener = listen(config.grpc.listen)?;
+        let gauge = Arc::new(DiskGauge::new(config.disk.free_bytes_min));
+        let housekeeper = Housekeeper::open(
+            ground.disk.clone(),
+            ground.clock.clone(),
+            gauge.clone(),
+            config.disk.free_bytes_min,
+        )
+        .map_err(|source| StartError::Io { op: "open the ballast file", source })?;
+        let rooms = Rooms::open(&config, &ground, gauge)?;
+        let shutdown = Arc::new(Shutdown::new());
+        let serving = Serving::start(&config, &rooms, (listener, housekeeper), &shutdown)
+            .map_err(|source| StartError::Io { op: "start serving", source })?;
+        Ok(Broker { rooms, serving: Some(serving), shutdown, _data_dir: ground.data_dir })
+    }
+
+    /// Address of the gRPC door.
+    pub fn address(&self) -> SocketAddr {
+        self.serving.as_ref().expect("served until it is stopped").address()
+    }
+
+    /// The services, for callers in the same process.
+    pub fn services(&self) -> &Services {
+        &self.rooms.services
+    }
+
+    /// The topics, for callers in the same process.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.rooms.registry
+    }
+
+    /// Refuses new calls, finishes those in flight, flushes, and leaves clean marks. Blocks for a few seconds
+    /// at most; not for async code.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let Some(serving) = self.serving.take() else { return };
+        self.shutdown.begin();
+        serving.stop(&self.rooms, GRACE);
+        self.rooms.workers.stop();
+        tracing::info!("stopped");
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Rooms {
+    fn open(
+        config: &Arc<Config>,
+        ground: &Ground,
+        gauge: Arc<DiskGauge>,
+    ) -> Result<Rooms, StartError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = &config.threads;
+        let workers = Workers::start(threads.writer_count(cores), threads.flushers, &ground.clock);
+        let workers =
+            Arc::new(workers.map_err(|source| StartError::Io { op: "start threads", source })?);
+        let opener = PartitionOpener {
+            disk: ground.disk.clone(),
+            clock: ground.clock.clone(),
+            gauge,
+            workers: workers.clone(),
+        };
+        let metadata = StateLog::open(&opener, METADATA_LOG)?;
+        let limits = RegistryLimits {
+            topics_max: config.limits.topics_max,
+            partitions_max: config.limits.partitions_max,
+        };
+        let registry = Arc::new(Registry::open(metadata, opener, limits)?);
+        let services = services(config, ground, &registry);
+        Ok(Rooms { registry, services, workers })
+    }
+}
+
+fn services(config: &Config, ground: &Ground, registry: &Arc<Registry>) -> Services {
+    let limits = &config.limits;
+    let quota = |name, limit| Quota::new(name, limit, limits.quota_wait);
+    let in_flight = quota("limits.in_flight_bytes_max", limits.in_flight_bytes_max);
+    let waiters = quota("limits.waiters_max", limits.waiters_max);
+    let reading = quota("limits.read_bytes_max", limits.read_bytes_max);
+    let fetch_quotas = (waiters.clone(), reading);
+    let Meta { cluster_id, node_id } = ground.meta;
+    let cluster = ClusterInfo { cluster_id, node_id };
+    let produce = ProduceService::new(registry.clone(), ground.clock.clone(), in_flight);
+    let fetch = FetchService::new(registry.clone(), fetch_quotas, limits.fetch_bytes_max, None);
+    Services {
+        produce: Arc::new(produce),
+        fetch: Arc::new(fetch),
+        watch: Arc::new(WatchService::new(registry.clone(), waiters)),
+        lookup: Arc::new(LookupService::new(registry.clone())),
+        admin: Arc::new(AdminService::new(registry.clone(), cluster)),
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
+    let listening = std::net::TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    listening.map_err(|source| StartError::Listen { listen: address, source })
+}

@@ -1,0 +1,80 @@
+//! How many connections there may be, in all and from one address.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use parking_lot::Mutex;
+
+/// Counts connections against the caps.
+#[derive(Debug)]
+pub(super) struct Caps {
+    total_max: u32,
+    /// Loopback addresses are free of it.
+    per_ip_max: u32,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    total: u32,
+    /// Addresses with at least one connection.
+    by_ip: HashMap<IpAddr, u32>,
+}
+
+/// The place of one connection; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    caps: Arc<Caps>,
+    ip: IpAddr,
+}
+
+impl Caps {
+    pub(super) fn new(total_max: u32, per_ip_max: u32) -> Arc<Caps> {
+        Arc::new(Caps { total_max, per_ip_max, counts: Mutex::default() })
+    }
+
+    /// A place for a connection from `ip`, if there is one.
+    pub(super) fn take(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
+        let mut counts = self.counts.lock();
+        let from_ip = counts.by_ip.get(&ip).copied().unwrap_or(0);
+        let full = counts.total >= self.total_max;
+        if full || (from_ip >= self.per_ip_max && !ip.is_loopback()) {
+            return None;
+        }
+        counts.total += 1;
+        counts.by_ip.insert(ip, from_ip + 1);
+        Some(Place { caps: self.clone(), ip })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.caps.counts.lock();
+        counts.total -= 1;
+        let left = counts.by_ip.get(&self.ip).map_or(0, |count| count - 1);
+        if left == 0 {
+            counts.by_ip.remove(&self.ip);
+        } else {
+            counts.by_ip.insert(self.ip, left);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_counted_in_all_and_by_address() {
+        let caps = Caps::new(4, 2);
+        let (one, two): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let first = caps.take(one).unwrap();
+        let _second = caps.take(one).unwrap();
+        assert!(caps.take(one).is_none(), "two from one address");
+        drop(first);
+        let _third = caps.take(one).unwrap();
+        let _fourth = caps.take(two).unwrap();
+        let local: IpAddr = [127, 0, 0, 1].into();
+        let _fifth = caps.take(local).unwrap();
+        assert!(caps.take(two).is_none(), "four in all");
+    }
+}

@@ -1,0 +1,80 @@
+//! The `Fetch` service on the wire.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_core::Stream;
+use futures_util::StreamExt;
+use riverrun_proto::grpc::v1::{self, fetch_server::Fetch};
+use tonic::{Request, Response, Status};
+
+use super::{
+    convert::{fetch_request, fetched_partition, offset_query, partition_state, watch_targets},
+    status::{Describe, status},
+};
+use crate::{
+    service::{FetchService, LookupService, WatchService},
+    shutdown::ShutdownWatch,
+};
+
+/// Translates for [`FetchService`], [`WatchService`] and [`LookupService`].
+#[derive(Clone, Debug)]
+pub(super) struct FetchGateway {
+    pub(super) fetch: Arc<FetchService>,
+    pub(super) watch: Arc<WatchService>,
+    pub(super) lookup: Arc<LookupService>,
+    pub(super) shutdown: ShutdownWatch,
+}
+
+#[tonic::async_trait]
+impl Fetch for FetchGateway {
+    async fn fetch(
+        &self,
+        request: Request<v1::FetchRequest>,
+    ) -> Result<Response<v1::FetchResponse>, Status> {
+        let request = fetch_request(request.into_inner()).map_err(|error| status(&error))?;
+        let fetched = self.fetch.fetch(request).await.map_err(|error| status(&error))?;
+        let partitions = fetched.into_iter().map(fetched_partition).collect();
+        Ok(Response::new(v1::FetchResponse { partitions }))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let targets = watch_targets(request.into_inner());
+        let states = self.watch.watch(targets).map_err(|error| status(&error))?;
+        let responses = states.map(|states| {
+            let partitions = states.into_iter().map(partition_state).collect();
+            Ok(v1::WatchResponse { partitions })
+        });
+        let shutdown = self.shutdown.clone();
+        let ended = Box::pin(async move { shutdown.begun().await });
+        Ok(Response::new(Box::pin(responses.take_until(ended))))
+    }
+
+    async fn lookup_offsets(
+        &self,
+        request: Request<v1::LookupOffsetsRequest>,
+    ) -> Result<Response<v1::LookupOffsetsResponse>, Status> {
+        let v1::LookupOffsetsRequest { queries } = request.into_inner();
+        let parsed = queries.iter().map(offset_query).collect::<Result<Vec<_>, _>>();
+        let parsed = parsed.map_err(|error| status(&error))?;
+        let found = self.lookup.lookup(&parsed).await.map_err(|error| status(&error))?;
+        let answers = queries.into_iter().zip(found).map(|(query, found)| {
+            let v1::OffsetQuery { topic, partition, position: _ } = query;
+            let answer = v1::OffsetAnswer { topic, partition, ..v1::OffsetAnswer::default() };
+            match found {
+                Ok(found) => v1::OffsetAnswer {
+                    offset: found.offset.0,
+                    timestamp_ms: found.timestamp_ms,
+                    leader_epoch: found.leader_epoch.0,
+                    ..answer
+                },
+                Err(error) => v1::OffsetAnswer { error: Some(error.describe()), ..answer },
+            }
+        });
+        Ok(Response::new(v1::LookupOffsetsResponse { answers: answers.collect() }))
+    }
+}

@@ -1,0 +1,214 @@
+//! The gRPC door: one listener, connections spread over the serving threads.
+//!
+//! tonic's types stay in this folder. Each file translates one service; `convert.rs` maps messages,
+//! `status.rs` errors. Windows and frame size are fixed, and Nagle's algorithm is off on every socket, because
+//! both were measured to matter most.
+
+mod admin;
+mod caps;
+mod connection;
+mod convert;
+mod fetch;
+mod group;
+mod produce;
+pub(crate) mod status;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use riverrun_proto::grpc::{
+    DESCRIPTORS,
+    v1::{
+        admin_server::AdminServer, fetch_server::FetchServer, group_server::GroupServer,
+        produce_server::ProduceServer,
+    },
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::sleep,
+};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tonic::transport::{Server, server::Router};
+
+use self::{
+    admin::AdminGateway,
+    caps::{Caps, Place},
+    connection::{Caller, Connection},
+    fetch::FetchGateway,
+    group::GroupGateway,
+    produce::ProduceGateway,
+};
+use crate::{config::Config, quota::Quota, service::Services, shutdown::ShutdownWatch};
+
+/// Flow-control window of one stream.
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+/// Flow-control window of one connection.
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Largest HTTP/2 frame.
+const FRAME_BYTES_MAX: u32 = 1 << 20;
+/// Streams that a client may open and reset before it is asked to go.
+const PENDING_RESETS_MAX: usize = 20;
+/// Streams that the door may reset for errors before it closes the connection.
+const LOCAL_RESETS_MAX: usize = 1_024;
+/// Accepted sockets that wait for a serving thread.
+const HANDOVER_SLOTS: usize = 64;
+/// Time to wait when the system has no descriptor left for a socket.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the door needs to know.
+#[derive(Clone, Debug)]
+pub(crate) struct GrpcDoor {
+    /// The services behind it.
+    pub(crate) services: Services,
+    /// Settings in force.
+    pub(crate) config: Arc<Config>,
+    /// Hears of the end.
+    pub(crate) shutdown: ShutdownWatch,
+    /// Tells clients that the broker serves.
+    pub(crate) health: tonic_health::server::HealthReporter,
+}
+
+/// A socket on its way to a serving thread.
+#[derive(Debug)]
+pub(crate) struct Handover {
+    socket: std::net::TcpStream,
+    address: SocketAddr,
+    place: Place,
+}
+
+/// The serving thread's end of the handover.
+pub(crate) type Arrivals = mpsc::Receiver<Handover>;
+
+/// A bound listener and the threads it hands sockets to.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    listener: TcpListener,
+    caps: Arc<Caps>,
+    threads: Vec<mpsc::Sender<Handover>>,
+}
+
+impl Acceptor {
+    /// Hands sockets of `listener` to `thread_count` threads, whose ends are returned.
+    pub(crate) fn new(
+        listener: TcpListener,
+        config: &Config,
+        thread_count: usize,
+    ) -> (Acceptor, Vec<Arrivals>) {
+        let caps = Caps::new(config.grpc.connections_max, config.grpc.connections_per_ip_max);
+        let (threads, arrivals) = (0..thread_count).map(|_| mpsc::channel(HANDOVER_SLOTS)).unzip();
+        (Acceptor { listener, caps, threads }, arrivals)
+    }
+
+    /// Accepts until the end is announced.
+    pub(crate) async fn run(self, shutdown: ShutdownWatch) {
+        let mut next = 0;
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = shutdown.begun() => return,
+            };
+            match accepted.and_then(|(socket, address)| self.admit(socket, address)) {
+                Ok(Some(handover)) => {
+                    next = (next + 1) % self.threads.len();
+                    if self.threads[next].send(handover).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "connection not accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(&self, socket: TcpStream, address: SocketAddr) -> io::Result<Option<Handover>> {
+        let Some(place) = self.caps.take(address.ip()) else {
+            tracing::debug!(%address, "connection refused: too many");
+            return Ok(None);
+        };
+        // A socket that is gone already is no fault of the listener.
+        drop(socket.set_nodelay(true));
+        Ok(Some(Handover { socket: socket.into_std()?, address, place }))
+    }
+}
+
+impl GrpcDoor {
+    /// Serves the connections that arrive, until the end is announced and the last call is answered.
+    ///
+    /// # Errors
+    /// When the protocol stack refuses its settings.
+    pub(crate) async fn serve(self, arrivals: Arrivals) -> Result<(), tonic::transport::Error> {
+        let handshake_timeout = self.config.grpc.handshake_timeout;
+        let in_flight_max = self.config.limits.in_flight_bytes_per_connection_max;
+        let quota_wait = self.config.limits.quota_wait;
+        let connections = ReceiverStream::new(arrivals).map(move |handover| {
+            let Handover { socket, address, place } = handover;
+            let quota = "limits.in_flight_bytes_per_connection_max";
+            let in_flight = Quota::new(quota, in_flight_max, quota_wait);
+            let caller = Caller { address, in_flight };
+            let socket = TcpStream::from_std(socket)?;
+            Ok::<_, io::Error>(Connection::new(socket, caller, handshake_timeout, place))
+        });
+        let shutdown = self.shutdown.clone();
+        let router = self.router();
+        router
+            .serve_with_incoming_shutdown(connections, async move { shutdown.begun().await })
+            .await
+    }
+
+    fn router(&self) -> Router {
+        let grpc = &self.config.grpc;
+        let services = &self.services;
+        let groups = GroupGateway::default();
+        let produce =
+            ProduceGateway { service: services.produce.clone(), shutdown: self.shutdown.clone() };
+        let fetch = FetchGateway {
+            fetch: services.fetch.clone(),
+            watch: services.watch.clone(),
+            lookup: services.lookup.clone(),
+            shutdown: self.shutdown.clone(),
+        };
+        let admin = AdminGateway { service: services.admin.clone(), groups: groups.clone() };
+        let bytes_max = grpc.message_bytes_max;
+        let health = tonic_health::server::HealthService::from_health_reporter(self.health.clone());
+        Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES_MAX)
+            .max_concurrent_streams(grpc.streams_per_connection_max)
+            .http2_max_header_list_size(grpc.header_list_bytes_max)
+            .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+            .http2_max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
+            .http2_keepalive_interval(Some(grpc.keepalive_interval))
+            .http2_keepalive_timeout(Some(grpc.keepalive_timeout))
+            .add_service(ProduceServer::new(produce).max_decoding_message_size(bytes_max))
+            .add_service(FetchServer::new(fetch).max_decoding_message_size(bytes_max))
+            .add_service(AdminServer::new(admin).max_decoding_message_size(bytes_max))
+            .add_service(GroupServer::new(groups).max_decoding_message_size(bytes_max))
+            .add_service(tonic_health::pb::health_server::HealthServer::new(health))
+            .add_service(reflection())
+    }
+}
+
+/// The reflection service, by which generic clients explore the others.
+fn reflection() -> tonic_reflection::server::v1::ServerReflectionServer<
+    impl tonic_reflection::server::v1::ServerReflection,
+> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .build_v1()
+        .expect("the descriptors were made by the build")
+}
+
+/// Marks every service as serving, or not.
+pub(crate) async fn set_health(health: &tonic_health::server::HealthReporter, serving: bool) {
+    use tonic_health::ServingStatus::{NotServing, Serving};
+    let status = if serving { Serving } else { NotServing };
+    for service in
+        ["", "riverrun.v1.Produce", "riverrun.v1.Fetch", "riverrun.v1.Admin", "riverrun.v1.Group"]
+    {
+        health.set_service_status(service, status).await;
+    }
+}

@@ -1,0 +1,165 @@
+//! The produce pipeline: requests flow in without waiting, receipts flow out as they become ready, many in
+//! one message.
+//!
+//! One task reads and sends; the reply stream takes what the writer and flush threads have put down. The
+//! number of batches on their way is bounded: past it the task does not read, and the client's window fills.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+use futures_core::Stream;
+use futures_util::stream;
+use parking_lot::Mutex;
+use riverrun_proto::grpc::v1;
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::{self, AbortHandle},
+};
+use tonic::{Status, Streaming};
+
+use super::super::convert::{append_response, failed_response, produce_request};
+use crate::{
+    partition::{AppendResult, Completer, ReceiptSink},
+    quota::Quota,
+    service::{ProduceService, produce::Acks},
+    shutdown::ShutdownWatch,
+};
+
+/// Batches on their way in one pipeline.
+const IN_FLIGHT_MAX: usize = 4_096;
+
+/// Receipts on their way to the client.
+#[derive(Debug)]
+struct Receipts {
+    /// Ready to be sent. Bounded by the batches on their way.
+    ready: Mutex<Vec<v1::AppendResponse>>,
+    more: Notify,
+    /// Room for further batches.
+    slots: Semaphore,
+    /// Nothing more will be read.
+    input_ended: AtomicBool,
+}
+
+/// The reply side.
+struct Replies {
+    receipts: Arc<Receipts>,
+    reader: AbortHandle,
+}
+
+/// Runs a pipeline: the stream of its replies.
+pub(super) fn run(
+    service: Arc<ProduceService>,
+    connection: Option<Quota>,
+    requests: Streaming<v1::AppendRequest>,
+    shutdown: ShutdownWatch,
+) -> impl Stream<Item = Result<v1::AppendPipelineResponse, Status>> + Send {
+    let receipts = Arc::new(Receipts {
+        ready: Mutex::default(),
+        more: Notify::new(),
+        slots: Semaphore::new(IN_FLIGHT_MAX),
+        input_ended: AtomicBool::new(false),
+    });
+    let input = Input { service, connection, receipts: receipts.clone() };
+    let reader = task::spawn(async move {
+        tokio::select! {
+            () = input.read(requests) => {}
+            () = shutdown.begun() => {}
+        }
+        input.receipts.end();
+    });
+    let replies = Replies { receipts, reader: reader.abort_handle() };
+    stream::unfold(replies, |replies| async move {
+        let responses = replies.receipts.next().await?;
+        Some((Ok(v1::AppendPipelineResponse { responses }), replies))
+    })
+}
+
+/// The request side.
+struct Input {
+    service: Arc<ProduceService>,
+    connection: Option<Quota>,
+    receipts: Arc<Receipts>,
+}
+
+impl Input {
+    async fn read(&self, mut requests: Streaming<v1::AppendRequest>) {
+        // A broken stream ends the input; what was sent is still answered, if anybody listens.
+        while let Ok(Some(wire)) = requests.message().await {
+            let Ok(slot) = self.receipts.slots.acquire().await else { return };
+            slot.forget();
+            self.send(wire).await;
+        }
+    }
+
+    async fn send(&self, wire: v1::AppendRequest) {
+        let request_id = wire.request_id;
+        let request = match produce_request(wire) {
+            Ok(request) => request,
+            Err(error) => return self.receipts.add(failed_response(request_id, &error)),
+        };
+        let answers_at_once = request.acks == Acks::None;
+        let completer = || match answers_at_once {
+            true => Completer::nobody(),
+            false => Completer::sink(self.receipts.clone(), request_id),
+        };
+        match self.service.send(request, self.connection.as_ref(), completer).await {
+            Ok(()) if answers_at_once => self.receipts.add(append_response(request_id, None)),
+            Ok(()) => {}
+            Err(error) => self.receipts.add(failed_response(request_id, &error)),
+        }
+    }
+}
+
+impl ReceiptSink for Receipts {
+    fn put(&self, tag: u64, result: AppendResult) {
+        self.add(match result {
+            Ok(receipt) => append_response(tag, Some(receipt)),
+            Err(error) => failed_response(tag, &error),
+        });
+    }
+}
+
+impl Receipts {
+    fn add(&self, response: v1::AppendResponse) {
+        let mut ready = self.ready.lock();
+        ready.push(response);
+        let is_first = ready.len() == 1;
+        drop(ready);
+        if is_first {
+            self.more.notify_one();
+        }
+    }
+
+    fn end(&self) {
+        self.input_ended.store(true, SeqCst);
+        self.more.notify_one();
+    }
+
+    /// Everything that is ready, waiting for it; `None` once all is answered and nothing more will come.
+    async fn next(&self) -> Option<Vec<v1::AppendResponse>> {
+        loop {
+            // Read before `ready`: whatever was on its way then has been added, or is still counted.
+            let ended = self.input_ended.load(SeqCst);
+            // Lets a flush give all its receipts, so that they travel together.
+            task::yield_now().await;
+            let taken = std::mem::take(&mut *self.ready.lock());
+            if !taken.is_empty() {
+                self.slots.add_permits(taken.len());
+                return Some(taken);
+            }
+            if ended && self.slots.available_permits() == IN_FLIGHT_MAX {
+                return None;
+            }
+            self.more.notified().await;
+        }
+    }
+}
+
+impl Drop for Replies {
+    fn drop(&mut self) {
+        // The client is gone: nothing more is read from it.
+        self.reader.abort();
+    }
+}

@@ -1,0 +1,306 @@
+//! The only map from errors to gRPC: an error code for programs, a status code for protocols, a sentence for
+//! people. The encoded `Error` travels in the trailer `riverrun-error-bin`, or inside replies that cover
+//! several partitions.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use riverrun_proto::{
+    batch::{DecodeError, EncodeError},
+    grpc::v1::{self, ErrorCode},
+};
+use tonic::{
+    Code, Status,
+    metadata::{MetadataMap, MetadataValue},
+};
+
+use crate::{
+    partition::{
+        AppendError, MaintainError, OffsetRange, PartitionFailed, ReadError, state_log::StoreError,
+    },
+    quota::QuotaExceeded,
+    service::{
+        admin::DeleteRecordsError,
+        fetch::{FenceError, FetchError, FetchPartitionError},
+        produce::ProduceError,
+        watch::WatchError,
+    },
+    topic::error::{
+        FindError, InitProducerError, InvalidField, TopicError, TopicIdMismatch,
+        UnknownTopicOrPartition,
+    },
+};
+
+/// Name of the trailer.
+const TRAILER: &str = "riverrun-error-bin";
+/// A partition or broker that is down is tried again after this.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// An error that can be told to a client.
+pub(crate) trait Describe: std::fmt::Display {
+    /// As the message says it.
+    fn describe(&self) -> v1::Error;
+}
+
+/// The failed call that tells of `error`.
+pub(crate) fn status(error: &impl Describe) -> Status {
+    let error = error.describe();
+    let code = status_code(error.code());
+    let mut metadata = MetadataMap::new();
+    let bytes = Bytes::from(error.encode_to_vec());
+    metadata.insert_bin(TRAILER, MetadataValue::from_bytes(&bytes));
+    Status::with_metadata(code, error.message, metadata)
+}
+
+fn status_code(code: ErrorCode) -> Code {
+    match code {
+        ErrorCode::InvalidArgument | ErrorCode::CorruptBatch | ErrorCode::RecordTooLarge => {
+            Code::InvalidArgument
+        }
+        ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownGroup => Code::NotFound,
+        ErrorCode::TopicExists => Code::AlreadyExists,
+        ErrorCode::OffsetOutOfRange | ErrorCode::OffsetTruncated => Code::OutOfRange,
+        ErrorCode::DataCorrupt => Code::DataLoss,
+        ErrorCode::DiskFull | ErrorCode::QuotaExceeded => Code::ResourceExhausted,
+        ErrorCode::PartitionFailed | ErrorCode::Unavailable | ErrorCode::Indeterminate => {
+            Code::Unavailable
+        }
+        ErrorCode::OffsetConflict | ErrorCode::StaleMemberEpoch => Code::Aborted,
+        ErrorCode::TopicIdMismatch
+        | ErrorCode::ProducerFenced
+        | ErrorCode::OutOfOrderSequence
+        | ErrorCode::UnknownProducerId
+        | ErrorCode::UnknownMember
+        | ErrorCode::FencedMemberEpoch
+        | ErrorCode::PartitionNotOwned
+        | ErrorCode::InstanceIdInUse
+        | ErrorCode::GroupNotEmpty
+        | ErrorCode::NotLeader => Code::FailedPrecondition,
+        ErrorCode::Internal | ErrorCode::Unspecified => Code::Internal,
+    }
+}
+
+/// An error with nothing but code and sentence.
+pub(crate) fn plain(code: ErrorCode, message: &impl std::fmt::Display) -> v1::Error {
+    v1::Error { code: code as i32, message: message.to_string(), ..v1::Error::default() }
+}
+
+fn retriable(code: ErrorCode, message: &impl std::fmt::Display, after: Duration) -> v1::Error {
+    let retry_after_ms = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+    v1::Error { retry_after_ms, ..plain(code, message) }
+}
+
+fn with_range(error: v1::Error, range: OffsetRange) -> v1::Error {
+    let OffsetRange { start, end } = range;
+    let range = Some(v1::OffsetRange { start_offset: start.0, end_offset: end.0 });
+    v1::Error { range, ..error }
+}
+
+impl Describe for InvalidField {
+    fn describe(&self) -> v1::Error {
+        plain(ErrorCode::InvalidArgument, self)
+    }
+}
+
+impl Describe for QuotaExceeded {
+    fn describe(&self) -> v1::Error {
+        retriable(ErrorCode::QuotaExceeded, self, self.retry_after)
+    }
+}
+
+impl Describe for UnknownTopicOrPartition {
+    fn describe(&self) -> v1::Error {
+        plain(ErrorCode::UnknownTopicOrPartition, self)
+    }
+}
+
+impl Describe for TopicIdMismatch {
+    fn describe(&self) -> v1::Error {
+        plain(ErrorCode::TopicIdMismatch, self)
+    }
+}
+
+impl Describe for PartitionFailed {
+    fn describe(&self) -> v1::Error {
+        let error = retriable(ErrorCode::PartitionFailed, self, RETRY_AFTER);
+        match self.damaged {
+            Some(range) => with_range(error, range),
+            None => error,
+        }
+    }
+}
+
+impl Describe for FindError {
+    fn describe(&self) -> v1::Error {
+        match self {
+            FindError::Unknown(error) => error.describe(),
+            FindError::IdMismatch(error) => error.describe(),
+            FindError::Failed(error) => error.describe(),
+        }
+    }
+}
+
+impl Describe for AppendError {
+    fn describe(&self) -> v1::Error {
+        match self {
+            AppendError::Failed(error) => error.describe(),
+            AppendError::Indeterminate { .. } => {
+                retriable(ErrorCode::Indeterminate, self, RETRY_AFTER)
+            }
+            AppendError::Closed => retriable(ErrorCode::Unavailable, self, RETRY_AFTER),
+            AppendError::DiskFull(_) => retriable(ErrorCode::DiskFull, self, RETRY_AFTER),
+            AppendError::Io { .. } => retriable(ErrorCode::Internal, self, RETRY_AFTER),
+            AppendError::TooLarge { .. } => plain(ErrorCode::RecordTooLarge, self),
+            AppendError::ProducerFenced { .. } => plain(ErrorCode::ProducerFenced, self),
+            AppendError::OutOfOrderSequence { .. } => plain(ErrorCode::OutOfOrderSequence, self),
+            AppendError::UnknownProducer { .. } => plain(ErrorCode::UnknownProducerId, self),
+            AppendError::InvalidProducer { .. } => plain(ErrorCode::InvalidArgument, self),
+            AppendError::OffsetsExhausted { .. } => plain(ErrorCode::InvalidArgument, self),
+        }
+    }
+}
+
+impl Describe for ProduceError {
+    fn describe(&self) -> v1::Error {
+        match self {
+            ProduceError::Find(error) => error.describe(),
+            ProduceError::Decode(DecodeError::BatchTooLarge { .. }) => {
+                plain(ErrorCode::RecordTooLarge, self)
+            }
+            ProduceError::Decode(_) => plain(ErrorCode::CorruptBatch, self),
+            ProduceError::Encode(EncodeError::Compress { .. }) => plain(ErrorCode::Internal, self),
+            ProduceError::Encode(_) => plain(ErrorCode::InvalidArgument, self),
+            ProduceError::TooLarge { .. } => plain(ErrorCode::RecordTooLarge, self),
+            ProduceError::Fenced { .. } => plain(ErrorCode::ProducerFenced, self),
+            ProduceError::Quota(error) => error.describe(),
+            ProduceError::Append(error) => error.describe(),
+            ProduceError::Interrupted => retriable(ErrorCode::Internal, self, RETRY_AFTER),
+        }
+    }
+}
+
+impl Describe for ReadError {
+    fn describe(&self) -> v1::Error {
+        match self {
+            ReadError::OutOfRange { log_start, high_watermark, .. } => {
+                let range = OffsetRange { start: *log_start, end: *high_watermark };
+                with_range(plain(ErrorCode::OffsetOutOfRange, self), range)
+            }
+            ReadError::Truncated { leader_epoch, end_offset } => {
+                let (leader_epoch, end_offset) = (*leader_epoch, end_offset.0);
+                let epoch_end = Some(v1::EpochEnd { leader_epoch, end_offset });
+                v1::Error { epoch_end, ..plain(ErrorCode::OffsetTruncated, self) }
+            }
+            ReadError::Corrupt { range, .. } => {
+                with_range(plain(ErrorCode::DataCorrupt, self), *range)
+            }
+            ReadError::Failed(error) => error.describe(),
+            ReadError::Io { .. } => retriable(ErrorCode::Internal, self, RETRY_AFTER),
+            ReadError::Closed => retriable(ErrorCode::Unavailable, self, RETRY_AFTER),
+        }
+    }
+}
+
+impl Describe for FetchPartitionError {
+    fn describe(&self) -> v1::Error {
+        match self {
+            FetchPartitionError::Find(error) => error.describe(),
+            FetchPartitionError::Read(error) => error.describe(),
+            FetchPartitionError::Decode { .. } => plain(ErrorCode::DataCorrupt, self),
+        }
+    }
+}
+
+impl Describe for FenceError {
+    fn describe(&self) -> v1::Error {
+        let code = match self {
+            FenceError::UnknownGroup { .. } => ErrorCode::UnknownGroup,
+            FenceError::UnknownMember { .. } => ErrorCode::UnknownMember,
+            FenceError::Fenced { .. } => ErrorCode::FencedMemberEpoch,
+            FenceError::Stale { .. } => ErrorCode::StaleMemberEpoch,
+            FenceError::NotOwned { .. } => ErrorCode::PartitionNotOwned,
+        };
+        plain(code, self)
+    }
+}
+
+impl Describe for FetchError {
+    fn describe(&self) -> v1::Error {
+        match self {
+            FetchError::Field(error) => error.describe(),
+            FetchError::Fence(error) => error.describe(),
+            FetchError::Quota(error) => error.describe(),
+        }
+    }
+}
+
+impl Describe for WatchError {
+    fn describe(&self) -> v1::Error {
+        match self {
+            WatchError::Field(error) => error.describe(),
+            WatchError::Quota(error) => error.describe(),
+        }
+    }
+}
+
+impl Describe for StoreError {
+    fn describe(&self) -> v1::Error {
+        match self {
+            StoreError::Append(error) => error.describe(),
+            StoreError::TooLarge { .. } => plain(ErrorCode::InvalidArgument, self),
+            StoreError::Trim(_) | StoreError::Encode(_) => plain(ErrorCode::Internal, self),
+        }
+    }
+}
+
+impl Describe for MaintainError {
+    fn describe(&self) -> v1::Error {
+        match self {
+            MaintainError::Closed => retriable(ErrorCode::Unavailable, self, RETRY_AFTER),
+            MaintainError::PastVisibleEnd { .. } => plain(ErrorCode::InvalidArgument, self),
+            MaintainError::Storage(_) => retriable(ErrorCode::PartitionFailed, self, RETRY_AFTER),
+        }
+    }
+}
+
+impl Describe for TopicError {
+    fn describe(&self) -> v1::Error {
+        match self {
+            TopicError::Name(_) | TopicError::Setting(_) | TopicError::UnknownSetting(_) => {
+                plain(ErrorCode::InvalidArgument, self)
+            }
+            TopicError::Field(error) => error.describe(),
+            TopicError::Exists { .. } => plain(ErrorCode::TopicExists, self),
+            TopicError::Unknown(error) => error.describe(),
+            TopicError::IdMismatch(error) => error.describe(),
+            TopicError::Quota(error) => error.describe(),
+            TopicError::Store(error) => error.describe(),
+            TopicError::Maintain(error) => error.describe(),
+            TopicError::Open(_) | TopicError::Catalog(_) | TopicError::Interrupted => {
+                retriable(ErrorCode::Internal, self, RETRY_AFTER)
+            }
+        }
+    }
+}
+
+impl Describe for DeleteRecordsError {
+    fn describe(&self) -> v1::Error {
+        match self {
+            DeleteRecordsError::Find(error) => error.describe(),
+            DeleteRecordsError::Maintain(error) => error.describe(),
+        }
+    }
+}
+
+impl Describe for InitProducerError {
+    fn describe(&self) -> v1::Error {
+        match self {
+            InitProducerError::Field(error) => error.describe(),
+            InitProducerError::Fenced { .. } => plain(ErrorCode::ProducerFenced, self),
+            InitProducerError::Unknown { .. } => plain(ErrorCode::UnknownProducerId, self),
+            InitProducerError::Store(error) => error.describe(),
+            InitProducerError::Catalog(_) => plain(ErrorCode::Internal, self),
+        }
+    }
+}

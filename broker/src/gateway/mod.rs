@@ -1,0 +1,3 @@
+//! The doors: each translates between a protocol and the services, and decides nothing.
+
+pub mod grpc;

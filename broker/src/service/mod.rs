@@ -1,0 +1,33 @@
+//! The services: one verb per file. A service checks a request, finds the partition and calls one room;
+//! it knows no wire types and holds no locks.
+
+pub mod admin;
+pub mod fetch;
+pub mod lookup;
+pub mod produce;
+pub mod watch;
+
+use std::sync::Arc;
+
+pub use self::{
+    admin::AdminService,
+    fetch::{FetchFence, FetchService},
+    lookup::LookupService,
+    produce::ProduceService,
+    watch::WatchService,
+};
+
+/// Every service of the house, as its doors share them.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// Appends records.
+    pub produce: Arc<ProduceService>,
+    /// Reads records.
+    pub fetch: Arc<FetchService>,
+    /// Tells when there is something to read.
+    pub watch: Arc<WatchService>,
+    /// Finds offsets.
+    pub lookup: Arc<LookupService>,
+    /// Describes and changes topics.
+    pub admin: Arc<AdminService>,
+}
