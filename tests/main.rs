@@ -1,1 +1,4 @@
 //! The inspector: whole-house checks, one test binary.
+
+mod it;
+mod support;

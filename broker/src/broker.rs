@@ -159,24 +159,25 @@ impl Broker {
         &self.rooms.registry
     }
 
-    /// Refuses new calls, finishes those in flight, flushes, and leaves clean marks. Blocks for a few seconds
-    /// at most; not for async code.
+    /// Refuses new calls, gives those in flight a few seconds to finish, flushes, and leaves clean marks.
+    /// Blocks; not for async code.
     pub fn stop(mut self) {
-        self.end();
+        self.end(GRACE);
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, grace: Duration) {
         let Some(serving) = self.serving.take() else { return };
         self.shutdown.begin();
-        serving.stop(&self.rooms, GRACE);
+        serving.stop(&self.rooms, grace);
         self.rooms.workers.stop();
         tracing::info!("stopped");
     }
 }
 
 impl Drop for Broker {
+    /// As [`Broker::stop`], but calls in flight are cut.
     fn drop(&mut self) {
-        self.end();
+        self.end(Duration::ZERO);
     }
 }
 

@@ -55,6 +55,7 @@ impl Connection {
         handshake_timeout: Duration,
         place: Place,
     ) -> Connection {
+        tracing::debug!(address = %caller.address, "connection accepted");
         let deadline = Box::pin(sleep(handshake_timeout));
         let handshake = Some(Handshake { deadline, bytes_left: PREFACE_BYTES });
         Connection { socket, caller, handshake, _place: place }

@@ -1,0 +1,3 @@
+//! Checks through real sockets.
+
+mod topics;

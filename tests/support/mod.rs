@@ -1,0 +1,4 @@
+//! What the checks share.
+
+pub(crate) mod broker;
+pub(crate) mod records;
