@@ -2,7 +2,7 @@
 //!
 //! Monotonic time is tokio's, so that tests can pause it; wall time only stamps records.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) use tokio::time::Instant;
 
@@ -11,11 +11,20 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Milliseconds since 1970-01-01 UTC; 0 before it.
+/// The wall time now.
+#[expect(clippy::disallowed_methods, reason = "this is the clock file")]
+fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// The wall time now, in milliseconds since 1970-01-01 UTC.
 pub(crate) fn wall_ms() -> i64 {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock file")]
-    let now = SystemTime::now();
-    timestamp_ms(now)
+    timestamp_ms(wall())
+}
+
+/// The wall time `age` before now; 1970-01-01 when that is before it.
+pub(crate) fn ago(age: Duration) -> SystemTime {
+    wall().checked_sub(age).unwrap_or(UNIX_EPOCH)
 }
 
 /// `time` in milliseconds since 1970-01-01 UTC, brought into the range of a signed 64-bit number.

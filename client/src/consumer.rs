@@ -43,6 +43,7 @@ pub use self::{
 use self::{book::Progress, shared::Shared};
 use crate::{
     admin::OffsetAt,
+    clock,
     error::{Error, ErrorCode, Result},
 };
 
@@ -84,6 +85,8 @@ pub enum Seek {
     Latest,
     /// At the first record at or after this time.
     Time(SystemTime),
+    /// At the first record not older than this, by this machine's clock.
+    Ago(Duration),
 }
 
 /// How far a consumer is behind on one partition.
@@ -187,6 +190,7 @@ impl Consumer {
             Seek::Earliest => OffsetAt::Earliest,
             Seek::Latest => OffsetAt::Latest,
             Seek::Time(time) => OffsetAt::Time(time),
+            Seek::Ago(age) => OffsetAt::Time(clock::ago(age)),
         };
         let admin = self.shared.client.admin();
         let found = admin.lookup_offsets(std::slice::from_ref(partition), at).await?;
