@@ -13,7 +13,7 @@ mod model_tests;
 mod reader;
 pub(crate) mod shared;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod writer;
 
 use std::{

@@ -29,6 +29,8 @@ mod producers;
 mod report;
 mod rewrite;
 mod survey;
+#[cfg(test)]
+mod tests;
 mod trusted;
 mod walk;
 
@@ -125,17 +127,17 @@ pub(crate) fn recover(
     }
     let state = match survey.sound_state() {
         Ok(state) => state,
-        Err(damage) => return damaged::open_damaged(site, survey, vec![damage]),
+        Err(damage) => return damaged::open_damaged(site, survey, vec![damage], Offset::ZERO),
     };
     let damages = links::damages_below_mark(site, &survey)?;
     if !damages.is_empty() {
-        return damaged::open_damaged(site, survey, damages);
+        return damaged::open_damaged(site, survey, damages, Offset::ZERO);
     }
     let walked = walk::walk(site, &survey)?;
     match verdict(walked.at_break, walked.against_mark()) {
         RecoveryVerdict::Damaged => {
             let damage = walked.damage(&survey);
-            damaged::open_damaged(site, survey, vec![damage])
+            damaged::open_damaged(site, survey, vec![damage], walked.durable)
         }
         found @ (RecoveryVerdict::Trusted
         | RecoveryVerdict::CleanEnd

@@ -75,19 +75,20 @@ impl LogReader {
             let run = self.in_segment(&segment, request.from, |file| {
                 segment_read::read(&self.shared, &segment, file, request)
             })?;
-            let went_on = run.next_offset > request.from;
             if !run.bytes.is_empty() {
                 return Ok(run);
             }
-            if !went_on {
-                let mut known = self.shared.damages.iter();
-                let damage = known.rfind(|damage| damage.offsets.contains(&request.from));
-                return damage.map_or(Ok(run), |damage| Err(damage.clone().into()));
+            if run.next_offset <= request.from {
+                break;
             }
             request.from = run.next_offset;
         }
         let next = request.from;
-        Ok(ReadRun { base_offset: next, next_offset: next, ..ReadRun::default() })
+        let mut damages = self.shared.damages.iter();
+        match damages.rfind(|damage| next < limit && damage.offsets.contains(&next)) {
+            Some(damage) => Err(damage.clone().into()),
+            None => Ok(ReadRun { base_offset: next, next_offset: next, ..ReadRun::default() }),
+        }
     }
 
     /// The first record at or past the log start and below `limit` whose timestamp is `timestamp` or later,

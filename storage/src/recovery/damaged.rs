@@ -21,11 +21,12 @@ use crate::{
     state::{LogState, StoredState},
 };
 
-/// Opens the log for reading around `damages`.
+/// Opens the log for reading around `damages`. `proven` is what entries prove durable, where they were walked.
 pub(super) fn open_damaged(
     site: Site<'_>,
     survey: Survey,
     mut damages: Vec<Damage>,
+    proven: Offset,
 ) -> Result<Recovered, StorageError> {
     let mut segments = Vec::new();
     for (number, found) in survey.segments.iter().enumerate() {
@@ -48,9 +49,8 @@ pub(super) fn open_damaged(
     };
     // Without a state file nothing says what was durable, and what reads back is served as found.
     let read = segments.last().map_or(first, |segment| segment.end_offset());
-    let known = survey
-        .known_durable()
-        .max(damages.iter().map(|it| it.offsets.end).max().unwrap_or_default());
+    let damaged = damages.iter().map(|damage| damage.offsets.end).max().unwrap_or_default();
+    let known = survey.known_durable().max(damaged).max(proven);
     let log_start = survey.log_start().unwrap_or(first);
     let end = if survey.log_start().is_some() { known } else { known.max(read) }.max(log_start);
     let offsets = LogOffsets { log_start, flushed: end, log_end: end };

@@ -1,5 +1,5 @@
 //! The trusted start: the newest mark is clean, and everything on disk fits it. Nothing is changed but
-//! that segments below the log start go, which an interrupted delete left.
+//! that leftovers go: temporary files, and segments below the log start.
 
 use std::sync::Arc;
 
@@ -41,8 +41,9 @@ pub(super) fn open_trusted(
     let Some(found) = read_active(site, &active, mark)? else { return Ok(None) };
     let writer = open_active(site, active, mark, found.contents)?;
     segments.push(writer.segment.clone());
-    for passed in &survey.passed {
-        state::remove_if_present(site.disk, &passed.path)?;
+    let passed = survey.passed.iter().map(|passed| &passed.path);
+    for path in passed.chain(&survey.temporaries) {
+        state::remove_if_present(site.disk, path)?;
     }
     let offsets =
         LogOffsets { log_start: state.log_start, flushed: mark.flushed, log_end: mark.flushed };
