@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{
-    config::ConfigCommand, failure::EXIT_CODES, group::GroupCommand, log::LogCommand,
-    produce::ProduceArgs, topic::TopicCommand, watch::WatchArgs,
+    config::ConfigCommand, consume::ConsumeArgs, failure::EXIT_CODES, group::GroupCommand,
+    log::LogCommand, produce::ProduceArgs, serve::ServeArgs, topic::TopicCommand, watch::WatchArgs,
 };
 
 /// One log, every way to push and to pull: a persistent message queue in one binary.
@@ -27,11 +27,15 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run the broker in the foreground
+    Serve(ServeArgs),
     /// Create, list, describe, alter and delete topics
     #[command(subcommand)]
     Topic(TopicCommand),
     /// Write records, one per line of a file or of standard input
     Produce(ProduceArgs),
+    /// Read records to standard output
+    Consume(ConsumeArgs),
     /// Tell when a topic has something new, without reading it
     Watch(WatchArgs),
     /// List, describe, reset and delete consumer groups

@@ -78,10 +78,20 @@ fn class(code: ErrorCode) -> Class {
     }
 }
 
-/// Says on standard error when the connection is lost and when it is back.
-pub(crate) fn report_state(client: &Client) {
+/// Ends the task when dropped.
+#[derive(Debug)]
+pub(crate) struct Reporter(tokio::task::JoinHandle<()>);
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Says on standard error when the connection is lost and when it is back, until the result is dropped.
+pub(crate) fn report_state(client: &Client) -> Reporter {
     let mut state = client.state();
-    tokio::spawn(async move {
+    Reporter(tokio::spawn(async move {
         let mut lost = false;
         while state.changed().await.is_ok() {
             match &*state.borrow_and_update() {
@@ -102,5 +112,5 @@ pub(crate) fn report_state(client: &Client) {
                 | _ => {}
             }
         }
-    });
+    }))
 }

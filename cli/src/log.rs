@@ -67,7 +67,7 @@ pub(crate) fn run(command: &LogCommand) -> Result<(), Stop> {
 
 /// Opens `dir` and finds the logs in it.
 fn open(dir: &Path) -> Result<(Inspector, Vec<PathBuf>), Failure> {
-    let failed = |error: StorageError| unreadable(dir, &error);
+    let failed = |error: StorageError| unreadable(&error);
     let inspector = Inspector::open(dir).map_err(failed)?;
     let logs = inspector.logs().map_err(failed)?;
     if logs.is_empty() {
@@ -88,17 +88,17 @@ fn is_nothing(log: &InspectedLog) -> bool {
         && log.findings.iter().all(|finding| matches!(finding, Finding::Foreign { .. }))
 }
 
-fn unreadable(dir: &Path, error: &StorageError) -> Failure {
+/// The error names the file itself.
+fn unreadable(error: &StorageError) -> Failure {
     let error = error.to_string();
-    let reason = error.split(" (os error").next().unwrap_or(&error);
-    Failure::other(format!("cannot read `{}`: {reason}", dir.display()))
+    Failure::other(error.split(" (os error").next().unwrap_or(&error))
 }
 
 fn verify(dir: &Path, form: Output) -> Result<(), Stop> {
     let (inspector, dirs) = open(dir)?;
     let mut logs = Vec::with_capacity(dirs.len());
     for log in &dirs {
-        logs.push(inspector.verify(log).map_err(|error| unreadable(&dir.join(log), &error))?);
+        logs.push(inspector.verify(log).map_err(|error| unreadable(&error))?);
     }
     if logs.iter().all(is_nothing) {
         return Err(no_logs(dir).into());
@@ -213,7 +213,7 @@ fn dump(args: &DumpArgs) -> Result<(), Stop> {
         let topic = topic_of(&args.dir.join(dir));
         let log = inspector
             .dump(dir, &mut |entry| dumper.visit(&topic, dir, &entry))
-            .map_err(|error| unreadable(&args.dir.join(dir), &error))?;
+            .map_err(|error| unreadable(&error))?;
         if let Some(stop) = dumper.stopped.take() {
             return Err(stop);
         }

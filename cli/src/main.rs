@@ -17,17 +17,21 @@ mod clock;
 mod config;
 mod confirm;
 mod connect;
+mod consume;
 mod escape;
 mod failure;
 mod group;
 mod lines;
 mod log;
 mod output;
+mod position;
 mod printer;
 mod produce;
 mod progress;
 mod reference;
+mod serve;
 mod settings;
+mod signals;
 mod template;
 mod time;
 mod topic;
@@ -54,8 +58,10 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Stop> {
     let server = cli.server.as_str();
     match cli.command {
+        Command::Serve(args) => serve::run(&args),
         Command::Topic(command) => block_on(topic::run(server, command))?,
         Command::Produce(args) => block_on(produce::run(server, args))?,
+        Command::Consume(args) => block_on(consume::run(server, args))?,
         Command::Watch(args) => block_on(watch::run(server, args))?,
         Command::Group(command) => block_on(group::run(server, command))?,
         Command::Log(command) => log::run(&command),

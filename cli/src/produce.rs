@@ -8,6 +8,7 @@ use std::{
     fs::File,
     io::{self, IsTerminal, Read},
     path::PathBuf,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use crate::{
     failure::{Class, Failure, Stop},
     lines::{Chunk, LineError, LineReader, split_key},
     progress::Progress,
+    signals::interrupted,
     units,
 };
 
@@ -104,7 +106,7 @@ pub(crate) async fn run(server: &str, args: ProduceArgs) -> Result<(), Stop> {
         .await
         .map_err(|error| unknown_topic(&args.topic, error))?;
     let producer = build(&client, &args).await?;
-    report_state(&client);
+    let reporter = report_state(&client);
     let line_bytes_max = topic.config.message_bytes_max.map_or(usize::MAX, |max| max as usize);
     let progress = Progress::start(input.size_bytes, args.quiet || input.is_terminal);
     let started = clock::instant();
@@ -112,11 +114,12 @@ pub(crate) async fn run(server: &str, args: ProduceArgs) -> Result<(), Stop> {
     let mut totals = Totals::default();
     let sent = tokio::select! {
         sent = send_all(&producer, &args, &mut chunks, (&mut totals, &progress)) => sent,
-        _ = tokio::signal::ctrl_c() => Ok(()),
+        () = interrupted() => Ok(()),
     };
     // What was taken before an error is still written out.
     let flushed = producer.flush().await;
     progress.finish();
+    drop(reporter);
     sent?;
     flushed.map_err(|error| not_acknowledged(&totals, &error))?;
     if !args.quiet {
@@ -253,13 +256,12 @@ fn at_line(number: u64, error: Error) -> Failure {
     Failure::new(failure.class, format!("line {number}: {failure}"))
 }
 
-fn report(totals: &Totals, elapsed: std::time::Duration, topic: &str) {
-    let seconds = elapsed.as_secs_f64();
-    let plural = if totals.record_count == 1 { "" } else { "s" };
+fn report(totals: &Totals, elapsed: Duration, topic: &str) {
     eprintln!(
-        "wrote {} record{plural} ({}) to `{topic}` in {seconds:.2} s, {}",
-        units::count(totals.record_count),
+        "wrote {} ({}) to `{topic}` in {:.2} s, {}",
+        units::records(totals.record_count),
         units::bytes(totals.byte_count),
+        elapsed.as_secs_f64(),
         units::rate(totals.byte_count, elapsed),
     );
 }

@@ -69,6 +69,11 @@ pub(crate) fn count(number: u64) -> String {
     grouped
 }
 
+/// `1 record`, `1,284 records`.
+pub(crate) fn records(number: u64) -> String {
+    format!("{} record{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 /// A size for reading: three figures, binary units.
 pub(crate) fn bytes(size: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];

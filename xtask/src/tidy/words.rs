@@ -50,7 +50,11 @@ const BANS: [Ban; 14] = [
         may_not_know_tonic,
         "tonic stays in the broker's gateway and the client's connection",
     ),
-    room("riverrun_storage", may_not_know_storage, "in the cli only `log` reads stored files"),
+    room(
+        "riverrun_storage",
+        may_not_know_storage,
+        "in the cli only `log` and `serve` know storage",
+    ),
     room("riverrun_broker", may_not_know_broker, "in the cli only `serve` knows the broker"),
     room("memmap2", may_not_map_files, "only storage/src/disk maps files"),
 ];
@@ -80,7 +84,7 @@ fn may_not_know_tonic(path: &str) -> bool {
 }
 
 fn may_not_know_storage(path: &str) -> bool {
-    path.starts_with("cli/src/") && !path.starts_with("cli/src/log")
+    path.starts_with("cli/src/") && !starts_with_any(path, &["cli/src/log", "cli/src/serve"])
 }
 
 fn may_not_know_broker(path: &str) -> bool {

@@ -1,0 +1,117 @@
+//! `riverrun serve`: the broker in the foreground.
+//!
+//! Settings come from the file, then from the flags; all are checked before anything is made. Log lines go
+//! to standard error, what a person needs to know goes to standard output once the broker listens.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use riverrun_broker::{Broker, Config, StartError, shutdown::wait_for_signal};
+use riverrun_storage::data_dir::OpenDataDirError;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config,
+    failure::{Class, Failure, Stop},
+    output,
+};
+
+/// What `serve` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeArgs {
+    /// Settings file, TOML; flags win over it
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Directory that holds everything the broker keeps [default: ./riverrun-data]
+    #[arg(long, short, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address of the gRPC door; port 0 takes a free one [default: 127.0.0.1:7070]
+    #[arg(long, short, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Allow an address that others can reach, without encryption and without authentication
+    #[arg(long)]
+    insecure: bool,
+}
+
+/// Runs the broker until it is told to end.
+pub(crate) fn run(args: &ServeArgs) -> Result<(), Stop> {
+    let settings = settings(args)?;
+    start_logging();
+    raise_file_limit();
+    let broker = Broker::start(settings.clone()).map_err(|error| not_started(&error))?;
+    let program = std::env::args().next().unwrap_or_else(|| "riverrun".to_owned());
+    // Whoever started it may have closed the pipe; the broker runs on.
+    output::print(&greeting(&settings, broker.address(), &program)).ok();
+    let waited = wait_for_signal();
+    broker.stop();
+    Ok(waited.map_err(|error| Failure::other(format!("cannot wait for signals: {error}")))?)
+}
+
+fn not_started(error: &StartError) -> Failure {
+    let class = match error {
+        StartError::Config(_) => Class::Usage,
+        StartError::DataDir(OpenDataDirError::Corrupt { .. })
+        | StartError::Metadata(_)
+        | StartError::Registry(_) => Class::Corrupt,
+        StartError::DataDir(_) | StartError::Listen { .. } | StartError::Io { .. } => Class::Other,
+    };
+    Failure::new(class, error.to_string())
+}
+
+/// Settings from file and flags, checked.
+fn settings(args: &ServeArgs) -> Result<Config, Failure> {
+    let mut settings = match &args.config {
+        Some(file) => config::read(file)?,
+        None => Config::default(),
+    };
+    if let Some(data_dir) = &args.data_dir {
+        settings.data_dir.clone_from(data_dir);
+    }
+    if let Some(listen) = args.listen {
+        settings.grpc.listen = listen;
+    }
+    settings.insecure |= args.insecure;
+    settings.check().map_err(|error| config::refused(&error))?;
+    Ok(settings)
+}
+
+/// Log lines to standard error, chosen with `RUST_LOG`.
+fn start_logging() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .init();
+}
+
+/// As many open files as the system lets this process have: each partition holds several.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, limit = ?limit.current, "cannot raise the number of open files");
+    }
+}
+
+/// The lines printed once the broker listens.
+fn greeting(settings: &Config, address: SocketAddr, program: &str) -> String {
+    let mut text = format!(
+        "riverrun {}\n  data        {}\n  listening   {address} (gRPC)\n  durability  fsync: what is acknowledged survives a power cut\n",
+        env!("CARGO_PKG_VERSION"),
+        settings.data_dir.display(),
+    );
+    if !address.ip().is_loopback() {
+        text.push_str(
+            "  INSECURE    whoever reaches this address may read, write and delete everything\n",
+        );
+    }
+    let default: SocketAddr = Config::default().grpc.listen;
+    let server = if address == default { String::new() } else { format!(" --server {address}") };
+    text.push_str(&format!(
+        "\nTry it in a second terminal:\n  {program} topic create orders --partitions 4{server}\n  \
+         {program} produce orders LICENSE{server}\n  {program} consume orders --group billing{server}\n"
+    ));
+    text
+}
