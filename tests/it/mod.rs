@@ -1,3 +1,5 @@
 //! Checks through real sockets.
 
+mod client_consume;
+mod client_produce;
 mod topics;

@@ -1,4 +1,5 @@
 //! What the checks share.
 
 pub(crate) mod broker;
+pub(crate) mod client;
 pub(crate) mod records;
