@@ -34,59 +34,74 @@ const VALUE_BYTES: u64 = 1024;
 /// Part of a segment of one GiB that is filled, so that it stays open.
 const UNSEALED_BYTES: u64 = 960 << 20;
 
-/// Measures it.
+/// Measures it at both durabilities: what was flushed is only scanned, what was not is written anew.
 pub(crate) async fn run(args: &Args, setup: &Setup) -> Result<Vec<Measurement>> {
-    let broker = setup.start("restart").await?;
+    let mut measurements = Vec::new();
+    for durability in [Durability::Fsync, Durability::Os] {
+        measurements.extend(measure(args, setup, durability).await?);
+    }
+    Ok(measurements)
+}
+
+async fn measure(args: &Args, setup: &Setup, durability: Durability) -> Result<Vec<Measurement>> {
+    let level = format!("{durability:?}").to_lowercase();
+    let data = format!("restart-{level}");
+    let broker = setup.start(&data).await?;
     let empty_seconds = broker.ready_seconds;
     let client = broker.client().await?;
-    progress(&format!("restart: {} GiB sealed, {} GiB not", args.sealed_gib, args.unsealed_gib));
+    progress(&format!(
+        "restart, {level}: {} GiB sealed, {} GiB not",
+        args.sealed_gib, args.unsealed_gib
+    ));
     let sealed_bytes = u64::from(args.sealed_gib) << 30;
-    fill(&client, "sealed", 1, 16 << 20, sealed_bytes).await?;
     let unsealed_bytes = u64::from(args.unsealed_gib) * UNSEALED_BYTES;
-    fill(&client, "unsealed", args.unsealed_gib, 1 << 30, unsealed_bytes).await?;
+    let spec = |topic, segment_bytes| {
+        let config = TopicConfig { segment_bytes: Some(segment_bytes), ..TopicConfig::default() };
+        TopicSpec::new(topic).config(config).durability(durability)
+    };
+    fill(&client, "sealed", spec("sealed", 16 << 20), (1, sealed_bytes)).await?;
+    let unsealed = spec("unsealed", 1 << 30).partitions(args.unsealed_gib.max(1));
+    fill(&client, "unsealed", unsealed, (args.unsealed_gib, unsealed_bytes)).await?;
     client.close();
     broker.kill()?;
 
-    progress("restart: after SIGKILL");
-    let broker = setup.start("restart").await?;
+    progress(&format!("restart, {level}: after SIGKILL"));
+    let broker = setup.start(&data).await?;
     let killed_seconds = broker.ready_seconds;
     check(&broker.client().await?, "sealed", sealed_bytes).await?;
     check(&broker.client().await?, "unsealed", unsealed_bytes).await?;
     let stop_seconds = broker.stop()?;
 
-    progress("restart: after a clean stop");
-    let broker = setup.start("restart").await?;
+    progress(&format!("restart, {level}: after a clean stop"));
+    let broker = setup.start(&data).await?;
     let clean_seconds = broker.ready_seconds;
     broker.stop()?;
     let unsealed_gib = unsealed_bytes as f64 / f64::from(1 << 30);
     let per_gib = killed_seconds / unsealed_gib.max(1e-9);
+    let seconds = |what: &str, value: f64| Measurement::new(format!("{level}: {what}"), value, "s");
+    let at_most_one = Target::AtMost(1.0);
     Ok(vec![
-        Measurement::new("start on an empty directory", empty_seconds, "s")
-            .target(Target::AtMost(1.0)),
-        Measurement::new("unsealed log", unsealed_gib, "GiB"),
-        Measurement::new("start after SIGKILL", killed_seconds, "s"),
-        Measurement::new("start after SIGKILL, per unsealed GiB", per_gib, "s/GiB")
+        seconds("start on an empty directory", empty_seconds).target(at_most_one),
+        Measurement::new(format!("{level}: unsealed log"), unsealed_gib, "GiB"),
+        seconds("start after SIGKILL", killed_seconds),
+        Measurement::new(format!("{level}: the same per unsealed GiB"), per_gib, "s/GiB")
             .target(Target::AtMost(2.0)),
-        Measurement::new("clean stop", stop_seconds, "s"),
-        Measurement::new("start after a clean stop", clean_seconds, "s")
-            .target(Target::AtMost(1.0)),
+        seconds("clean stop", stop_seconds),
+        seconds("start after a clean stop", clean_seconds).target(at_most_one),
     ])
 }
 
-/// Creates a topic and writes `bytes` of values into it, the same number into each partition.
+/// Creates a topic and writes that many bytes of values into it, spread over so many partitions.
 async fn fill(
     client: &Client,
     topic: &str,
-    partitions: u32,
-    segment_bytes: u64,
-    bytes: u64,
+    spec: TopicSpec,
+    (partitions, bytes): (u32, u64),
 ) -> Result<()> {
     if bytes == 0 {
         return Ok(());
     }
-    let config = TopicConfig { segment_bytes: Some(segment_bytes), ..TopicConfig::default() };
-    let spec = TopicSpec::new(topic).partitions(partitions).config(config);
-    client.admin().create_topic(spec.durability(Durability::Os)).await?;
+    client.admin().create_topic(spec).await?;
     let producer = client.producer(topic).build().await?;
     let value = Bytes::from(vec![0x5a; 1024]);
     for number in 0..bytes / VALUE_BYTES {
