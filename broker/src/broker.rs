@@ -8,8 +8,9 @@
 
 mod serving;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use riverrun_proto::TopicId;
 use riverrun_storage::{
     data_dir::{DataDir, Meta, OpenDataDirError},
@@ -28,8 +29,8 @@ use crate::{
     },
     quota::Quota,
     service::{
-        AdminService, FetchService, LookupService, ProduceService, Services, WatchService,
-        admin::ClusterInfo,
+        AdminService, FetchFence, FetchService, GroupService, LookupService, ProduceService,
+        Services, WatchService, admin::ClusterInfo, group::OpenGroupsError,
     },
     shutdown::Shutdown,
     topic::{
@@ -71,6 +72,9 @@ pub enum StartError {
     /// The metadata log cannot be read.
     #[error("metadata: {0}")]
     Metadata(#[from] StateLogError),
+    /// The groups' log cannot be read.
+    #[error(transparent)]
+    Groups(#[from] OpenGroupsError),
     /// The metadata log contradicts itself.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -99,12 +103,24 @@ pub struct Broker {
     _data_dir: Option<DataDir>,
 }
 
+/// Work that runs beside the calls; taken by whoever runs it.
+#[derive(Clone)]
+struct Background(Arc<Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>);
+
+impl fmt::Debug for Background {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Background").finish_non_exhaustive()
+    }
+}
+
 /// What stands behind the doors.
 #[derive(Clone, Debug)]
 struct Rooms {
     registry: Arc<Registry>,
     services: Services,
     workers: Arc<Workers>,
+    /// The groups' work in the background; taken when serving starts.
+    groups: Background,
 }
 
 impl Broker {
@@ -203,13 +219,20 @@ impl Rooms {
             topics_max: config.limits.topics_max,
             partitions_max: config.limits.partitions_max,
         };
-        let registry = Arc::new(Registry::open(metadata, opener, limits)?);
-        let services = services(config, ground, &registry);
-        Ok(Rooms { registry, services, workers })
+        let registry = Arc::new(Registry::open(metadata, opener.clone(), limits)?);
+        let (groups, background) = GroupService::open(&opener, registry.clone())?;
+        let services = services(config, ground, &registry, Arc::new(groups));
+        let groups = Background(Arc::new(Mutex::new(Some(Box::pin(background)))));
+        Ok(Rooms { registry, services, workers, groups })
     }
 }
 
-fn services(config: &Config, ground: &Ground, registry: &Arc<Registry>) -> Services {
+fn services(
+    config: &Config,
+    ground: &Ground,
+    registry: &Arc<Registry>,
+    groups: Arc<GroupService>,
+) -> Services {
     let limits = &config.limits;
     let quota = |name, limit| Quota::new(name, limit, limits.quota_wait);
     let in_flight = quota("limits.in_flight_bytes_max", limits.in_flight_bytes_max);
@@ -219,13 +242,15 @@ fn services(config: &Config, ground: &Ground, registry: &Arc<Registry>) -> Servi
     let Meta { cluster_id, node_id } = ground.meta;
     let cluster = ClusterInfo { cluster_id, node_id };
     let produce = ProduceService::new(registry.clone(), ground.clock.clone(), in_flight);
-    let fetch = FetchService::new(registry.clone(), fetch_quotas, limits.fetch_bytes_max, None);
+    let fence: Option<Arc<dyn FetchFence>> = Some(groups.clone());
+    let fetch = FetchService::new(registry.clone(), fetch_quotas, limits.fetch_bytes_max, fence);
     Services {
         produce: Arc::new(produce),
         fetch: Arc::new(fetch),
         watch: Arc::new(WatchService::new(registry.clone(), waiters)),
         lookup: Arc::new(LookupService::new(registry.clone())),
         admin: Arc::new(AdminService::new(registry.clone(), cluster)),
+        groups,
     }
 }
 

@@ -83,6 +83,9 @@ impl Serving {
             keep_house(housekeeper, registry, rounds, end).await;
             set_health(&health, false).await;
         });
+        if let Some(groups) = rooms.groups.0.lock().take() {
+            first.spawn(groups);
+        }
         first.spawn(acceptor.run(shutdown.watch()));
         Ok(Serving { address, threads, clock: Clock::real() })
     }
@@ -173,8 +176,9 @@ async fn keep_house(
     }
 }
 
-/// Flushes and closes every partition, the metadata log last.
+/// Writes what groups still have to store, then flushes and closes every partition, the metadata log last.
 async fn close_partitions(rooms: &Rooms) {
+    rooms.services.groups.close().await;
     let partitions = rooms.registry.open_partitions();
     let closed = join_all(partitions.iter().map(|partition| partition.close()));
     for (partition, closed) in partitions.iter().zip(closed.await) {

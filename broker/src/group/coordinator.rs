@@ -309,6 +309,11 @@ impl Coordinator {
         names
     }
 
+    /// The topics as the groups see them.
+    pub fn topics(&self) -> Arc<AllTopics> {
+        self.shared.topics.read().clone()
+    }
+
     /// The store below, for reads of stored offsets.
     pub fn store(&self) -> &OffsetStore {
         &self.shared.store

@@ -200,6 +200,11 @@ impl GroupState {
         &self.topics
     }
 
+    /// Whether some member wants the topic `name`.
+    pub fn is_subscribed(&self, name: &str) -> bool {
+        self.subscriptions.keys().any(|wanted| wanted.contains(name))
+    }
+
     /// The owner of each partition that has one.
     pub fn owners(&self) -> &BTreeMap<PartitionKey, MemberId> {
         &self.owners

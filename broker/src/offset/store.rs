@@ -294,6 +294,14 @@ impl OffsetStore {
         self.shared.arrived.notify_one();
     }
 
+    /// Waits until the writer ended: after a failure, or once everything is written that waited when the store
+    /// was closed.
+    pub async fn finished(&self) {
+        let mut settled = self.shared.settled.subscribe();
+        // The sender lives in `self`, so this ends only when the condition holds.
+        let _ = settled.wait_for(|_| self.is_stopped()).await;
+    }
+
     fn is_stopped(&self) -> bool {
         self.shared.failed.get().is_some()
     }

@@ -2,9 +2,14 @@
 //! it knows no wire types and holds no locks.
 
 pub mod admin;
+pub mod commit;
 pub mod fetch;
+pub mod group;
+pub mod group_admin;
 pub mod lookup;
+pub mod offsets;
 pub mod produce;
+pub mod reset;
 pub mod watch;
 
 use std::sync::Arc;
@@ -12,6 +17,7 @@ use std::sync::Arc;
 pub use self::{
     admin::AdminService,
     fetch::{FetchFence, FetchService},
+    group::GroupService,
     lookup::LookupService,
     produce::ProduceService,
     watch::WatchService,
@@ -30,4 +36,6 @@ pub struct Services {
     pub lookup: Arc<LookupService>,
     /// Describes and changes topics.
     pub admin: Arc<AdminService>,
+    /// Groups and stored offsets.
+    pub groups: Arc<GroupService>,
 }

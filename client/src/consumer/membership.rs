@@ -133,6 +133,7 @@ impl MembershipTask {
             session_timeout_ms: ms(self.settings.session_timeout),
             max_wait_ms: ms(held),
             start: Some(self.shared.settings.start.to_wire()),
+            assignor: String::new(),
         }
     }
 

@@ -10,6 +10,8 @@ mod connection;
 mod convert;
 mod fetch;
 mod group;
+mod group_admin;
+mod group_status;
 mod produce;
 pub(crate) mod status;
 
@@ -161,7 +163,11 @@ impl GrpcDoor {
     fn router(&self) -> Router {
         let grpc = &self.config.grpc;
         let services = &self.services;
-        let groups = GroupGateway::default();
+        let groups = GroupGateway {
+            service: services.groups.clone(),
+            node_id: services.admin.cluster().node_id,
+            shutdown: self.shutdown.clone(),
+        };
         let produce =
             ProduceGateway { service: services.produce.clone(), shutdown: self.shutdown.clone() };
         let fetch = FetchGateway {

@@ -35,7 +35,7 @@ use crate::{
 /// Name of the trailer.
 const TRAILER: &str = "riverrun-error-bin";
 /// A partition or broker that is down is tried again after this.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// An error that can be told to a client.
 pub(crate) trait Describe: std::fmt::Display {
@@ -86,12 +86,12 @@ pub(crate) fn plain(code: ErrorCode, message: &impl std::fmt::Display) -> v1::Er
     v1::Error { code: code as i32, message: message.to_string(), ..v1::Error::default() }
 }
 
-fn retriable(code: ErrorCode, message: &impl std::fmt::Display, after: Duration) -> v1::Error {
+pub(super) fn retriable(code: ErrorCode, message: &impl std::fmt::Display, after: Duration) -> v1::Error {
     let retry_after_ms = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
     v1::Error { retry_after_ms, ..plain(code, message) }
 }
 
-fn with_range(error: v1::Error, range: OffsetRange) -> v1::Error {
+pub(super) fn with_range(error: v1::Error, range: OffsetRange) -> v1::Error {
     let OffsetRange { start, end } = range;
     let range = Some(v1::OffsetRange { start_offset: start.0, end_offset: end.0 });
     v1::Error { range, ..error }

@@ -1,0 +1,61 @@
+//! The groups' log on disk: a state log of its own, under a fixed id.
+//!
+//! One log holds all groups. Should one writer become too little, further logs take the ids of
+//! [`groups_log_id`] for the shards after the first, and a group stays in the shard it was created in.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use riverrun_proto::TopicId;
+use uuid::Uuid;
+
+use super::state_log::{Pending, StateLog, StateLogError};
+use crate::partition::{
+    AppendError,
+    state_log::{Replay, StateLog as DiskLog, StoreError},
+};
+
+/// Id of the first shard's log. Internal ids lie below 2^16.
+const GROUPS_LOG_BASE: u128 = 0x100;
+/// Wait between tries while the disk is full.
+const FULL_DISK_PAUSE: Duration = Duration::from_millis(200);
+
+/// The id under which shard `shard` of the groups' log stands on disk. Never changes.
+pub fn groups_log_id(shard: u8) -> TopicId {
+    TopicId(Uuid::from_u128(GROUPS_LOG_BASE + u128::from(shard)))
+}
+
+/// The entries that a start found, in order.
+pub fn entries(replay: Replay) -> impl Iterator<Item = Bytes> {
+    replay.snapshot.into_iter().chain(replay.deltas.into_iter().map(|(_, delta)| delta))
+}
+
+impl StateLog for DiskLog {
+    fn append(&self, entry: Bytes) -> Pending<'_> {
+        Box::pin(async move {
+            loop {
+                match DiskLog::append(self, entry.clone(), |_| ()).await {
+                    Ok(()) => return Ok(()),
+                    // Nothing was written: memory is ahead of the log until this entry is in it.
+                    Err(StoreError::Append(
+                        error @ (AppendError::DiskFull(_) | AppendError::Io { .. }),
+                    )) => {
+                        tracing::warn!(%error, "stored offsets wait for room");
+                        tokio::time::sleep(FULL_DISK_PAUSE).await;
+                    }
+                    Err(error) => return Err(StateLogError { reason: error.to_string().into() }),
+                }
+            }
+        })
+    }
+
+    fn replace(&self, entries: Vec<Bytes>) -> Pending<'_> {
+        Box::pin(async move {
+            // The log is as good as before; should it have failed, the next append says so.
+            if let Err(error) = self.snapshot(|| entries).await {
+                tracing::warn!(%error, "snapshot of groups not made; a later one tries again");
+            }
+            Ok(())
+        })
+    }
+}

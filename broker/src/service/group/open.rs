@@ -1,0 +1,78 @@
+//! Opens the groups at the start and closes them at the end.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::{GroupService, all_topics};
+use crate::{
+    clock::Clock,
+    group::coordinator::Coordinator,
+    offset::{
+        OffsetStore,
+        disk_log::{entries, groups_log_id},
+        record::RecordError,
+    },
+    partition::{PartitionOpener, StateLog, state_log::StateLogError},
+    topic::Registry,
+};
+
+/// Groups that cannot be opened. Nothing on disk was changed.
+#[derive(Debug, Error)]
+pub enum OpenGroupsError {
+    /// The log cannot be read.
+    #[error("groups: {0}")]
+    Log(#[from] StateLogError),
+    /// An entry cannot be taken in.
+    #[error("groups: {0}")]
+    Record(#[from] RecordError),
+}
+
+impl GroupService {
+    /// Opens the groups' log and brings every group back. Blocks. The future that comes with the service does all its
+    /// work in the background; it must run for anything to be stored, and ends after [`GroupService::close`].
+    ///
+    /// # Errors
+    /// When the log is damaged, or was written by a newer broker.
+    pub fn open(
+        opener: &PartitionOpener,
+        registry: Arc<Registry>,
+    ) -> Result<(GroupService, impl Future<Output = ()> + Send + 'static), OpenGroupsError> {
+        let clock: Clock = opener.clock.clone();
+        let (log, replay) = StateLog::open(opener, groups_log_id(0))?;
+        let log = Arc::new(log);
+        let stored = OffsetStore::replay(entries(replay))?;
+        let (store, writer) = OffsetStore::new(stored, log.clone(), clock.clone());
+        let groups = Coordinator::new(store, all_topics(&registry), clock.clone())?;
+        let service = GroupService { groups: groups.clone(), registry, clock, log };
+        let follower = service.clone();
+        let background = async move {
+            let watch = async {
+                if let Err(error) = groups.forget_deleted_topics().await {
+                    tracing::warn!(%error, "offsets of deleted topics are kept for now");
+                }
+                tokio::join!(groups.clone().run(), follower.follow_topics());
+            };
+            tokio::select! {
+                () = writer => {}
+                () = async { watch.await; std::future::pending().await } => {}
+            }
+        };
+        Ok((service, background))
+    }
+
+    /// Answers held heartbeats at once. For the beginning of a shutdown.
+    pub fn release(&self) {
+        self.groups.release();
+    }
+
+    /// Takes nothing more, writes what waits, and closes the log.
+    pub async fn close(&self) {
+        self.groups.release();
+        self.groups.store().close();
+        self.groups.store().finished().await;
+        if let Err(error) = self.log.partition().close().await {
+            tracing::warn!(%error, "log of groups not closed cleanly");
+        }
+    }
+}
