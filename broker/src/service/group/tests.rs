@@ -283,7 +283,7 @@ async fn large_commits_are_stored_in_parts() {
     house.produce("t", 0, (1, 1)).await;
     let note = |number| OffsetToCommit {
         metadata: "n".repeat(4096),
-        ..at(number % 3, u64::from(number == 597))
+        ..at(number % 3, u64::from(number == 597_u32))
     };
     let results = house.groups.commit(&outsider("g"), (0..600).map(note).collect()).await.unwrap();
     assert!(results.iter().all(Result::is_ok));
