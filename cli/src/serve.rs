@@ -51,6 +51,7 @@ fn not_started(error: &StartError) -> Failure {
         StartError::Config(_) => Class::Usage,
         StartError::DataDir(OpenDataDirError::Corrupt { .. })
         | StartError::Metadata(_)
+        | StartError::Groups(_)
         | StartError::Registry(_) => Class::Corrupt,
         StartError::DataDir(_) | StartError::Listen { .. } | StartError::Io { .. } => Class::Other,
     };

@@ -82,7 +82,8 @@ impl Group for GroupGateway {
         if let Some(member) = &member
             && member.group != group
         {
-            let (expected, found) = (format!("the `group` of the member, `{}`", member.group), group);
+            let (expected, found) =
+                (format!("the `group` of the member, `{}`", member.group), group);
             return Err(status(&InvalidField { field: "group", expected, found }));
         }
         let found = self.service.offsets(&group, partitions, member.as_ref()).await;

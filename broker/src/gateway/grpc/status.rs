@@ -86,7 +86,11 @@ pub(crate) fn plain(code: ErrorCode, message: &impl std::fmt::Display) -> v1::Er
     v1::Error { code: code as i32, message: message.to_string(), ..v1::Error::default() }
 }
 
-pub(super) fn retriable(code: ErrorCode, message: &impl std::fmt::Display, after: Duration) -> v1::Error {
+pub(super) fn retriable(
+    code: ErrorCode,
+    message: &impl std::fmt::Display,
+    after: Duration,
+) -> v1::Error {
     let retry_after_ms = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
     v1::Error { retry_after_ms, ..plain(code, message) }
 }
