@@ -2,7 +2,8 @@
 //!
 //! Order of creation: directory, first segment, mark page, directory sync, then the state file. So a state
 //! file means that the first segment was made; a directory without one and without records is an unfinished
-//! creation, which is begun again.
+//! creation, which is begun again. Segment and mark are not synced: what a power loss leaves of them is
+//! what an unfinished roll leaves, and is recovered as that.
 
 use std::{io::ErrorKind, path::Path};
 
@@ -41,7 +42,7 @@ pub(super) fn create_if_absent(
         stands_for: None,
         recycled: false,
     };
-    state::write_new(disk, &dir.join(paths::NEXT_SEGMENT), &header.encode().0[..], true)?;
+    state::write_new(disk, &dir.join(paths::NEXT_SEGMENT), &header.encode().0[..], false)?;
     disk.rename(&dir.join(paths::NEXT_SEGMENT), &paths::segment(dir, Offset::ZERO))
         .map_err(|error| IoFailure::new("rename", dir, error))?;
     let mark = Mark {
@@ -53,7 +54,6 @@ pub(super) fn create_if_absent(
     };
     let mut page = MarkPage::load(disk, dir)?;
     page.write(disk, mark)?;
-    page.sync()?;
     disk.sync_dir(dir).map_err(|error| IoFailure::new("sync", dir, error))?;
     state::store(disk, dir, &LogState::new(Offset::ZERO, epoch))?;
     Ok(true)

@@ -328,3 +328,66 @@ fn repeated_kills_leave_no_pile_of_segments() {
         disk = disk.kill();
     }
 }
+
+#[test]
+fn a_recovery_that_replaces_segments_may_be_cut_short_anywhere() {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk);
+    fill(&mut log, 5);
+    log.flusher.flush().unwrap();
+    fill(&mut log, 1);
+    log.writer.roll(Timestamp(1)).unwrap();
+    fill(&mut log, 2);
+    // All of it reached the disk, and nobody knows.
+    let disk = disk.crash(CrashPolicy::keep_all());
+    for step in 1.. {
+        let mut finished = false;
+        for seed in 0..40 {
+            let disk = disk.crash(CrashPolicy::keep_all());
+            disk.cut_power_at(step);
+            finished = try_open(&disk).is_ok();
+            let log = open(&disk.crash(CrashPolicy::weak(seed)));
+            assert_eq!(read_all(&log.reader), filled(0, 16), "step {step} seed {seed}");
+        }
+        if finished {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_of_lost_history_is_not_believed_when_its_offsets_come_again() {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk);
+    log.writer.append(&produced(9, 0, 0, &["a"]), Timestamp(1)).unwrap();
+    log.flusher.flush().unwrap();
+    log.writer.append(&produced(9, 0, 1, &["b"]), Timestamp(1)).unwrap();
+    log.writer.roll(Timestamp(1)).unwrap();
+    let snapshot = paths::producers(Path::new(DIR), Offset(2));
+    let bytes = bytes_of(&disk, &snapshot);
+    let disk = disk.crash(CrashPolicy::lose_all());
+    let stale = disk.open(&snapshot, OpenMode::CreateNew).unwrap();
+    stale.allocate(bytes.len() as u64).unwrap();
+    stale.write_at(0, &[&bytes]).unwrap();
+    let mut log = open(&disk);
+    log.writer.append(&batch(&["other", "records"], 1), Timestamp(1)).unwrap();
+    let mut log = open(&disk.kill());
+    let again = log.writer.append(&produced(9, 0, 1, &["b"]), Timestamp(1)).unwrap();
+    assert!(!again.duplicate, "the batch was lost and is not in the log");
+}
+
+#[test]
+fn a_log_start_whose_sync_failed_is_made_durable_before_it_is_served() {
+    use crate::disk::sim::{Call, Fault, FaultError};
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk);
+    fill(&mut log, 5);
+    log.flusher.sync_mark().unwrap();
+    disk.inject(Fault { call: Call::SyncDir, nth: 1, error: FaultError::Io, lasting: false });
+    assert!(log.writer.drop_before(Offset(4)).is_err());
+    assert!(log.reader.failure().is_some());
+    let disk = disk.kill();
+    let served = open(&disk).reader.offsets().log_start;
+    let log = open(&disk.crash(CrashPolicy::lose_all()));
+    assert_eq!(log.reader.offsets().log_start, served);
+}
