@@ -1,5 +1,6 @@
 //! Checks through real sockets.
 
 mod client_consume;
+mod client_groups;
 mod client_produce;
 mod topics;
