@@ -10,6 +10,7 @@ pub(crate) mod create;
 mod flusher;
 #[cfg(test)]
 mod model_tests;
+pub(crate) mod preparer;
 mod reader;
 pub(crate) mod shared;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use std::{
 
 pub use self::{
     flusher::LogFlusher,
+    preparer::LogPreparer,
     reader::{LogReader, ReadRun},
     writer::{Appended, Dropped, LogWriter},
 };

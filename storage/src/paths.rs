@@ -14,6 +14,8 @@ pub(crate) const CLEANED: &str = "cleaned";
 pub(crate) const TEMPORARY: &str = ".tmp";
 /// The next segment while it has no base offset.
 pub(crate) const NEXT_SEGMENT: &str = "next.tmp";
+/// The next segment, made ahead of time beside the writer.
+pub(crate) const PREPARED_SEGMENT: &str = "prepared.tmp";
 /// The segment that a recovery writes before it takes its place.
 pub(crate) const RECOVERED_SEGMENT: &str = "recovered.tmp";
 

@@ -30,11 +30,8 @@ use parking_lot::Mutex;
 
 use crate::{
     data_dir::RECYCLE_DIR,
-    disk::{Disk, EntryKind},
+    disk::{Disk, EntryKind, OpenMode},
 };
-
-/// Files shorter than this are not worth keeping.
-const FILE_BYTES_MIN: u64 = 1 << 20;
 
 /// Bounds of a [`RecyclePool`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +40,15 @@ pub struct RecycleLimits {
     pub count_max: usize,
     /// Most bytes kept.
     pub bytes_max: u64,
+    /// Files shorter than this are not kept.
+    pub file_bytes_min: u64,
+}
+
+impl Default for RecycleLimits {
+    /// 16 files, 1 GiB, none shorter than 1 MiB.
+    fn default() -> RecycleLimits {
+        RecycleLimits { count_max: 16, bytes_max: 1 << 30, file_bytes_min: 1 << 20 }
+    }
 }
 
 /// What became of a retired file.
@@ -90,13 +96,19 @@ impl RecyclePool {
         Ok(RecyclePool { disk, limits, inner: Mutex::default() })
     }
 
-    /// Takes the file at `path` out of its directory, for the pool when there is room.
+    /// Takes the file at `path` out of its directory, for the pool when there is room. One that is not
+    /// there is removed already.
     ///
     /// No handle of the file may be open, and all of it was flushed or is worthless.
     ///
     /// # Errors
     /// When the disk refuses. The file may then have lost its name; it is not handed out.
-    pub fn retire(&self, path: &Path, len: u64) -> io::Result<Retired> {
+    pub fn retire(&self, path: &Path) -> io::Result<Retired> {
+        let len = match self.disk.open(path, OpenMode::Read) {
+            Ok(file) => file.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Retired::Removed),
+            Err(error) => return Err(error),
+        };
         let Some(number) = self.promise(len) else {
             self.disk.remove_file(path)?;
             return Ok(Retired::Removed);
@@ -157,7 +169,7 @@ impl RecyclePool {
         let count = inner.files.len() + inner.promised.0;
         let bytes = inner.files.values().sum::<u64>() + inner.promised.1;
         let room = count < self.limits.count_max && bytes + len <= self.limits.bytes_max;
-        if len < FILE_BYTES_MIN || !room {
+        if len < self.limits.file_bytes_min || !room {
             return None;
         }
         inner.promised.0 += 1;

@@ -67,6 +67,16 @@ impl<'a> ChunkReader<'a> {
         Ok(self.last_non_zero(pos)?.is_none())
     }
 
+    /// End of the last entry with `salt` at or past `pos`; nothing else there is of this segment.
+    pub(crate) fn last_entry_end(&mut self, mut pos: u64, salt: u64) -> io::Result<Option<u64>> {
+        let mut last = None;
+        while let Some(entry) = self.find_entry(pos, salt)? {
+            pos = entry.pos + entry.header.stride();
+            last = Some(pos);
+        }
+        Ok(last)
+    }
+
     /// End of the last non-zero byte at or past `pos`.
     pub(crate) fn last_non_zero(&mut self, mut pos: u64) -> io::Result<Option<u64>> {
         let mut last = None;

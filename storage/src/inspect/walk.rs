@@ -245,11 +245,15 @@ impl Walker<'_> {
         let end = next.map(|next| next.header.base_offset).or(self.next_base);
         let end = end.unwrap_or(place.offset);
         let recycled = self.walked.header.is_some_and(|header| header.recycled);
-        let stale = recycled && next.is_none();
+        let last = match next {
+            // Whatever else follows in a recycled file is of its earlier life.
+            next if recycled => next.map(|next| next.pos),
+            _ => last,
+        };
         self.walked.breaks.push(Break {
             pos: place.pos,
             offsets: place.offset..end.max(place.offset),
-            bytes: last.filter(|_| !stale).map_or(0, |last| last - place.pos),
+            bytes: last.map_or(0, |last| last - place.pos),
             is_last: next.is_none(),
             reason: DamageReason::Entry,
         });

@@ -6,7 +6,7 @@
 
 use std::{
     collections::VecDeque,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -16,13 +16,14 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use riverrun_proto::Offset;
 
-use super::{LogFlusher, LogReader, LogWriter, OpenedLog};
+use super::{LogFlusher, LogReader, LogWriter, OpenedLog, preparer::NextSlot};
 use crate::{
     Damage, IoFailure, LogFailure, LogOffsets, LogOptions, StorageError,
     disk::{Disk, DiskFile},
     mark::{Mark, MarkPage},
     offsets::Watermarks,
     recovery::Recovered,
+    recycle::RecyclePool,
     segment::Segment,
     state::{self, LogState},
 };
@@ -68,6 +69,10 @@ pub(crate) struct Shared {
     pub(crate) watermarks: Watermarks,
     /// All segments, oldest first. The last one is active, unless the log is damaged. Changed by the writer.
     pub(crate) segments: RwLock<Vec<Arc<Segment>>>,
+    /// The next segment's file, as far as it is made.
+    pub(crate) next: Mutex<NextSlot>,
+    /// Where dropped segment files go and next ones come from, when the owner of the log has one.
+    pub(crate) pool: OnceLock<Arc<RecyclePool>>,
     /// Held while compaction replaces a segment's file and while the writer removes segments.
     pub(crate) layout: Mutex<()>,
     /// Changed by the writer for each entry, and by whoever writes a mark.
@@ -151,6 +156,26 @@ impl Shared {
         }
     }
 
+    /// Forgets that `segments` are open for readers.
+    pub(crate) fn forget_readable(&self, segments: &[Arc<Segment>]) {
+        let gone = |open: &Arc<Segment>| segments.iter().any(|segment| Arc::ptr_eq(segment, open));
+        self.readable.lock().retain(|open| !gone(open));
+    }
+
+    /// Takes the file of a dropped segment out of the directory; into the pool when `unread`, which says
+    /// that no handle of it is open.
+    pub(crate) fn remove_segment(&self, path: &Path, unread: bool) -> Result<(), StorageError> {
+        if let Some(pool) = self.pool.get().filter(|_| unread) {
+            match pool.retire(path).map_err(|error| IoFailure::new("recycle", path, error)) {
+                Ok(_) => return Ok(()),
+                Err(failure) if failure.is_disk_full() => {}
+                // A failed sync of the directory may have been among it.
+                Err(failure) => return Err(self.fail(failure).into()),
+            }
+        }
+        Ok(state::remove_if_present(self.disk.as_ref(), path)?)
+    }
+
     /// Makes the names in the directory durable, when some were made since the last time.
     pub(crate) fn sync_names(&self) -> Result<(), IoFailure> {
         let made = self.names_made.load(Ordering::Acquire);
@@ -231,6 +256,8 @@ pub(super) fn assemble(
         dir,
         watermarks: Watermarks::new(found.offsets),
         segments: RwLock::new(found.segments),
+        next: Mutex::new(NextSlot::default()),
+        pool: OnceLock::new(),
         layout: Mutex::new(()),
         tail: Mutex::new(found.tail),
         flush: Mutex::new(()),

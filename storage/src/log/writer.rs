@@ -14,17 +14,17 @@ use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 
 use riverrun_proto::{LeaderEpoch, Offset, RecordBatch, batch::STAMPED_BYTES};
 
-use super::{LogFlusher, LogReader, shared::Shared};
+use super::{LogFlusher, LogPreparer, LogReader, preparer::NextSegment, shared::Shared};
 use crate::{
     AppendError, IoFailure, LogCompactor, LogFailure, LogOptions, RetentionPolicy, StorageError,
     Timestamp,
-    disk::DiskFile,
     format::{
         EntryKind, HEADER_BLOCK_BYTES, SEAL_BYTES, SegmentFacts, SegmentHeader, entry::stride,
     },
     index::SparseIndex,
     paths,
     producers::{Producers, Sequence},
+    recycle::RecyclePool,
     retention::{self, SegmentAge},
     segment::Segment,
     segment_file,
@@ -60,15 +60,6 @@ pub struct Dropped {
     pub log_start: Offset,
 }
 
-/// The file of the next segment, ready before it is needed.
-#[derive(Debug)]
-struct NextSegment {
-    /// The handle it will be written through.
-    file: Arc<dyn DiskFile>,
-    /// The file never grows past this.
-    bytes_max: u64,
-}
-
 /// Appends to one log. There is one of it.
 #[derive(Debug)]
 pub struct LogWriter {
@@ -80,8 +71,6 @@ pub struct LogWriter {
     active: Option<SegmentWriter>,
     /// Idempotent producers.
     producers: Producers,
-    /// The next segment's file.
-    next: Option<NextSegment>,
     /// Append time of the newest entry.
     last_append_time: Timestamp,
     /// Offsets of the producer snapshots on disk, oldest first.
@@ -98,7 +87,8 @@ impl LogWriter {
     ) -> LogWriter {
         let last_append_time =
             shared.segments.read().last().map_or(Timestamp::MIN, |last| last.last_append_time());
-        LogWriter { shared, options, active, producers, next: None, last_append_time, snapshots }
+        announce_sizes(&shared, &options);
+        LogWriter { shared, options, active, producers, last_append_time, snapshots }
     }
 
     /// Appends `batch` at the log end. Base offset and leader epoch are stamped on the way; the payload is
@@ -168,7 +158,7 @@ impl LogWriter {
         );
         let ordering = std::sync::atomic::Ordering::Relaxed;
         self.shared.sealed_files_max.store(options.sealed_files_max, ordering);
-        self.next = None;
+        announce_sizes(&self.shared, &options);
         self.options = options;
         Ok(())
     }
@@ -189,21 +179,27 @@ impl LogWriter {
     /// True when [`LogWriter::prepare`] has something to do: the active segment is half full and the next
     /// one's file is not made.
     pub fn needs_preparation(&self) -> bool {
-        let half = u64::from(self.options.segment_bytes_max / 2);
-        let half_full = self.active.as_ref().is_some_and(|active| active.place().pos >= half);
-        half_full && self.next.is_none() && self.shared.failure().is_none()
+        self.preparer().needs_preparation()
     }
 
-    /// Makes the file of the next segment, so that a roll need not.
+    /// Makes the file of the next segment, so that a roll need not: a recycled one, or one that grows as it
+    /// is written. [`LogPreparer::prepare`] does more, from another thread.
     ///
     /// # Errors
     /// When the disk refuses; nothing is lost, the roll tries again.
     pub fn prepare(&mut self) -> Result<(), StorageError> {
-        self.shared.check()?;
-        if self.next.is_none() {
-            self.next = Some(self.make_next()?);
-        }
-        Ok(())
+        self.preparer().make(false)
+    }
+
+    /// A preparer of this log.
+    pub fn preparer(&self) -> LogPreparer {
+        LogPreparer::new(self.shared.clone())
+    }
+
+    /// Takes files of next segments from `pool` and gives it those of dropped ones, from now on. The first
+    /// pool given stays.
+    pub fn recycle_through(&self, pool: Arc<RecyclePool>) {
+        self.shared.pool.get_or_init(|| pool);
     }
 
     /// Seals the active segment and goes on in a new one. An empty segment stays.
@@ -231,8 +227,7 @@ impl LogWriter {
     ) -> Result<Dropped, StorageError> {
         self.shared.check()?;
         self.forget_producers(now, self.options.producer_count_max);
-        let passed = self.take_segments_below(self.shared.watermarks.load().log_start);
-        self.remove(&passed)?;
+        self.remove_below(self.shared.watermarks.load().log_start)?;
         if self.active_has_expired(now, policy) {
             self.roll(now).map_err(storage_error)?;
         }
@@ -243,7 +238,10 @@ impl LogWriter {
         let Some(last) = count.checked_sub(1).map(|last| &sealed[last]) else {
             return self.dropped(&[]);
         };
-        self.drop_before(last.end_offset())
+        let end = last.end_offset();
+        // Held segments count as being read.
+        drop(segments);
+        self.drop_before(end)
     }
 
     /// Moves the log start up to `offset` and removes the segments below it. Records below it are not
@@ -271,10 +269,7 @@ impl LogWriter {
         state.set_log_start(offset);
         self.shared.store_state(state)?;
         self.shared.watermarks.set_log_start(offset);
-        let layout = self.shared.layout.lock();
-        let dropped = self.take_segments_below(offset);
-        self.remove(&dropped)?;
-        drop(layout);
+        let dropped = self.remove_below(offset)?;
         self.dropped(&dropped)
     }
 
@@ -286,8 +281,14 @@ impl LogWriter {
     pub fn close(mut self) -> Result<(), StorageError> {
         let flusher = self.flusher();
         flusher.flush()?;
-        self.next = None;
-        state::remove_if_present(self.shared.disk.as_ref(), &self.next_path())?;
+        let prepared = {
+            let mut slot = self.shared.next.lock();
+            slot.closed = true;
+            slot.ready.take()
+        };
+        for path in [Some(self.next_path()), prepared.map(|next| next.path)].into_iter().flatten() {
+            state::remove_if_present(self.shared.disk.as_ref(), &path)?;
+        }
         self.write_snapshot(self.log_end())?;
         if let Some(active) = &self.active {
             active.segment.set_chain(active.place().chain);
@@ -367,7 +368,12 @@ impl LogWriter {
     /// Seals the active segment, which is not empty, and goes on in a new one.
     fn roll_to_next(&mut self, now: Timestamp) -> Result<(), AppendError> {
         self.flush_if_far_behind()?;
-        let next = match self.next.take() {
+        let ready = {
+            let mut slot = self.shared.next.lock();
+            slot.naming = slot.ready.is_some();
+            slot.ready.take()
+        };
+        let next = match ready {
             Some(next) => next,
             None => self.make_next().map_err(refused)?,
         };
@@ -383,9 +389,11 @@ impl LogWriter {
             durable_upto: entry.durable_upto,
             previous: Some(previous),
             stands_for: None,
-            recycled: false,
+            recycled: next.recycled,
         };
-        let fresh = self.name_next(next, header)?;
+        let named = self.name_next(next, header);
+        self.shared.next.lock().naming = false;
+        let fresh = named?;
         self.shared.begin_change()?;
         active.write_seal(&end).map_err(|failure| self.shared.fail(failure))?;
         let (sealed, facts) = (active.segment.clone(), *active.facts());
@@ -407,6 +415,7 @@ impl LogWriter {
             leader_epoch: entry.leader_epoch,
             created: Timestamp(now.0.max(active.segment.header.created.0.saturating_add(1))),
             durable_upto: entry.durable_upto,
+            recycled: next.recycled,
             ..active.segment.header
         };
         let fresh = self.name_next(next, header)?;
@@ -445,7 +454,7 @@ impl LogWriter {
             .map_err(|error| refused(IoFailure::new("write", &path, error)))?;
         self.shared
             .disk
-            .rename(&self.next_path(), &path)
+            .rename(&next.path, &path)
             .map_err(|error| refused(IoFailure::new("rename", &path, error)))?;
         self.shared.count_name();
         let segment =
@@ -473,11 +482,12 @@ impl LogWriter {
     fn make_next(&self) -> Result<NextSegment, IoFailure> {
         let bytes_max = segment_file::bytes_max(&self.options);
         let disk = self.shared.disk.as_ref();
-        let file = segment_file::prepare(disk, &self.next_path(), bytes_max)?;
-        Ok(NextSegment { file, bytes_max })
+        let path = self.next_path();
+        let file = segment_file::prepare(disk, &path, bytes_max)?;
+        Ok(NextSegment { file, path, bytes_max, recycled: false })
     }
 
-    /// Where the next segment waits for its name.
+    /// Where a segment made in haste waits for its name.
     fn next_path(&self) -> PathBuf {
         self.shared.dir.join(paths::NEXT_SEGMENT)
     }
@@ -521,16 +531,27 @@ impl LogWriter {
         segments.drain(..count).collect()
     }
 
+    /// Takes out and removes the segments that lie below `offset` as a whole.
+    fn remove_below(&self, offset: Offset) -> Result<Vec<Arc<Segment>>, StorageError> {
+        let _layout = self.shared.layout.lock();
+        let mut dropped = self.take_segments_below(offset);
+        self.remove(&mut dropped)?;
+        Ok(dropped)
+    }
+
     /// Removes the files of `dropped`, oldest first, and makes that durable.
-    fn remove(&self, dropped: &[Arc<Segment>]) -> Result<(), StorageError> {
+    fn remove(&self, dropped: &mut Vec<Arc<Segment>>) -> Result<(), StorageError> {
         if dropped.is_empty() {
             return Ok(());
         }
         let (disk, dir) = (self.shared.disk.as_ref(), &self.shared.dir);
+        self.shared.forget_readable(dropped);
         for segment in dropped {
-            state::remove_if_present(disk, &segment.path)?;
-            state::remove_if_present(disk, &paths::index(dir, segment.base))?;
             segment.close();
+            // Nobody can come by it any more, so whoever holds it now is all there will ever be.
+            let unread = Arc::get_mut(segment).is_some();
+            self.shared.remove_segment(&segment.path, unread)?;
+            state::remove_if_present(disk, &paths::index(dir, segment.base))?;
         }
         disk.sync_dir(dir).map_err(|error| self.shared.fail(IoFailure::new("sync", dir, error)))?;
         Ok(())
@@ -559,6 +580,14 @@ impl LogWriter {
     pub fn reader(&self) -> LogReader {
         LogReader::new(self.shared.clone())
     }
+}
+
+/// Tells the preparer of `shared` what sizes are in force. A file made for others is not used.
+fn announce_sizes(shared: &Shared, options: &LogOptions) {
+    let mut slot = shared.next.lock();
+    slot.ready = None;
+    slot.bytes_max = segment_file::bytes_max(options);
+    slot.segment_bytes_max = u64::from(options.segment_bytes_max);
 }
 
 /// A failure before anything was changed, as a refusal.

@@ -19,7 +19,7 @@ use super::{
     Recovered, RecoveryReport, RecoveryVerdict, Site, links, producers,
     survey::Survey,
     trusted::{finished, tail},
-    walk::{SegmentPlace, Walked, continues, cut_of, first_place},
+    walk::{SegmentPlace, Walked, continues, cut_of, first_place, is_blank},
 };
 use crate::{
     IoFailure, LogOffsets, StorageError,
@@ -273,10 +273,16 @@ fn set_aside(
         let file = site.disk.open(&found.path, OpenMode::Read).map_err(at("open"))?;
         let mut reader = ChunkReader::new(file.as_ref(), u64::MAX);
         let behind_header = from.max(HEADER_BLOCK_BYTES as u64);
-        if reader.is_zero_from(behind_header).map_err(at("read"))? {
+        if is_blank(&mut reader, found, behind_header).map_err(at("read"))? {
             continue;
         }
-        let to = reader.last_non_zero(from).map_err(at("read"))?.unwrap_or(from);
+        let to = match found.header {
+            Some((header, _)) if header.recycled => {
+                reader.last_entry_end(behind_header, header.salt())
+            }
+            _ => reader.last_non_zero(from),
+        };
+        let to = to.map_err(at("read"))?.unwrap_or(from).min(reader.end());
         let len = usize::try_from((to - from).min(TORN_BYTES_MAX)).expect("at most 256 MiB");
         let mut bytes = vec![0; len];
         file.read_at(from, &mut bytes).map_err(at("read"))?;

@@ -123,9 +123,14 @@ fn read_active(
     let at = |op| move |error| IoFailure::new(op, &segment.path, error);
     let file = site.disk.open(&segment.path, OpenMode::Read).map_err(at("open"))?;
     // Debris anywhere behind the mark means that something was appended after it. What was never written
-    // reads as zeros at no cost.
+    // reads as zeros at no cost. In a recycled file only entries of this life are debris.
     let mut reader = ChunkReader::new(file.as_ref(), u64::MAX);
-    if mark.pos > file.len() || !reader.is_zero_from(mark.pos).map_err(at("read"))? {
+    let nothing_follows = if segment.header.recycled {
+        reader.find_entry(mark.pos, segment.salt).map_err(at("read"))?.is_none()
+    } else {
+        reader.is_zero_from(mark.pos).map_err(at("read"))?
+    };
+    if mark.pos > file.len() || !nothing_follows {
         return Ok(None);
     }
     let end = SegmentFacts { end_offset: mark.flushed, ..SegmentFacts::empty(segment.base) };

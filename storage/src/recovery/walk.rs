@@ -2,7 +2,10 @@
 
 use riverrun_proto::{LeaderEpoch, Offset};
 
-use super::{AgainstMark, AtBreak, Site, survey::Survey};
+use super::{
+    AgainstMark, AtBreak, Site,
+    survey::{FoundSegment, Survey},
+};
 use crate::{
     Damage, DamageReason, IoFailure, StorageError,
     disk::OpenMode,
@@ -147,6 +150,21 @@ fn scan_segment(
     Ok(scan)
 }
 
+/// True when nothing of the segment `found` stands at or past `pos`: zeros, or in a recycled file
+/// whatever its earlier life left.
+pub(super) fn is_blank(
+    reader: &mut ChunkReader<'_>,
+    found: &FoundSegment,
+    pos: u64,
+) -> std::io::Result<bool> {
+    match found.header {
+        Some((header, _)) if header.recycled => {
+            Ok(reader.find_entry(pos, header.salt())?.is_none())
+        }
+        _ => reader.is_zero_from(pos),
+    }
+}
+
 /// What stands behind a break.
 struct Behind {
     /// Zeros or something.
@@ -166,7 +184,7 @@ fn look_behind(site: Site<'_>, survey: &Survey, end: SegmentPlace) -> Result<Beh
         let file = site.disk.open(&found.path, OpenMode::Read).map_err(at("open"))?;
         let mut reader = ChunkReader::new(file.as_ref(), u64::MAX);
         let mut pos = if number == end.segment { end.place.pos } else { HEADER_BLOCK_BYTES as u64 };
-        if reader.is_zero_from(pos).map_err(at("read"))? {
+        if is_blank(&mut reader, found, pos).map_err(at("read"))? {
             continue;
         }
         behind.at_break = AtBreak::Bytes;

@@ -5,7 +5,8 @@ use crate::disk::{
 };
 
 const MIB: u64 = 1 << 20;
-const LIMITS: RecycleLimits = RecycleLimits { count_max: 2, bytes_max: 10 * MIB };
+const LIMITS: RecycleLimits =
+    RecycleLimits { count_max: 2, bytes_max: 10 * MIB, file_bytes_min: MIB };
 
 fn pool(disk: &SimDisk, limits: RecycleLimits) -> RecyclePool {
     RecyclePool::open(Arc::new(disk.clone()), limits).unwrap()
@@ -35,7 +36,7 @@ fn a_retired_file_becomes_the_next_one() {
     let disk = SimDisk::new(1);
     let pool = pool(&disk, LIMITS);
     segment(&disk, "a/0.log", 4 * MIB, b"old");
-    assert_eq!(pool.retire(Path::new("a/0.log"), 4 * MIB).unwrap(), Retired::Kept);
+    assert_eq!(pool.retire(Path::new("a/0.log")).unwrap(), Retired::Kept);
     assert_eq!((pool.held(), names(&disk, "a").len()), ((1, 4 * MIB), 0));
     assert!(pool.take(5 * MIB, Path::new("a/next.tmp")).unwrap());
     assert_eq!(names(&disk, "a"), ["next.tmp"]);
@@ -54,7 +55,7 @@ fn what_does_not_fit_is_removed() {
     for (n, (len, expected)) in lens.into_iter().zip(expected).enumerate() {
         let path = format!("a/{n}.log");
         segment(&disk, &path, len, b"");
-        assert_eq!(pool.retire(Path::new(&path), len).unwrap(), expected, "{n}");
+        assert_eq!(pool.retire(Path::new(&path)).unwrap(), expected, "{n}");
     }
     assert_eq!(pool.held(), (2, 9 * MIB));
     assert!(names(&disk, "a").is_empty());
@@ -71,7 +72,7 @@ fn what_does_not_fit_is_removed() {
 fn files_of_an_earlier_life_are_removed_at_start() {
     let disk = SimDisk::new(1);
     segment(&disk, "a/0.log", 4 * MIB, b"old");
-    pool(&disk, LIMITS).retire(Path::new("a/0.log"), 4 * MIB).unwrap();
+    pool(&disk, LIMITS).retire(Path::new("a/0.log")).unwrap();
     let next = disk.kill();
     assert_eq!(names(&next, RECYCLE_DIR).len(), 1);
     assert_eq!(pool(&next, LIMITS).held(), (0, 0));
@@ -85,17 +86,17 @@ fn a_file_whose_move_failed_is_not_handed_out() {
         let pool = pool(&disk, LIMITS);
         segment(&disk, "a/0.log", 4 * MIB, b"old");
         disk.inject(Fault { call, nth: 1, error: FaultError::Io, lasting: false });
-        pool.retire(Path::new("a/0.log"), 4 * MIB).unwrap_err();
+        pool.retire(Path::new("a/0.log")).unwrap_err();
         assert!(!pool.take(4 * MIB, Path::new("a/next.tmp")).unwrap());
         segment(&disk, "a/1.log", 4 * MIB, b"old");
-        assert_eq!(pool.retire(Path::new("a/1.log"), 4 * MIB).unwrap(), Retired::Kept);
+        assert_eq!(pool.retire(Path::new("a/1.log")).unwrap(), Retired::Kept);
     }
 }
 
 /// Moves a file from `a` through the pool to `b` and overwrites it there.
 fn reuse(disk: &SimDisk) -> io::Result<()> {
     let pool = RecyclePool::open(Arc::new(disk.clone()), LIMITS)?;
-    pool.retire(Path::new("a/0.log"), 4 * MIB)?;
+    pool.retire(Path::new("a/0.log"))?;
     pool.take(4 * MIB, Path::new("b/next.tmp"))?;
     let file = disk.open(Path::new("b/next.tmp"), OpenMode::Append { bytes_max: 4 * MIB })?;
     file.write_at(0, &[b"new"])?;
