@@ -3,4 +3,5 @@
 mod client_consume;
 mod client_groups;
 mod client_produce;
+mod groups;
 mod topics;
