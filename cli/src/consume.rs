@@ -19,7 +19,7 @@ use riverrun_client::{
 use crate::{
     clock,
     connect::{connect, report_state},
-    failure::{Failure, Stop},
+    failure::{Class, Failure, Stop},
     output::{Output, OutputArgs},
     position::Position,
     printer::{Form, Printer},
@@ -121,6 +121,7 @@ impl Reader {
         let mut consumer = builder(client, &args, &partitions).build().await?;
         if let Position::Offset(offset) = args.from {
             for partition in &partitions {
+                check_end(offset, partition, ends.as_ref())?;
                 consumer.seek(partition, Seek::Offset(Offset(offset))).await?;
             }
         }
@@ -293,7 +294,7 @@ async fn partitions(admin: &Admin, args: &ConsumeArgs) -> Result<Vec<TopicPartit
         let (name, count) = (&args.topic, topic.partitions.len());
         let number = args.partition.unwrap_or_default();
         let message = format!("topic `{name}` has no partition {number}; it has {count}, from 0");
-        return Err(Failure::new(crate::failure::Class::Refused, message).into());
+        return Err(Failure::new(Class::Refused, message).into());
     }
     Ok(partitions)
 }
@@ -309,6 +310,22 @@ async fn ends(
         ends.insert(partition, end?);
     }
     Ok(ends)
+}
+
+/// Refuses to begin behind the end: waiting for records there is not what `--no-follow` means.
+fn check_end(
+    offset: u64,
+    partition: &TopicPartition,
+    ends: Option<&HashMap<TopicPartition, Offset>>,
+) -> Result<(), Failure> {
+    match ends.and_then(|ends| ends.get(partition)) {
+        Some(end) if offset > end.0 => {
+            let message =
+                format!("offset {offset} lies past the end of `{partition}`, which is {end}");
+            Err(Failure::new(Class::Refused, message))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn builder(client: &Client, args: &ConsumeArgs, partitions: &[TopicPartition]) -> ConsumerBuilder {

@@ -156,7 +156,7 @@ impl ClusterInfo {
 pub struct TopicInfo {
     /// Its name.
     pub topic: String,
-    /// Its identity; a topic created anew under the same name has another.
+    /// Its identity; a topic created anew under the same name has another. All zeros after a check only.
     pub topic_id: TopicId,
     /// Its partitions, by number.
     pub partitions: Vec<PartitionInfo>,
@@ -182,7 +182,11 @@ impl TopicInfo {
         if let Some(error) = wire.error {
             return Err(Error::from_wire(&error));
         }
-        let topic_id = TopicId::from_slice(&wire.topic_id).ok_or_else(|| missing("topic id"))?;
+        // A topic that was only checked and not created has none.
+        let topic_id = match wire.topic_id.is_empty() {
+            true => TopicId(uuid::Uuid::nil()),
+            false => TopicId::from_slice(&wire.topic_id).ok_or_else(|| missing("topic id"))?,
+        };
         let partition = |partition: v1::PartitionMetadata| PartitionInfo {
             partition: PartitionId(partition.partition),
             leader_node_id: partition.leader_node_id,

@@ -1,0 +1,111 @@
+//! Consumer groups from the command line: reading, lag, reset.
+
+use serde_json::Value;
+
+use crate::support::process::{Broker, Done};
+
+fn broker_with_records() -> Broker {
+    let broker = Broker::start();
+    broker.call(&["topic", "create", "t", "--partitions", "2"]).ok();
+    for partition in ["0", "1"] {
+        broker.run(&["produce", "t", "--partition", partition], b"a\nb\nc\nd\n").ok();
+    }
+    broker
+}
+
+#[track_caller]
+fn json(done: Done) -> Value {
+    serde_json::from_slice(&done.ok().stdout).unwrap()
+}
+
+fn consume(broker: &Broker, arguments: &[&str]) -> String {
+    let read = ["consume", "t", "--group", "g", "--no-follow", "--format", "%p%v "];
+    let text = broker.call(&[&read[..], arguments].concat()).ok().text();
+    let mut words: Vec<&str> = text.split_whitespace().collect();
+    words.sort_unstable();
+    words.join(" ")
+}
+
+fn lag(broker: &Broker) -> u64 {
+    json(broker.call(&["group", "describe", "g", "-o", "json"]))["lag"].as_u64().unwrap()
+}
+
+#[test]
+fn a_group_goes_on_where_it_stopped() {
+    let broker = broker_with_records();
+    assert_eq!(consume(&broker, &[]), "0a 0b 0c 0d 1a 1b 1c 1d");
+    assert_eq!(lag(&broker), 0);
+    assert_eq!(consume(&broker, &[]), "");
+    broker.run(&["produce", "t", "--partition", "1"], b"e\n").ok();
+    assert_eq!(lag(&broker), 1);
+    assert_eq!(consume(&broker, &[]), "1e");
+}
+
+#[test]
+fn what_was_not_written_out_is_not_committed() {
+    let broker = broker_with_records();
+    let first = consume(&broker, &["--max", "3"]);
+    assert_eq!(first.split(' ').count(), 3, "{first}");
+    assert_eq!(lag(&broker), 5);
+    let mut all: Vec<String> = first.split(' ').map(str::to_owned).collect();
+    all.extend(consume(&broker, &[]).split(' ').map(str::to_owned));
+    all.sort_unstable();
+    assert_eq!(all.join(" "), "0a 0b 0c 0d 1a 1b 1c 1d");
+}
+
+#[test]
+fn a_described_group_shows_lag_and_list_sums_it() {
+    let broker = broker_with_records();
+    consume(&broker, &["--max", "8"]);
+    broker.run(&["produce", "t", "--partition", "0"], b"x\ny\n").ok();
+    let table = broker.call(&["group", "describe", "g"]).ok().text();
+    for part in ["GROUP", "TOTAL LAG", "OLDEST UNREAD", "COMMITTED  LOG-END  LAG", "Empty"] {
+        assert!(table.contains(part), "{part} is missing in\n{table}");
+    }
+    let list = json(broker.call(&["group", "list", "-o", "json"]));
+    assert_eq!((&list["groups"][0]["group"], &list["groups"][0]["lag"]), (&"g".into(), &2.into()));
+}
+
+#[test]
+fn a_reset_is_shown_before_it_is_done() {
+    let broker = broker_with_records();
+    consume(&broker, &[]);
+    let dry =
+        json(broker.call(&["group", "reset", "g", "--to-earliest", "--dry-run", "-o", "json"]));
+    assert_eq!(dry["resets"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        (&dry["resets"][0]["from_offset"], &dry["resets"][0]["to_offset"]),
+        (&4.into(), &0.into())
+    );
+    assert_eq!(lag(&broker), 0, "a dry run changes nothing");
+
+    broker.call(&["group", "reset", "g", "--to-earliest"]).refused(2, &["--yes"]);
+    broker.call(&["group", "reset", "g", "--to-earliest", "--yes"]).ok();
+    assert_eq!(lag(&broker), 8);
+    broker.call(&["group", "reset", "g", "--topic", "t:1", "--to-offset", "3", "--yes"]).ok();
+    assert_eq!(lag(&broker), 5);
+    broker.call(&["group", "reset", "g", "--shift-by", "-1", "--yes"]).ok();
+    assert_eq!(lag(&broker), 6, "partition 0 was at its start already");
+    broker.call(&["group", "reset", "g", "--by-duration", "1h", "--yes"]).ok();
+    assert_eq!(lag(&broker), 8);
+    broker.call(&["group", "reset", "g", "--to-latest", "--yes"]).ok();
+    assert_eq!(lag(&broker), 0);
+    broker.call(&["group", "reset", "g", "--to-time", "1970-01-01", "--yes"]).ok();
+    assert_eq!(lag(&broker), 8);
+}
+
+#[test]
+fn a_group_can_start_where_another_stands_and_be_deleted() {
+    let broker = broker_with_records();
+    consume(&broker, &["--max", "8"]);
+    broker
+        .call(&["group", "reset", "h", "--to-latest", "--yes"])
+        .refused(4, &["h", "does not exist"]);
+    broker.call(&["consume", "t", "--group", "h", "--no-follow", "--max", "1"]).ok();
+    broker.call(&["group", "reset", "h", "--topic", "t", "--from-group", "g", "--yes"]).ok();
+    let h = json(broker.call(&["group", "describe", "h", "-o", "json"]));
+    assert_eq!(h["partitions"][1]["committed_offset"], 4);
+    broker.call(&["group", "delete", "g"]).refused(2, &["--yes"]);
+    broker.call(&["group", "delete", "g", "--yes"]).ok();
+    broker.call(&["group", "describe", "g"]).refused(4, &["g"]);
+}

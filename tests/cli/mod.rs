@@ -1,0 +1,8 @@
+//! The command line as a user meets it: the real binary, its output, its messages and its exit codes.
+
+mod consume;
+mod groups;
+mod offline;
+mod produce;
+mod serve;
+mod topics;

@@ -1,0 +1,142 @@
+//! Commands and mistakes that need no broker.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Command, Stdio},
+};
+
+use crate::support::{
+    binary,
+    process::{run, write_file},
+};
+
+/// A port nobody listens on: bound once and given back.
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    let help = run(&["--help"], b"").ok();
+    for part in ["serve", "produce", "consume", "Exit codes:", "--server"] {
+        assert!(help.text().contains(part), "{part}");
+    }
+    assert!(run(&["--version"], b"").ok().text().starts_with("riverrun 0."));
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let cases: [(&[&str], &str); 9] = [
+        (&[], "Usage"),
+        (&["produse", "orders"], "unrecognized subcommand"),
+        (&["topic", "list", "--colour"], "--colour"),
+        (&["produce"], "<TOPIC>"),
+        (&["produce", "orders", "--acks", "some"], "all"),
+        (&["produce", "orders", "--key-separator", ""], "must not be empty"),
+        (&["consume", "orders", "--from", "yesterday"], "earliest, latest, offset:N or time:T"),
+        (&["consume", "orders", "--format", "%q"], "%v or %s value"),
+        (&["group", "reset", "billing"], "--to-earliest"),
+    ];
+    for (arguments, part) in cases {
+        let done = run(arguments, b"");
+        assert_eq!(done.code, Some(2), "{arguments:?}: {done:?}");
+        assert!(done.stderr.contains(part), "{arguments:?}: {}", done.stderr);
+        assert!(done.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn wrong_settings_are_refused_before_anything_is_tried() {
+    run(&["topic", "create", "orders", "--set", "durabilty=os"], b"")
+        .refused(2, &["did you mean `durability`?"]);
+    run(&["topic", "create", "orders", "--set", "durability=maybe"], b"")
+        .refused(2, &["os, interval and fsync"]);
+    run(&["topic", "alter", "orders"], b"").refused(2, &["nothing to change"]);
+    run(&["group", "reset", "g", "--to-time", "noon"], b"").refused(2, &["`noon` is not a time"]);
+}
+
+#[test]
+fn a_broker_that_is_not_there_ends_with_3() {
+    let address = free_address();
+    let commands: [&[&str]; 6] = [
+        &["topic", "list"],
+        &["topic", "create", "orders"],
+        &["produce", "orders"],
+        &["consume", "orders"],
+        &["watch", "orders"],
+        &["group", "describe", "billing"],
+    ];
+    for command in commands {
+        let arguments = [command, &["--server", &address]].concat();
+        run(&arguments, b"line\n").refused(3, &[&address, "connection refused", "riverrun serve"]);
+    }
+}
+
+#[test]
+fn an_address_that_is_none_ends_with_2() {
+    run(&["topic", "list", "--server", "localhost:port"], b"")
+        .refused(2, &["`--server localhost:port`"]);
+}
+
+#[test]
+fn an_unreadable_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing.txt");
+    let missing = missing.to_str().unwrap();
+    run(&["produce", "orders", missing], b"").refused(1, &[missing, "No such file"]);
+    let directory = folder.path().to_str().unwrap();
+    run(&["produce", "orders", directory], b"").refused(1, &[directory, "directory"]);
+}
+
+#[test]
+fn settings_files_are_checked_with_line_and_nearest_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong =
+        write_file(folder.path(), "wrong.toml", b"[grpc]\nlisten_adress = \"127.0.0.1:1\"\n");
+    run(&["config", "check", &wrong], b"").refused(2, &["wrong.toml:2", "`grpc.listen_adress`"]);
+    let open = write_file(folder.path(), "open.toml", b"[grpc]\nlisten = \"0.0.0.0:7070\"\n");
+    run(&["config", "check", &open], b"").refused(2, &["insecure"]);
+    let good = write_file(folder.path(), "good.toml", b"data_dir = \"/tmp/x\"\n");
+    assert!(run(&["config", "check", &good], b"").ok().text().contains("in order"));
+    let missing = folder.path().join("none.toml");
+    run(&["config", "check", missing.to_str().unwrap()], b"").refused(1, &["none.toml"]);
+}
+
+#[test]
+fn shown_settings_can_be_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let shown = run(&["config", "show"], b"").ok();
+    let path = write_file(folder.path(), "shown.toml", &shown.stdout);
+    let again = run(&["config", "show", "--config", &path], b"").ok();
+    assert_eq!(shown.text(), again.text());
+}
+
+#[test]
+fn completions_and_man_pages_are_made() {
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run(&["completions", shell], b"").ok().text().contains("riverrun"), "{shell}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man");
+    run(&["man", pages.to_str().unwrap()], b"").ok();
+    let page = std::fs::read_to_string(pages.join("riverrun-produce.1")).unwrap();
+    assert!(page.contains("key\\-separator"), "{page}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut child = Command::new(binary::path())
+        .arg("markdown-help")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    // The output is larger than what is read, and the pipe is closed behind it.
+    BufReader::with_capacity(16, child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(stderr, "");
+}

@@ -1,0 +1,74 @@
+//! `riverrun serve`: how it starts, refuses to start, ends, and comes back.
+
+use crate::support::process::{Broker, run, write_file};
+
+#[test]
+fn records_and_offsets_outlive_a_kill() {
+    let mut broker = Broker::start();
+    broker.call(&["topic", "create", "t", "--partitions", "2"]).ok();
+    broker.run(&["produce", "t", "-p", "1"], b"a\nb\nc\n").ok();
+    let read = ["consume", "t", "--group", "g", "--no-follow", "--max", "2"];
+    assert_eq!(broker.call(&read).ok().text(), "a\nb\n");
+    broker.kill();
+    broker.restart();
+    assert_eq!(broker.call(&["consume", "t", "--group", "g", "--no-follow"]).ok().text(), "c\n");
+    assert_eq!(broker.call(&["consume", "t", "--no-follow"]).ok().text(), "a\nb\nc\n");
+}
+
+#[test]
+fn a_polite_stop_ends_well_and_loses_nothing() {
+    let mut broker = Broker::start();
+    broker.call(&["topic", "create", "t"]).ok();
+    broker.run(&["produce", "t"], b"a\n").ok();
+    assert!(broker.stop().success(), "{}", broker.stderr());
+    broker.restart();
+    assert_eq!(broker.call(&["consume", "t", "--no-follow"]).ok().text(), "a\n");
+}
+
+#[test]
+fn a_data_directory_has_one_broker() {
+    let broker = Broker::start();
+    let data_dir = broker.data_dir();
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir.to_str().unwrap()];
+    run(&arguments, b"").refused(1, &[data_dir.to_str().unwrap(), "process"]);
+    broker.call(&["topic", "list"]).ok();
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let broker = Broker::start();
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let arguments =
+        ["serve", "--listen", &broker.address, "--data-dir", data_dir.to_str().unwrap()];
+    run(&arguments, b"").refused(1, &[&broker.address, "in use"]);
+}
+
+#[test]
+fn an_open_door_must_be_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    run(&["serve", "--listen", "0.0.0.0:0", "--data-dir", data_dir.to_str().unwrap()], b"")
+        .refused(2, &["0.0.0.0:0", "insecure"]);
+    assert!(!data_dir.exists(), "nothing is made before the settings are in order");
+}
+
+#[test]
+fn settings_come_from_the_file_and_the_command_line_wins() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = write_file(folder.path(), "wrong.toml", b"durability = \"os\"\n");
+    run(&["serve", "--config", &wrong], b"").refused(2, &["wrong.toml:1", "`durability`"]);
+    let open = write_file(folder.path(), "open.toml", b"[grpc]\nlisten = \"0.0.0.0:0\"\n");
+    let data_dir = folder.path().join("file");
+    std::fs::write(&data_dir, b"not a directory").unwrap();
+    let arguments = [
+        "serve",
+        "--config",
+        &open,
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        data_dir.to_str().unwrap(),
+    ];
+    run(&arguments, b"").refused(1, &[data_dir.to_str().unwrap()]);
+}

@@ -1,0 +1,203 @@
+//! Runs the binary: one command to its end, or a broker that is stopped, killed and started again.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::binary;
+
+/// Longest time anything here may take before the test fails.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Done {
+    /// Standard output as text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Fails unless the command ended well.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Done {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self
+    }
+
+    /// Fails unless it ended with `code` and one line on standard error that holds every part.
+    #[track_caller]
+    pub(crate) fn refused(self, code: i32, parts: &[&str]) -> Done {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        let line = self.stderr.trim_end();
+        assert_eq!(line.lines().count(), 1, "more than one line:\n{line}");
+        for part in parts {
+            assert!(line.contains(part), "`{part}` is missing in `{line}`");
+        }
+        self
+    }
+}
+
+/// Runs `riverrun` with `arguments`, gives it `input`, and waits for its end.
+pub(crate) fn run(arguments: &[&str], input: &[u8]) -> Done {
+    run_with(arguments, input, None)
+}
+
+fn run_with(arguments: &[&str], input: &[u8], server: Option<&str>) -> Done {
+    let mut command = Command::new(binary::path());
+    command.args(arguments).env_remove("RIVERRUN_SERVER").env_remove("RUST_LOG");
+    if let Some(server) = server {
+        command.env("RIVERRUN_SERVER", server);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    // The command may end without reading all of it; then the pipe is closed and that is fine.
+    let feeder = thread::spawn(move || stdin.write_all(&input).is_ok());
+    let pid = Pid::from_child(&child);
+    let (ended, waiting) = mpsc::channel::<()>();
+    let watchdog = thread::spawn(move || {
+        if waiting.recv_timeout(DEADLINE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            kill_process(pid, Signal::KILL).ok();
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(ended);
+    feeder.join().unwrap();
+    watchdog.join().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    Done { code: output.status.code(), stdout: output.stdout, stderr }
+}
+
+/// A broker in a process of its own, on a free port, with a data directory of its own.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    child: Option<Child>,
+    folder: tempfile::TempDir,
+    /// Where it listens; the same port after a restart.
+    pub(crate) address: String,
+}
+
+impl Broker {
+    /// Starts one on an empty directory.
+    pub(crate) fn start() -> Broker {
+        let folder = tempfile::tempdir().unwrap();
+        let mut broker = Broker { child: None, folder, address: "127.0.0.1:0".to_owned() };
+        broker.restart();
+        broker
+    }
+
+    /// Its data directory.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Starts it again on the same directory and port, and waits until it listens.
+    pub(crate) fn restart(&mut self) {
+        assert!(self.child.is_none(), "it is running");
+        let mut child = self.command().spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let (found, listening) = mpsc::channel();
+        // Reads on to the end, so that the broker is never held up by a full pipe.
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Some(address) = line.trim().strip_prefix("listening") {
+                    let address = address.split_whitespace().next().unwrap_or_default();
+                    found.send(address.to_owned()).ok();
+                }
+            }
+        });
+        let errors = self.folder.path().join("stderr");
+        match listening.recv_timeout(DEADLINE) {
+            Ok(address) => self.address = address,
+            Err(_) => {
+                child.kill().ok();
+                panic!(
+                    "the broker did not start: {}",
+                    fs::read_to_string(errors).unwrap_or_default()
+                );
+            }
+        }
+        self.child = Some(child);
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(binary::path());
+        let errors = fs::File::create(self.folder.path().join("stderr")).unwrap();
+        command
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .arg("--listen")
+            .arg(&self.address);
+        command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+        command
+    }
+
+    /// What it wrote to standard error since it was last started.
+    pub(crate) fn stderr(&self) -> String {
+        fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// Kills it as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.end(Signal::KILL);
+    }
+
+    /// Asks it to end and waits.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        self.end(Signal::TERM)
+    }
+
+    fn end(&mut self, signal: Signal) -> ExitStatus {
+        let mut child = self.child.take().expect("it is running");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        child.wait().unwrap()
+    }
+
+    /// Runs a command against it.
+    pub(crate) fn run(&self, arguments: &[&str], input: &[u8]) -> Done {
+        run_with(arguments, input, Some(&self.address))
+    }
+
+    /// Runs a command without input against it.
+    pub(crate) fn call(&self, arguments: &[&str]) -> Done {
+        self.run(arguments, b"")
+    }
+
+    /// Starts a command against it whose ends the caller holds.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = Command::new(binary::path());
+        command.args(arguments).env("RIVERRUN_SERVER", &self.address);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+    }
+}
+
+/// Writes `bytes` into a file of a folder and gives its path as text.
+pub(crate) fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> String {
+    let path = folder.join(name);
+    fs::write(&path, bytes).unwrap();
+    path.to_str().unwrap().to_owned()
+}
