@@ -30,9 +30,9 @@ use crate::{
     quota::Quota,
     service::{
         AdminService, FetchFence, FetchService, GroupService, LookupService, ProduceService,
-        Services, WatchService, admin::ClusterInfo, group::OpenGroupsError,
+        Services, WatchService, admin::ClusterInfo, fetch::FetchLimits, group::OpenGroupsError,
     },
-    shutdown::Shutdown,
+    shutdown::{Shutdown, ShutdownWatch},
     topic::{
         Registry,
         registry::{RegistryError, RegistryLimits},
@@ -130,7 +130,6 @@ impl Broker {
     /// When something is not as it should be; nothing was changed then.
     pub fn start(config: Config) -> Result<Broker, StartError> {
         config.check()?;
-        // Listening comes first, so that an address in use is told before a long recovery.
         let new = Meta { cluster_id: Uuid::new_v4(), node_id: 0 };
         let data_dir = DataDir::open(&config.data_dir, new, RealDiskOptions::default())?;
         let (disk, meta, clock) = (data_dir.disk(), data_dir.meta(), Clock::real());
@@ -153,8 +152,8 @@ impl Broker {
             config.disk.free_bytes_min,
         )
         .map_err(|source| StartError::Io { op: "open the ballast file", source })?;
-        let rooms = Rooms::open(&config, &ground, gauge)?;
         let shutdown = Arc::new(Shutdown::new());
+        let rooms = Rooms::open(&config, &ground, gauge, &shutdown)?;
         let serving = Serving::start(&config, &rooms, (listener, housekeeper), &shutdown)
             .map_err(|source| StartError::Io { op: "start serving", source })?;
         Ok(Broker { rooms, serving: Some(serving), shutdown, _data_dir: ground.data_dir })
@@ -202,6 +201,7 @@ impl Rooms {
         config: &Arc<Config>,
         ground: &Ground,
         gauge: Arc<DiskGauge>,
+        shutdown: &Shutdown,
     ) -> Result<Rooms, StartError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = &config.threads;
@@ -221,29 +221,30 @@ impl Rooms {
         };
         let registry = Arc::new(Registry::open(metadata, opener.clone(), limits)?);
         let (groups, background) = GroupService::open(&opener, registry.clone())?;
-        let services = services(config, ground, &registry, Arc::new(groups));
+        let services = services((config, ground), &registry, Arc::new(groups), shutdown.watch());
         let groups = Background(Arc::new(Mutex::new(Some(Box::pin(background)))));
         Ok(Rooms { registry, services, workers, groups })
     }
 }
 
 fn services(
-    config: &Config,
-    ground: &Ground,
+    (config, ground): (&Config, &Ground),
     registry: &Arc<Registry>,
     groups: Arc<GroupService>,
+    shutdown: ShutdownWatch,
 ) -> Services {
     let limits = &config.limits;
     let quota = |name, limit| Quota::new(name, limit, limits.quota_wait);
     let in_flight = quota("limits.in_flight_bytes_max", limits.in_flight_bytes_max);
     let waiters = quota("limits.waiters_max", limits.waiters_max);
     let reading = quota("limits.read_bytes_max", limits.read_bytes_max);
-    let fetch_quotas = (waiters.clone(), reading);
+    let fetch_limits =
+        FetchLimits { waiters: waiters.clone(), reading, bytes_max: limits.fetch_bytes_max };
     let Meta { cluster_id, node_id } = ground.meta;
     let cluster = ClusterInfo { cluster_id, node_id };
     let produce = ProduceService::new(registry.clone(), ground.clock.clone(), in_flight);
     let fence: Option<Arc<dyn FetchFence>> = Some(groups.clone());
-    let fetch = FetchService::new(registry.clone(), fetch_quotas, limits.fetch_bytes_max, fence);
+    let fetch = FetchService::new(registry.clone(), fetch_limits, fence, shutdown);
     Services {
         produce: Arc::new(produce),
         fetch: Arc::new(fetch),

@@ -50,6 +50,8 @@ use crate::{
 pub struct CompactionOptions {
     /// Memory for the keys of one pass, in bytes. When they do not fit, more passes are made.
     pub map_bytes_max: usize,
+    /// Segments with a record appended less than this long ago are left alone, and all after them.
+    pub lag: Duration,
     /// A tombstone stays readable for at least this long after its append.
     pub tombstone_retention: Duration,
     /// What an idempotent producer wrote is remembered for at least this long.
@@ -111,9 +113,13 @@ impl LogCompactor {
     ///
     /// # Errors
     /// When the side file can not be read.
-    pub fn is_due(&self, options: &CompactionOptions) -> Result<bool, CompactError> {
+    pub fn is_due(
+        &self,
+        now: Timestamp,
+        options: &CompactionOptions,
+    ) -> Result<bool, CompactError> {
         let cleaned = load_cleaned(&self.shared)?;
-        let segments = self.sealed_segments();
+        let segments = self.sealed_segments(now, options.lag);
         let bytes = |segments: &mut dyn Iterator<Item = &Arc<Segment>>| -> u64 {
             segments.map(|segment| segment.end_pos()).sum()
         };
@@ -133,7 +139,7 @@ impl LogCompactor {
     ) -> Result<Compacted, CompactError> {
         self.shared.check()?;
         let cleaned = load_cleaned(&self.shared)?;
-        let segments = self.sealed_segments();
+        let segments = self.sealed_segments(now, options.lag);
         // A start after a power loss must know them durable, so that it takes them as they are.
         self.sync_mark()?;
         let mut map = KeyMap::new(options.map_bytes_max);
@@ -162,12 +168,13 @@ impl LogCompactor {
         synced.map_err(|_| self.shared.check().expect_err("a failed flush stops the log").into())
     }
 
-    /// Segments that nothing is appended to and that are flushed, oldest first.
-    fn sealed_segments(&self) -> Vec<Arc<Segment>> {
+    /// Segments that nothing is appended to, that are flushed and older than `lag`, oldest first.
+    fn sealed_segments(&self, now: Timestamp, lag: Duration) -> Vec<Arc<Segment>> {
         let segments = self.shared.segments.read();
         let flushed = |segment: &&Arc<Segment>| segment.flushed_pos() >= segment.end_pos();
+        let old = |segment: &&Arc<Segment>| now.since(segment.last_append_time()) >= lag;
         let sealed = segments.iter().take_while(|segment| segment.is_sealed());
-        sealed.take_while(flushed).cloned().collect()
+        sealed.take_while(flushed).take_while(old).cloned().collect()
     }
 
     /// Reads the keys of `[from, upto)` into `map`; `upto` is where it had no more room or the sealed

@@ -19,13 +19,16 @@ use crate::{
     clock::Clock,
     config::Config,
     gateway::grpc::{Acceptor, Arrivals, GrpcDoor, set_health},
-    partition::housekeeping::Housekeeper,
+    partition::housekeeping::{self, Housekeeper},
     shutdown::{Shutdown, ShutdownWatch},
     topic::Registry,
 };
 
 /// A thread that only reads cold data ends when idle for so long.
 const READER_KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Rounds of housekeeping between two of compaction.
+const COMPACTION_ROUNDS: u32 = 15;
 
 /// The serving threads.
 #[derive(Debug)]
@@ -74,13 +77,16 @@ impl Serving {
         for (index, (runtime, arrivals)) in runtimes.into_iter().zip(arrivals).enumerate() {
             threads.push(Thread::start(index, runtime, door.clone(), arrivals)?);
         }
-        let end = shutdown.watch();
+        let (end, clock) = (shutdown.watch(), Clock::real());
         let registry = rooms.registry.clone();
         let rounds = config.disk.housekeeping_interval;
         first.spawn(async move {
             set_health(&health, true).await;
             registry.remove_doomed().await;
-            keep_house(housekeeper, registry, rounds, end).await;
+            tokio::join!(
+                keep_house(housekeeper, &registry, rounds, end.clone()),
+                compact(&registry, (clock, rounds * COMPACTION_ROUNDS), end),
+            );
             set_health(&health, false).await;
         });
         if let Some(groups) = rooms.groups.0.lock().take() {
@@ -160,7 +166,7 @@ fn runtime(config: &Config) -> io::Result<tokio::runtime::Runtime> {
 /// Does the rounds until the end is announced.
 async fn keep_house(
     mut housekeeper: Housekeeper,
-    registry: Arc<Registry>,
+    registry: &Registry,
     rounds: Duration,
     shutdown: ShutdownWatch,
 ) {
@@ -173,6 +179,23 @@ async fn keep_house(
         }
         housekeeper.look_at_space();
         housekeeper.round(&registry.open_partitions()).await;
+    }
+}
+
+/// Compacts keys until the end is announced; one partition at a time.
+async fn compact(registry: &Registry, (clock, rounds): (Clock, Duration), shutdown: ShutdownWatch) {
+    let mut tick = interval(rounds);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = shutdown.begun() => return,
+        }
+        let partitions = registry.open_partitions();
+        tokio::select! {
+            () = housekeeping::compact(&partitions, &clock) => {}
+            () = shutdown.begun() => return,
+        }
     }
 }
 

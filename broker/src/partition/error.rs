@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use riverrun_proto::{Offset, ProducerEpoch, ProducerId};
-use riverrun_storage::{LogFailure, StorageError};
+use riverrun_storage::{CompactError, LogFailure, StorageError};
 use thiserror::Error;
 
 /// A partition that refuses writes until it is opened again.
@@ -177,6 +177,9 @@ pub enum MaintainError {
     /// Storage refused.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// Compaction ended early.
+    #[error(transparent)]
+    Compact(#[from] CompactError),
 }
 
 impl PartitionFailed {

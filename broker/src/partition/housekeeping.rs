@@ -74,6 +74,21 @@ impl Housekeeper {
     }
 }
 
+/// Makes a compaction pass over each of `partitions` that needs one, one after another.
+pub async fn compact(partitions: &[Arc<Partition>], clock: &Clock) {
+    for partition in partitions.iter().filter(|partition| partition.has_compaction()) {
+        match partition.compact(clock.steady_ms()).await {
+            Ok((0, _)) => {}
+            Ok((record_count, has_more)) => {
+                tracing::info!(partition = %partition.name(), record_count, has_more, "keys compacted");
+            }
+            Err(error) => {
+                tracing::warn!(partition = %partition.name(), %error, "compaction ended early");
+            }
+        }
+    }
+}
+
 async fn look_after(partition: &Arc<Partition>, now_ms: i64) {
     partition.close_idle_files();
     let facts = partition.facts();

@@ -43,7 +43,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use riverrun_proto::{Offset, PartitionId, RecordBatch, TopicId};
-use riverrun_storage::{LogFlusher, LogReader, LogWriter, OpenedLog};
+use riverrun_storage::{LogCompactor, LogFlusher, LogReader, LogWriter, OpenedLog};
 
 pub use self::{
     directory::{PartitionOpener, partition_dir},
@@ -104,6 +104,8 @@ pub struct Partition {
     /// `None` once closed. Only the shard's thread takes the lock, so it is always free.
     writer: Mutex<Option<LogWriter>>,
     ledger: Mutex<Ledger<Waiting>>,
+    /// One pass at a time; held for all of it.
+    compactor: Mutex<LogCompactor>,
     tail: Arc<Tail>,
     /// Why the partition refuses writes. Set once.
     failure: OnceLock<PartitionFailed>,
@@ -139,6 +141,7 @@ impl Partition {
         if let Some(found) = reader.failure() {
             failure.get_or_init(|| PartitionFailed::from(&found));
         }
+        let compactor = Mutex::new(writer.compactor());
         Arc::new(Partition {
             topic_id: settings.log.topic_id,
             partition: settings.log.partition,
@@ -149,6 +152,7 @@ impl Partition {
             flusher,
             writer: Mutex::new(Some(writer)),
             ledger: Mutex::new(ledger),
+            compactor,
             tail,
             failure,
             closed: AtomicBool::new(false),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use riverrun_proto::{PartitionId, TopicId};
-use riverrun_storage::{INDEX_INTERVAL_BYTES, LogOptions, RetentionPolicy};
+use riverrun_storage::{CompactionOptions, INDEX_INTERVAL_BYTES, LogOptions, RetentionPolicy};
 
 use super::Durability;
 
@@ -18,6 +18,8 @@ pub struct PartitionSettings {
     pub log: LogOptions,
     /// What is dropped.
     pub retention: RetentionPolicy,
+    /// How keys are compacted; `None` leaves them.
+    pub compaction: Option<CompactionOptions>,
     /// Records are never refused for lack of room: the log is the broker's own and small.
     pub is_internal: bool,
 }
@@ -40,6 +42,7 @@ impl PartitionSettings {
                 sealed_files_max: 1,
             },
             retention: RetentionPolicy::default(),
+            compaction: None,
             is_internal: true,
         }
     }

@@ -10,7 +10,7 @@ use riverrun_proto::Offset;
 use riverrun_storage::{
     AppendError as LogAppendError, Appended, LogWriter, StorageError, Timestamp,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task};
 
 use super::Durability;
 use super::{
@@ -140,6 +140,31 @@ impl Partition {
             writer.apply_retention(Timestamp(now_ms), &policy).map(|dropped| dropped.bytes)
         })
         .await
+    }
+
+    /// True when keys of this partition are compacted.
+    pub fn has_compaction(&self) -> bool {
+        self.settings.read().compaction.is_some()
+    }
+
+    /// Makes one compaction pass, if enough was written since the last one. Returns records left out, and
+    /// whether another pass should follow.
+    ///
+    /// # Errors
+    /// When storage refuses, or a damaged segment is in the way.
+    pub async fn compact(self: &Arc<Self>, now_ms: i64) -> Result<(u64, bool), MaintainError> {
+        let Some(options) = self.settings.read().compaction else { return Ok((0, false)) };
+        let partition = self.clone();
+        let pass = task::spawn_blocking(move || {
+            let now = Timestamp(now_ms);
+            let mut compactor = partition.compactor.lock();
+            if partition.is_closed() || !compactor.is_due(now, &options)? {
+                return Ok((0, false));
+            }
+            let done = compactor.compact(now, &options)?;
+            Ok((done.record_count, done.has_more))
+        });
+        pass.await.unwrap_or(Err(MaintainError::Closed))
     }
 
     /// Refuses further appends, finishes those that wait, flushes, and gives the log up with a clean mark.

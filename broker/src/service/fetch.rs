@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     partition::{Partition, ReadError, TailWaiter, VisibleRange},
     quota::{Quota, QuotaExceeded},
+    shutdown::ShutdownWatch,
     topic::{
         Registry,
         error::{FindError, InvalidField},
@@ -216,6 +217,17 @@ pub enum FetchError {
     Quota(#[from] QuotaExceeded),
 }
 
+/// Bounds of all fetches.
+#[derive(Clone, Debug)]
+pub struct FetchLimits {
+    /// Those who wait.
+    pub waiters: Quota,
+    /// Bytes being read and decoded.
+    pub reading: Quota,
+    /// Largest answer, in bytes.
+    pub bytes_max: u32,
+}
+
 /// Reads for consumers.
 #[derive(Debug)]
 pub struct FetchService {
@@ -230,6 +242,8 @@ pub struct FetchService {
     turn: AtomicUsize,
     /// Knows the members of groups.
     fence: Option<Arc<dyn FetchFence>>,
+    /// Those who wait are answered when the broker stops.
+    shutdown: ShutdownWatch,
 }
 
 /// One partition of a request, looked up.
@@ -253,14 +267,15 @@ struct Pass {
 }
 
 impl FetchService {
-    /// A service over `registry` that answers with at most `bytes_max`.
+    /// A service over `registry`.
     pub fn new(
         registry: Arc<Registry>,
-        (waiters, reading): (Quota, Quota),
-        bytes_max: u32,
+        FetchLimits { waiters, reading, bytes_max }: FetchLimits,
         fence: Option<Arc<dyn FetchFence>>,
+        shutdown: ShutdownWatch,
     ) -> FetchService {
-        FetchService { registry, waiters, reading, bytes_max, turn: AtomicUsize::new(0), fence }
+        let turn = AtomicUsize::new(0);
+        FetchService { registry, waiters, reading, bytes_max, turn, fence, shutdown }
     }
 
     /// Reads. Answers as soon as `bytes_min` are there, a partition has an error, or the wait is over.
@@ -301,7 +316,11 @@ impl FetchService {
             }
             // What was read so far is read again when there is more; meanwhile it takes no memory.
             pass.forget();
-            if timeout_at(deadline, waiter.wait()).await.is_err() {
+            let woken = tokio::select! {
+                woken = timeout_at(deadline, waiter.wait()) => woken.is_ok(),
+                () = self.shutdown.begun() => false,
+            };
+            if !woken {
                 let last = self.read_all(request, sources).await?;
                 return Ok(last.answer_with_all(sources));
             }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use riverrun_proto::{PartitionId, TopicId};
 use riverrun_storage::{
-    INDEX_INTERVAL_BYTES, LogOptions, PRODUCER_COUNT_MAX, RetentionPolicy, SEALED_FILES_MAX,
+    CompactionOptions, INDEX_INTERVAL_BYTES, LogOptions, PRODUCER_COUNT_MAX, RetentionPolicy,
+    SEALED_FILES_MAX,
 };
 
 use super::{CleanupPolicy, TopicConfig};
@@ -12,6 +13,11 @@ use crate::partition::PartitionSettings;
 
 /// A producer silent for longer than this is forgotten.
 const PRODUCER_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Memory for the keys of one compaction pass; one pass runs at a time.
+const KEY_MAP_BYTES_MAX: usize = 64 << 20;
+/// A compaction pass begins when this share of the sealed bytes was never compacted, in percent.
+const DIRTY_PERCENT_MIN: u8 = 50;
 
 /// Settings of a partition of a topic.
 pub(super) fn partition_settings(
@@ -35,6 +41,15 @@ pub(super) fn partition_settings(
         age_max: config.retention.filter(|_| drops),
         bytes_max: config.retention_bytes.filter(|_| drops),
     };
+    let compacts = config.cleanup_policy != CleanupPolicy::Delete;
+    let compaction = compacts.then_some(CompactionOptions {
+        map_bytes_max: KEY_MAP_BYTES_MAX,
+        lag: config.compaction_lag,
+        tombstone_retention: config.tombstone_retention,
+        producer_age_max: PRODUCER_AGE_MAX,
+        dirty_percent_min: DIRTY_PERCENT_MIN,
+    });
     let (durability, flush_interval) = (config.durability, config.flush_interval);
-    PartitionSettings { durability, flush_interval, log, retention, is_internal: false }
+    let is_internal = false;
+    PartitionSettings { durability, flush_interval, log, retention, compaction, is_internal }
 }

@@ -17,6 +17,7 @@ use crate::{
 
 const OPTIONS: CompactionOptions = CompactionOptions {
     map_bytes_max: 1 << 20,
+    lag: Duration::ZERO,
     tombstone_retention: Duration::from_millis(500),
     producer_age_max: Duration::from_secs(3600),
     dirty_percent_min: 50,
@@ -200,6 +201,20 @@ fn the_active_and_unflushed_segments_are_left_alone() {
 }
 
 #[test]
+fn young_segments_are_left_alone() {
+    let disk = SimDisk::new(1);
+    let (mut log, mut model) = (open(&disk), Model::default());
+    fill(&mut log, &mut model, &LINES);
+    let before = shown(&log);
+    let options = CompactionOptions { lag: Duration::from_secs(10_000), ..OPTIONS };
+    let mut compactor = log.writer.compactor();
+    assert!(!compactor.is_due(LATE, &options).unwrap());
+    compactor.compact(LATE, &options).unwrap();
+    assert_eq!(shown(&log), before);
+    assert!(compactor.is_due(LATE, &OPTIONS).unwrap());
+}
+
+#[test]
 fn a_small_map_takes_more_passes_to_the_same_end() {
     let ends = [1 << 20, 56, 120, 200].map(|map_bytes_max| {
         let disk = SimDisk::new(1);
@@ -219,15 +234,15 @@ fn a_pass_is_due_by_the_share_that_was_never_compacted() {
     let disk = SimDisk::new(1);
     let (mut log, mut model) = (open(&disk), Model::default());
     let mut compactor = log.writer.compactor();
-    assert!(!compactor.is_due(&OPTIONS).unwrap(), "nothing is sealed");
+    assert!(!compactor.is_due(LATE, &OPTIONS).unwrap(), "nothing is sealed");
     fill(&mut log, &mut model, &LINES);
-    assert!(compactor.is_due(&OPTIONS).unwrap());
+    assert!(compactor.is_due(LATE, &OPTIONS).unwrap());
     compactor.compact(Timestamp(1_000), &OPTIONS).unwrap();
-    assert!(!compactor.is_due(&OPTIONS).unwrap());
+    assert!(!compactor.is_due(LATE, &OPTIONS).unwrap());
     fill(&mut log, &mut model, &["z=1"]);
-    assert!(!compactor.is_due(&OPTIONS).unwrap(), "a fifth is new");
+    assert!(!compactor.is_due(LATE, &OPTIONS).unwrap(), "a fifth is new");
     fill(&mut log, &mut model, &LINES);
-    assert!(compactor.is_due(&OPTIONS).unwrap());
+    assert!(compactor.is_due(LATE, &OPTIONS).unwrap());
 }
 
 #[test]
@@ -236,11 +251,11 @@ fn whoever_reads_in_a_replaced_segment_may_finish() {
     let (mut log, mut model) = (open(&disk), Model::default());
     fill(&mut log, &mut model, &LINES);
     let mut compactor = log.writer.compactor();
-    let old = compactor.sealed_segments();
+    let old = compactor.sealed_segments(LATE, Duration::ZERO);
     log.reader.close_idle_files();
     compactor.compact(LATE, &OPTIONS).unwrap();
     log.reader.close_idle_files();
-    let new = compactor.sealed_segments();
+    let new = compactor.sealed_segments(LATE, Duration::ZERO);
     assert!(!Arc::ptr_eq(&old[0], &new[0]));
     for segment in old.iter().chain(&new) {
         let mut count = 0;

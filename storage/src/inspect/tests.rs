@@ -173,6 +173,7 @@ fn a_compacted_log_is_sound_and_says_so() {
     }
     log.flusher.flush().unwrap();
     let options = CompactionOptions {
+        lag: std::time::Duration::ZERO,
         map_bytes_max: 1 << 20,
         tombstone_retention: std::time::Duration::ZERO,
         producer_age_max: std::time::Duration::ZERO,

@@ -263,7 +263,9 @@ impl Describe for MaintainError {
         match self {
             MaintainError::Closed => retriable(ErrorCode::Unavailable, self, RETRY_AFTER),
             MaintainError::PastVisibleEnd { .. } => plain(ErrorCode::InvalidArgument, self),
-            MaintainError::Storage(_) => retriable(ErrorCode::PartitionFailed, self, RETRY_AFTER),
+            MaintainError::Storage(_) | MaintainError::Compact(_) => {
+                retriable(ErrorCode::PartitionFailed, self, RETRY_AFTER)
+            }
         }
     }
 }
