@@ -1,0 +1,104 @@
+//! What a receipt is worth, on a disk that crashes, fails and fills up.
+
+use std::time::Duration;
+
+use riverrun_proto::grpc::v1;
+use riverrun_storage::disk::sim::{Call, CrashPolicy, Fault, FaultError, SimDisk};
+use tokio::time::timeout;
+
+use crate::support::{
+    broker::{Stubs, TestBroker},
+    records::{append, code},
+};
+
+fn topic(durability: v1::Durability) -> v1::TopicConfig {
+    v1::TopicConfig { durability: Some(durability as i32), ..Default::default() }
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_as_fsync_survives_a_power_loss() {
+    let disk = SimDisk::new(3);
+    let broker = TestBroker::start_on(disk.clone(), |_| ()).await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("strong", 1, topic(v1::Durability::Fsync)).await;
+    stubs.create("weak", 1, topic(v1::Durability::Os)).await;
+    assert_eq!(stubs.append("strong", &["a"]).await.reached(), v1::Durability::Fsync);
+    assert_eq!(stubs.append("weak", &["a"]).await.reached(), v1::Durability::Os);
+    let stronger = v1::AppendRequest {
+        durability_min: v1::Durability::Fsync as i32,
+        ..append("weak", &["b"])
+    };
+    let reached = stubs.produce.append(stronger).await.unwrap().into_inner().reached();
+    assert_eq!(reached, v1::Durability::Fsync);
+    let leader = v1::AppendRequest { acks: v1::Acks::Leader as i32, ..append("strong", &["b"]) };
+    stubs.produce.append(leader).await.unwrap();
+
+    let left = disk.crash(CrashPolicy::lose_all());
+    drop((stubs, broker));
+    let broker = TestBroker::start_on(left, |_| ()).await;
+    let mut stubs = broker.stubs().await;
+    let strong = stubs.read("strong").await;
+    assert!(strong == ["a"] || strong == ["a", "b"], "{strong:?}");
+    assert_eq!(stubs.read("weak").await, ["a", "b"]);
+    stubs.append("strong", &["c"]).await;
+}
+
+#[tokio::test]
+async fn a_failed_flush_stops_one_partition_and_no_other() {
+    let disk = SimDisk::new(4);
+    let broker = TestBroker::start_on(disk.clone(), |_| ()).await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("bad", 1, topic(v1::Durability::Fsync)).await;
+    stubs.create("good", 1, topic(v1::Durability::Fsync)).await;
+    stubs.append("bad", &["a"]).await;
+    disk.inject(Fault { call: Call::Sync, nth: 1, error: FaultError::Io, lasting: false });
+    let lost = stubs.produce.append(append("bad", &["b"])).await.unwrap_err();
+    assert_eq!(
+        (lost.code(), code(&lost)),
+        (tonic::Code::Unavailable, v1::ErrorCode::Indeterminate)
+    );
+    disk.heal();
+    let refused = stubs.produce.append(append("bad", &["c"])).await.unwrap_err();
+    assert_eq!(code(&refused), v1::ErrorCode::PartitionFailed);
+    assert_eq!(stubs.read("bad").await, ["a"]);
+    let describe = v1::DescribeTopicRequest { topic: "bad".into() };
+    let described = stubs.admin.describe_topic(describe).await.unwrap().into_inner();
+    assert!(described.partitions[0].failure.is_some());
+    stubs.append("good", &["a"]).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_produce_serves_reads_and_resumes_by_itself() {
+    let disk = SimDisk::new(5);
+    disk.set_capacity(Some(200 << 20));
+    let broker = TestBroker::start_on(disk.clone(), |config| {
+        config.disk.free_bytes_min = 32 << 20;
+        config.disk.housekeeping_interval = Duration::from_millis(10);
+    })
+    .await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 1, topic(v1::Durability::Fsync)).await;
+    stubs.append("t", &["a"]).await;
+    disk.set_capacity(Some(40 << 20));
+    let refused =
+        timeout(Duration::from_secs(20), refusal(&mut stubs)).await.expect("refused soon");
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    assert_eq!(code(&refused), v1::ErrorCode::DiskFull);
+    let read = stubs.read("t").await;
+    assert_eq!(read[0], "a");
+    stubs.create("meta", 1, topic(v1::Durability::Fsync)).await;
+    disk.set_capacity(Some(400 << 20));
+    let resumed = timeout(Duration::from_secs(20), async {
+        while stubs.produce.append(append("t", &["z"])).await.is_err() {}
+    });
+    resumed.await.expect("resumes by itself");
+    assert_eq!(stubs.read("t").await, [read, vec!["z".into()]].concat());
+}
+
+async fn refusal(stubs: &mut Stubs) -> tonic::Status {
+    loop {
+        if let Err(refused) = stubs.produce.append(append("t", &["b"])).await {
+            return refused;
+        }
+    }
+}

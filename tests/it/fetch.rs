@@ -1,0 +1,193 @@
+//! Every way to read.
+
+use std::time::{Duration, Instant};
+
+use riverrun_proto::{RecordBatch, grpc::v1};
+use tokio::time::timeout;
+use tokio_stream::StreamExt;
+
+use crate::support::{
+    broker::{Stubs, TestBroker},
+    records::{fetch, values},
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn long(request: v1::FetchRequest, max_wait_ms: u32, min_bytes: u32) -> v1::FetchRequest {
+    v1::FetchRequest { max_wait_ms, min_bytes, ..request }
+}
+
+fn waiters(broker: &TestBroker, topic: &str) -> usize {
+    let topic = broker.inside().registry().topic(topic).unwrap();
+    topic.open_partitions().map(|partition| partition.tail().waiter_count()).sum()
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_long_poll_over_partitions_wakes_for_any_and_leaves_nothing_behind() {
+    let broker = TestBroker::start().await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 3, v1::TopicConfig::default()).await;
+    let mut request = long(fetch("t", 0), 60_000, 1);
+    let part = request.partitions[0].clone();
+    request.partitions =
+        (0..3).map(|partition| v1::FetchPartition { partition, ..part.clone() }).collect();
+    let mut reader = stubs.clone();
+    let waiting = tokio::spawn(async move { reader.fetch.fetch(request).await });
+    until("the poll waits", || waiters(&broker, "t") == 3).await;
+    let mut append = crate::support::records::append("t", &["a"]);
+    append.partition = 2;
+    stubs.produce.append(append).await.unwrap();
+    let answer = timeout(SOON, waiting).await.expect("woken").unwrap().unwrap().into_inner();
+    assert_eq!(answer.partitions.len(), 1, "only what has records");
+    assert_eq!(
+        (answer.partitions[0].partition, values(&answer.partitions[0])),
+        (2, vec!["a".into()])
+    );
+    assert_eq!(waiters(&broker, "t"), 0);
+}
+
+#[tokio::test]
+async fn a_cancelled_long_poll_leaves_no_waiter() {
+    let broker = TestBroker::start().await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 1, v1::TopicConfig::default()).await;
+    let polls: Vec<_> = (0..50)
+        .map(|_| {
+            let mut reader = stubs.clone();
+            tokio::spawn(async move { reader.fetch.fetch(long(fetch("t", 0), 60_000, 1)).await })
+        })
+        .collect();
+    until("all wait", || waiters(&broker, "t") == 50).await;
+    for poll in &polls {
+        poll.abort();
+    }
+    until("all are gone", || waiters(&broker, "t") == 0).await;
+}
+
+#[tokio::test]
+async fn a_poll_answers_when_there_is_enough_or_the_wait_is_over() {
+    let broker = TestBroker::start().await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 1, v1::TopicConfig::default()).await;
+    let empty = stubs.fetch.fetch(long(fetch("t", 0), 20, 1)).await.unwrap().into_inner();
+    assert_eq!(empty.partitions.len(), 1, "a timeout is an empty answer");
+    assert_eq!((empty.partitions[0].next_offset, empty.partitions[0].error.clone()), (0, None));
+    stubs.append("t", &["a"]).await;
+    let mut reader = stubs.clone();
+    let mut request = long(fetch("t", 0), 60_000, 250);
+    request.format = v1::RecordFormat::Encoded as i32;
+    let waiting = tokio::spawn(async move { reader.fetch.fetch(request).await });
+    until("too little", || waiters(&broker, "t") == 1).await;
+    let mut sent = 1;
+    while !waiting.is_finished() {
+        stubs.append("t", &["b"]).await;
+        sent += 1;
+        assert!(sent < 1_000, "enough was there long ago");
+    }
+    let answer = waiting.await.unwrap().unwrap().into_inner();
+    assert!(answer.partitions[0].batches.len() >= 250);
+}
+
+#[tokio::test]
+async fn bounds_of_records_and_bytes_are_kept() {
+    let broker = TestBroker::start().await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 1, v1::TopicConfig::default()).await;
+    for _ in 0..10 {
+        stubs.append("t", &["x", "y", "z"]).await;
+    }
+    let request = v1::FetchRequest { max_records: 7, ..fetch("t", 1) };
+    let answer = stubs.fetch.fetch(request.clone()).await.unwrap().into_inner();
+    assert_eq!((answer.partitions[0].records.len(), answer.partitions[0].next_offset), (7, 8));
+    let encoded = v1::FetchRequest { format: v1::RecordFormat::Encoded as i32, ..request };
+    let answer = stubs.fetch.fetch(encoded.clone()).await.unwrap().into_inner();
+    let batches = RecordBatch::split(&answer.partitions[0].batches).count();
+    assert_eq!((batches, answer.partitions[0].next_offset), (3, 8));
+    let one_byte = v1::FetchRequest { max_records: 0, max_bytes: 1, ..encoded };
+    let answer = stubs.fetch.fetch(one_byte).await.unwrap().into_inner();
+    let batches = RecordBatch::split(&answer.partitions[0].batches).count();
+    assert_eq!((batches, answer.partitions[0].next_offset), (1, 3), "the first batch always comes");
+}
+
+#[tokio::test]
+async fn a_partition_with_an_error_does_not_hide_the_others() {
+    let broker = TestBroker::start().await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 1, v1::TopicConfig::default()).await;
+    stubs.append("t", &["a"]).await;
+    let mut request = fetch("t", 0);
+    let part = request.partitions[0].clone();
+    request.partitions.push(v1::FetchPartition { topic: "absent".into(), ..part.clone() });
+    request.partitions.push(v1::FetchPartition { partition: 1, ..part.clone() });
+    request.partitions.push(v1::FetchPartition { leader_epoch: Some(1), offset: 9, ..part });
+    let answer = stubs.fetch.fetch(request).await.unwrap().into_inner();
+    assert_eq!(values(&answer.partitions[0]), ["a"]);
+    let codes: Vec<_> =
+        answer.partitions[1..].iter().map(|part| part.error.clone().unwrap().code()).collect();
+    let unknown = v1::ErrorCode::UnknownTopicOrPartition;
+    assert_eq!(codes, [unknown, unknown, v1::ErrorCode::OffsetTruncated]);
+}
+
+#[tokio::test]
+async fn offsets_are_found_by_position_and_time() {
+    let broker = TestBroker::start().await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 1, v1::TopicConfig::default()).await;
+    stubs.append("t", &["a", "b"]).await;
+    use v1::offset_query::Position::{Earliest, Latest, TimestampMs};
+    let query =
+        |position| v1::OffsetQuery { topic: "t".into(), partition: 0, position: Some(position) };
+    let positions =
+        [Earliest(true), Latest(true), TimestampMs(1_700_000_000_000), TimestampMs(i64::MAX)];
+    let request = v1::LookupOffsetsRequest { queries: positions.map(query).to_vec() };
+    let answer = stubs.fetch.lookup_offsets(request).await.unwrap().into_inner();
+    let found: Vec<_> =
+        answer.answers.iter().map(|answer| (answer.offset, answer.timestamp_ms)).collect();
+    assert_eq!(found, [(0, None), (2, None), (0, Some(1_700_000_000_000)), (2, None)]);
+}
+
+#[tokio::test]
+async fn a_watch_tells_what_moved_and_of_partitions_added_later() {
+    let broker = TestBroker::start().await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 2, v1::TopicConfig::default()).await;
+    let all = v1::WatchPartition { topic: "t".into(), partition: 0, all_partitions: true };
+    let request = v1::WatchRequest { partitions: vec![all] };
+    let mut watch = stubs.fetch.watch(request).await.unwrap().into_inner();
+    let mut next = async || timeout(SOON, watch.next()).await.expect("soon").unwrap().unwrap();
+    let first: Vec<_> = next().await.partitions.iter().map(|part| part.partition).collect();
+    assert_eq!(first, [0, 1]);
+    stubs.append("t", &["a", "b"]).await;
+    let moved = next().await.partitions;
+    assert_eq!((moved.len(), moved[0].partition, moved[0].high_watermark), (1, 0, 2));
+    let alter = v1::AlterTopicRequest { topic: "t".into(), partitions: 3, ..Default::default() };
+    stubs.admin.alter_topic(alter).await.unwrap();
+    let added = next().await.partitions;
+    assert_eq!((added.len(), added[0].partition), (1, 2));
+    let delete = v1::DeleteTopicRequest { topic: "t".into(), ..Default::default() };
+    stubs.admin.delete_topic(delete).await.unwrap();
+    let gone = next().await.partitions;
+    assert!(gone.iter().all(|part| part.error.is_some()), "{gone:?}");
+}
+
+#[tokio::test]
+async fn waiting_calls_end_with_the_broker() {
+    let broker = TestBroker::start().await;
+    let mut stubs: Stubs = broker.stubs().await;
+    stubs.create("t", 1, v1::TopicConfig::default()).await;
+    let mut reader = stubs.clone();
+    let waiting =
+        tokio::spawn(async move { reader.fetch.fetch(long(fetch("t", 0), 60_000, 1)).await });
+    until("the poll waits", || waiters(&broker, "t") == 1).await;
+    timeout(SOON, broker.stop()).await.expect("stops soon");
+    let answer = timeout(SOON, waiting).await.expect("answered").unwrap().unwrap().into_inner();
+    assert_eq!(answer.partitions[0].error, None, "an empty answer, not an error");
+}
