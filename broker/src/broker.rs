@@ -105,7 +105,10 @@ pub struct Broker {
 
 /// Work that runs beside the calls; taken by whoever runs it.
 #[derive(Clone)]
-struct Background(Arc<Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>);
+struct Background(Arc<Mutex<Option<Work>>>);
+
+/// Work for a serving thread.
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl fmt::Debug for Background {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
