@@ -223,7 +223,7 @@ impl Rooms {
             partitions_max: config.limits.partitions_max,
         };
         let registry = Arc::new(Registry::open(metadata, opener.clone(), limits)?);
-        let (groups, background) = GroupService::open(&opener, registry.clone())?;
+        let (groups, background) = GroupService::open(&opener, registry.clone(), &config.groups)?;
         let services = services((config, ground), &registry, Arc::new(groups), shutdown.watch());
         let groups = Background(Arc::new(Mutex::new(Some(Box::pin(background)))));
         Ok(Rooms { registry, services, workers, groups })

@@ -118,6 +118,8 @@ struct Shared {
     topics: RwLock<Arc<AllTopics>>,
     groups: RwLock<HashMap<Arc<str>, Arc<Group>>>,
     schedule: Schedule,
+    /// Most members of one group. Constant.
+    members_max: usize,
 }
 
 impl Coordinator {
@@ -129,6 +131,7 @@ impl Coordinator {
         store: OffsetStore,
         topics: AllTopics,
         clock: Clock,
+        members_max: usize,
     ) -> Result<Coordinator, RecordError> {
         let shared = Shared {
             store,
@@ -136,6 +139,7 @@ impl Coordinator {
             topics: RwLock::new(Arc::new(topics)),
             groups: RwLock::default(),
             schedule: Schedule::default(),
+            members_max,
         };
         let coordinator = Coordinator { shared: Arc::new(shared) };
         let names: Vec<Arc<str>> = coordinator
@@ -413,7 +417,10 @@ impl Coordinator {
         let topics = self.shared.topics.read().clone();
         let now = self.shared.clock.elapsed();
         let restored = self.shared.store.read(|stored| {
-            stored.get(name).map(|image| image::restore(image, &*topics, now)).transpose()
+            stored
+                .get(name)
+                .map(|image| image::restore(image, self.shared.members_max, &*topics, now))
+                .transpose()
         })?;
         if let Some(state) = restored {
             let live = Live {

@@ -45,7 +45,7 @@ pub enum GroupError {
     #[error("`subscription` is required to join")]
     NoSubscription,
     /// The group has as many members as it may have.
-    #[error("the group has `{max}` members, the most it may have")]
+    #[error("the group has `{max}` members, the most it may have (`groups.members_per_group_max`)")]
     Full {
         /// The bound.
         max: usize,

@@ -46,6 +46,7 @@ pub fn membership(state: &GroupState, effects: &Effects) -> MembershipChanged {
 /// When the image contradicts itself.
 pub fn restore(
     image: &GroupImage,
+    members_max: usize,
     topics: &dyn TopicLookup,
     now: Duration,
 ) -> Result<GroupState, RecordError> {
@@ -54,7 +55,7 @@ pub fn restore(
     })?;
     let members =
         image.members.values().map(member).collect::<Result<Vec<Member>, RecordError>>()?;
-    let mut state = GroupState::new(assignor, image.epoch);
+    let mut state = GroupState::new(assignor, image.epoch, members_max);
     let twice = |key: PartitionKey| RecordError::Malformed {
         reason: format!("two members own partition `{key}`"),
     };

@@ -36,8 +36,6 @@ use super::{
 };
 use crate::offset::PartitionKey;
 
-/// Most members of one group.
-pub const MEMBER_COUNT_MAX: usize = 10_000;
 /// Session timeout of a member that names none.
 pub const SESSION_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Rebalance timeout of a member that names none.
@@ -70,12 +68,14 @@ pub struct GroupState {
     revocations: BTreeSet<(Duration, MemberId, PartitionKey)>,
     /// What happened since it was last drained.
     effects: Effects,
+    /// Most members. Constant.
+    members_max: usize,
 }
 
 impl GroupState {
-    /// A group without members whose epochs go on from `epoch`.
-    pub fn new(assignor: Assignor, epoch: i32) -> GroupState {
-        GroupState { assignor, epoch, ..GroupState::default() }
+    /// A group without members, for at most `members_max`, whose epochs go on from `epoch`.
+    pub fn new(assignor: Assignor, epoch: i32, members_max: usize) -> GroupState {
+        GroupState { assignor, epoch, members_max, ..GroupState::default() }
     }
 
     /// Takes a sign of life; what is not told in the reply can be fetched with [`GroupState::poll`].

@@ -33,8 +33,6 @@ use super::{
 };
 use crate::clock::Clock;
 
-/// Most groups of one broker.
-pub const GROUP_COUNT_MAX: usize = 10_000;
 /// Most KiB of writes waiting.
 const QUEUE_KIB_MAX: u32 = 64 << 10;
 
@@ -57,8 +55,11 @@ pub enum StoreError {
         group: Arc<str>,
     },
     /// There are as many groups as there may be.
-    #[error("the broker has `{max}` groups, the most it may have", max = GROUP_COUNT_MAX)]
-    TooManyGroups,
+    #[error("the broker has `{max}` groups, the most it may have (`groups.groups_max`)")]
+    TooManyGroups {
+        /// The bound.
+        max: usize,
+    },
 }
 
 /// One offset to store.
@@ -220,6 +221,8 @@ struct Shared {
     /// Set once, by the writer.
     failed: OnceLock<StoreError>,
     clock: Clock,
+    /// Most groups. Constant.
+    groups_max: usize,
 }
 
 impl OffsetStore {
@@ -228,6 +231,7 @@ impl OffsetStore {
         groups: Groups,
         log: Arc<dyn StateLog>,
         clock: Clock,
+        groups_max: usize,
     ) -> (OffsetStore, impl Future<Output = ()> + Send + 'static) {
         let shared = Arc::new(Shared {
             groups: RwLock::new(groups),
@@ -237,6 +241,7 @@ impl OffsetStore {
             settled: watch::channel(0).0,
             failed: OnceLock::new(),
             clock,
+            groups_max,
         });
         (OffsetStore { shared: shared.clone() }, writer::run(shared, log))
     }

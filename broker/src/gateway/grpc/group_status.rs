@@ -35,7 +35,7 @@ impl Describe for StoreError {
             StoreError::Failed { .. } => retriable(ErrorCode::Indeterminate, self, RETRY_AFTER),
             StoreError::Closed => retriable(ErrorCode::Unavailable, self, RETRY_AFTER),
             StoreError::UnknownGroup { .. } => plain(ErrorCode::UnknownGroup, self),
-            StoreError::TooManyGroups => plain(ErrorCode::QuotaExceeded, self),
+            StoreError::TooManyGroups { .. } => plain(ErrorCode::QuotaExceeded, self),
         }
     }
 }

@@ -29,9 +29,9 @@ fn topics(list: &[(&str, u128, u32)]) -> AllTopics {
 fn start(log: &Arc<MemoryLog>, clock: &Clock) -> Coordinator {
     let entries = log.durable.lock().clone();
     let stored = OffsetStore::replay(entries).unwrap();
-    let (store, writer) = OffsetStore::new(stored, log.clone(), clock.clone());
+    let (store, writer) = OffsetStore::new(stored, log.clone(), clock.clone(), 100);
     tokio::spawn(writer);
-    Coordinator::new(store, topics(&[("t", 1, 3)]), clock.clone()).unwrap()
+    Coordinator::new(store, topics(&[("t", 1, 3)]), clock.clone(), 100).unwrap()
 }
 
 impl House {

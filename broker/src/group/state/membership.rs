@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{
-    GroupState, MEMBER_COUNT_MAX, REBALANCE_TIMEOUT_DEFAULT, SESSION_TIMEOUT_DEFAULT, unknown,
-};
+use super::{GroupState, REBALANCE_TIMEOUT_DEFAULT, SESSION_TIMEOUT_DEFAULT, unknown};
 use crate::group::{
     error::GroupError,
     event::{EPOCH_LEAVE, EPOCH_PAUSE, Heartbeat, ProfileUpdate, Reply},
@@ -26,9 +24,9 @@ impl GroupState {
         let holder = self.holder_away(heartbeat)?;
         if holder.is_none()
             && !self.members.contains_key(id)
-            && self.members.len() >= MEMBER_COUNT_MAX
+            && self.members.len() >= self.members_max
         {
-            return Err(GroupError::Full { max: MEMBER_COUNT_MAX });
+            return Err(GroupError::Full { max: self.members_max });
         }
         if self.is_repeated_join(heartbeat) {
             self.touch(id, now);

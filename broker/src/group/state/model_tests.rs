@@ -69,7 +69,7 @@ struct World {
 impl World {
     fn new() -> World {
         let mut world = World {
-            state: GroupState::new(Assignor::Uniform, 0),
+            state: GroupState::new(Assignor::Uniform, 0, 100),
             topics: BTreeMap::new(),
             stored: Groups::default(),
             moved: BTreeMap::new(),
@@ -269,7 +269,7 @@ impl World {
     /// The state comes back from what the effects said to store.
     fn restart_broker(&mut self) {
         let image = self.stored.get("g").unwrap();
-        let state = image::restore(image, &self.topics, self.now).unwrap();
+        let state = image::restore(image, 100, &self.topics, self.now).unwrap();
         assert_eq!(state.epoch(), self.state.epoch());
         assert_eq!(state.owners(), self.state.owners());
         assert_eq!(state.members().len(), self.state.members().len());

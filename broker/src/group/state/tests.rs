@@ -31,7 +31,7 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let mut bench = Bench {
-            state: GroupState::new(Assignor::Uniform, 0),
+            state: GroupState::new(Assignor::Uniform, 0, 100),
             topics: BTreeMap::new(),
             clients: BTreeMap::new(),
             next_topic: 1,
@@ -167,7 +167,7 @@ impl Bench {
 
     fn restart(&mut self) -> String {
         let members = self.state.members().values().cloned().collect();
-        let mut state = GroupState::new(self.state.assignor(), self.state.epoch());
+        let mut state = GroupState::new(self.state.assignor(), self.state.epoch(), 100);
         state.restore(members, &self.topics, self.now).unwrap();
         self.state = state;
         String::new()
@@ -360,23 +360,8 @@ fn a_restart_of_the_broker_changes_nothing_for_its_members() {
 #[test]
 fn a_group_has_a_most_of_members() {
     let mut bench = Bench::new();
-    let none = BTreeMap::<Arc<str>, TopicView>::new();
-    for index in 0..=MEMBER_COUNT_MAX {
-        let profile = ProfileUpdate { subscription: Some(BTreeSet::new()), ..Default::default() };
-        let member_id = index.to_string().into();
-        let heartbeat = Heartbeat { member_id, epoch: EPOCH_JOIN, owned: None, profile };
-        if index == 1 {
-            // Growing one by one costs a target each; the bound does not depend on how the group grew.
-            let member = bench.state.members().values().next().unwrap().clone();
-            let members = (1..MEMBER_COUNT_MAX)
-                .map(|index| Member { id: format!("m{index}").into(), ..member.clone() });
-            let members = members.chain([member.clone()]).collect();
-            bench.state = GroupState::new(Assignor::Uniform, 1);
-            bench.state.restore(members, &none, Duration::ZERO).unwrap();
-            let refused = bench.state.heartbeat(&heartbeat, &none, Duration::ZERO);
-            assert_eq!(refused, Err(GroupError::Full { max: MEMBER_COUNT_MAX }));
-            return;
-        }
-        bench.state.heartbeat(&heartbeat, &none, Duration::ZERO).unwrap();
-    }
+    bench.state = GroupState::new(Assignor::Uniform, 0, 2);
+    let steps = ["join a", "join b", "join c", "join a", "leave b", "join c"];
+    let got: Vec<String> = steps.iter().map(|step| bench.run(step)).collect();
+    assert_eq!(got, ["[0 1 2]", "[]", "full", "[0 1 2]", "-", "[]"]);
 }

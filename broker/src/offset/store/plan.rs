@@ -10,7 +10,7 @@ use riverrun_proto::{
     },
 };
 
-use super::{GROUP_COUNT_MAX, OffsetConflict, OffsetWrite, StoreError, Write, Written};
+use super::{OffsetConflict, OffsetWrite, StoreError, Write, Written};
 use crate::offset::{
     PartitionKey,
     image::{Groups, offsets_stored, start_to_wire},
@@ -69,7 +69,11 @@ impl Write {
     }
 
     /// The changes it makes of the state `groups`, and its answer.
-    pub(super) fn plan(self, groups: &Groups, now_ms: i64) -> (Vec<GroupChange>, Written) {
+    pub(super) fn plan(
+        self,
+        groups: &Groups,
+        (now_ms, groups_max): (i64, usize),
+    ) -> (Vec<GroupChange>, Written) {
         if let Some(group) = self.group()
             && groups.get(group).is_none()
             && !matches!(self, Write::Create { .. })
@@ -81,8 +85,8 @@ impl Write {
                 if groups.get(&group).is_some() {
                     return (Vec::new(), Ok(Vec::new()));
                 }
-                if groups.count() >= GROUP_COUNT_MAX {
-                    return (Vec::new(), Err(StoreError::TooManyGroups));
+                if groups.count() >= groups_max {
+                    return (Vec::new(), Err(StoreError::TooManyGroups { max: groups_max }));
                 }
                 let (start, assignor) = (Some(start_to_wire(start)), assignor.to_owned());
                 let created = GroupCreated { created_ms: now_ms, start, assignor };

@@ -10,6 +10,8 @@ use crate::{
     test_random::Random,
 };
 
+const GROUPS_MAX: usize = 20;
+
 fn key(topic: u128, partition: u32) -> PartitionKey {
     PartitionKey::new(TopicId(Uuid::from_u128(topic)), partition)
 }
@@ -33,7 +35,7 @@ fn open(log: &Arc<MemoryLog>) -> OffsetStore {
     let (clock, _) = Clock::manual(1_000);
     let entries = log.durable.lock().clone();
     let groups = OffsetStore::replay(entries).unwrap();
-    let (store, writer) = OffsetStore::new(groups, log.clone(), clock);
+    let (store, writer) = OffsetStore::new(groups, log.clone(), clock, GROUPS_MAX);
     tokio::spawn(writer);
     store
 }
@@ -164,10 +166,13 @@ async fn closing_writes_what_waits_and_refuses_the_rest() {
 async fn there_is_a_most_of_groups() {
     let log = MemoryLog::open(Vec::new());
     let store = open(&log);
-    for index in 0..GROUP_COUNT_MAX {
+    for index in 0..GROUPS_MAX {
         store.write(create(&index.to_string()), 0).await.unwrap();
     }
-    assert_eq!(store.write(create("one more"), 0).await, Err(StoreError::TooManyGroups));
+    assert_eq!(
+        store.write(create("one more"), 0).await,
+        Err(StoreError::TooManyGroups { max: GROUPS_MAX })
+    );
     assert_eq!(store.write(create("7"), 0).await, Ok(Vec::new()), "it exists");
 }
 

@@ -77,7 +77,7 @@ fn gather(shared: &Shared) -> Batch {
     {
         batch.touched.extend(next.write.touch());
         let write = std::mem::replace(&mut next.write, super::Write::Forget { topics: Vec::new() });
-        let (changes, written) = write.plan(&groups, now_ms);
+        let (changes, written) = write.plan(&groups, (now_ms, shared.groups_max));
         batch.bytes += changes.iter().map(Message::encoded_len).sum::<usize>();
         batch.changes.extend(changes);
         batch.answers.push((next, written));

@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::{GroupService, all_topics};
 use crate::{
     clock::Clock,
+    config::GroupsConfig,
     group::coordinator::Coordinator,
     offset::{
         OffsetStore,
@@ -37,13 +38,16 @@ impl GroupService {
     pub fn open(
         opener: &PartitionOpener,
         registry: Arc<Registry>,
+        limits: &GroupsConfig,
     ) -> Result<(GroupService, impl Future<Output = ()> + Send + 'static), OpenGroupsError> {
         let clock: Clock = opener.clock.clone();
+        let groups_max = limits.groups_max as usize;
+        let members_max = limits.members_per_group_max as usize;
         let (log, replay) = StateLog::open(opener, groups_log_id(0))?;
         let log = Arc::new(log);
         let stored = OffsetStore::replay(entries(replay))?;
-        let (store, writer) = OffsetStore::new(stored, log.clone(), clock.clone());
-        let groups = Coordinator::new(store, all_topics(&registry), clock.clone())?;
+        let (store, writer) = OffsetStore::new(stored, log.clone(), clock.clone(), groups_max);
+        let groups = Coordinator::new(store, all_topics(&registry), clock.clone(), members_max)?;
         let service = GroupService { groups: groups.clone(), registry, clock, log };
         let follower = service.clone();
         let background = async move {

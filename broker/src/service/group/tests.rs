@@ -61,7 +61,8 @@ impl House {
             StateLog::open(&opener, riverrun_proto::TopicId(uuid::Uuid::from_u128(1))).unwrap();
         let limits = RegistryLimits { topics_max: 100, partitions_max: 1_000 };
         let registry = Arc::new(Registry::open(metadata, opener.clone(), limits).unwrap());
-        let (groups, background) = GroupService::open(&opener, registry.clone()).unwrap();
+        let limits = crate::config::GroupsConfig { groups_max: 100, members_per_group_max: 100 };
+        let (groups, background) = GroupService::open(&opener, registry.clone(), &limits).unwrap();
         tokio::spawn(background);
         House { disk, hand, clock, groups, registry }
     }
