@@ -55,7 +55,18 @@ fn not_started(error: &StartError) -> Failure {
         | StartError::Registry(_) => Class::Corrupt,
         StartError::DataDir(_) | StartError::Listen { .. } | StartError::Io { .. } => Class::Other,
     };
-    Failure::new(class, error.to_string())
+    let error = error.to_string();
+    Failure::new(
+        class,
+        error
+            .replace(
+                "Address already in use",
+                "address already in use; choose another with --listen",
+            )
+            .split(" (os error")
+            .next()
+            .unwrap_or(&error),
+    )
 }
 
 /// Settings from file and flags, checked.

@@ -41,7 +41,7 @@ fn a_port_in_use_is_named() {
     let data_dir = folder.path().join("data");
     let arguments =
         ["serve", "--listen", &broker.address, "--data-dir", data_dir.to_str().unwrap()];
-    run(&arguments, b"").refused(1, &[&broker.address, "in use"]);
+    run(&arguments, b"").refused(1, &[&broker.address, "in use", "--listen"]);
 }
 
 #[test]

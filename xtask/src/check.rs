@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{generated, tidy};
+use crate::{generated, tidy, tour};
 
 /// One step: its name and what it does.
 struct Step {
@@ -22,6 +22,8 @@ enum Action {
     Tidy,
     /// Generated pages against what the binary prints.
     Generated,
+    /// The README's commands.
+    Tour,
     /// Cargo with these arguments and extra environment.
     Cargo(Vec<String>, Option<(&'static str, &'static str)>),
 }
@@ -67,6 +69,7 @@ fn steps(packages: &[String], whole: bool) -> Vec<Step> {
     ];
     if whole {
         steps.push(Step { name: "pages", action: Action::Generated });
+        steps.push(Step { name: "tour", action: Action::Tour });
     }
     steps.push(Step { name: "tests", action: cargo(&["test"], &["--locked"], None) });
     steps
@@ -77,6 +80,7 @@ impl Action {
         match self {
             Action::Tidy => tidy::run(root),
             Action::Generated => generated::check(root),
+            Action::Tour => tour::run(root),
             Action::Cargo(arguments, env) => cargo(root, arguments, *env),
         }
     }

@@ -21,6 +21,8 @@ use std::{
 
 /// The command that starts the broker in the README.
 const SERVE: &str = "cargo run --release -- serve";
+/// Where the README's reader finds the binary.
+const BINARY: &str = "target/release/riverrun";
 /// Longest wait for a broker to print what the tour says it prints.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -96,7 +98,6 @@ fn steps(readme: &str) -> Vec<Step> {
 /// Where the tour runs.
 struct Walk {
     folder: PathBuf,
-    binary: PathBuf,
     /// Where the broker listens, once it was started.
     address: Option<String>,
     broker: Option<Child>,
@@ -106,12 +107,11 @@ impl Walk {
     /// A folder with what the tour finds in a clone: the binary on the path, and the licence to send.
     fn prepare(root: &Path, binary: &Path) -> Result<Walk, String> {
         let folder = std::env::temp_dir().join(format!("riverrun-tour-{}", std::process::id()));
-        let made = fs::create_dir_all(folder.join("bin"))
-            .and_then(|()| fs::copy(binary, folder.join("bin/riverrun")))
+        let made = fs::create_dir_all(folder.join("target/release"))
+            .and_then(|()| fs::copy(binary, folder.join(BINARY)))
             .and_then(|_| fs::copy(root.join("LICENSE"), folder.join("LICENSE")));
         made.map_err(|error| format!("cannot prepare `{}`: {error}", folder.display()))?;
-        let binary = folder.join("bin/riverrun");
-        Ok(Walk { folder, binary, address: None, broker: None })
+        Ok(Walk { folder, address: None, broker: None })
     }
 
     fn step(&mut self, step: &Step) -> Result<(), String> {
@@ -127,7 +127,7 @@ impl Walk {
     fn serve(&mut self, arguments: &str, expected: &[String]) -> Result<Vec<String>, String> {
         self.stop();
         let listen = self.address.clone().unwrap_or_else(|| "127.0.0.1:0".to_owned());
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new(BINARY);
         command.arg("serve").args(arguments.split_whitespace()).args(["--listen", &listen]);
         command.current_dir(&self.folder).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().map_err(|error| error.to_string())?;
@@ -150,7 +150,9 @@ impl Walk {
         }
         let address = printed.iter().find_map(|line| line.trim().strip_prefix("listening"));
         self.address = address.and_then(|line| line.split_whitespace().next()).map(str::to_owned);
-        Ok(printed)
+        // The README's broker listens where commands look by default, ours does not.
+        let option = format!(" --server {}", self.address.as_deref().unwrap_or_default());
+        Ok(printed.into_iter().map(|line| line.replace(&option, "")).collect())
     }
 
     fn shell(&mut self, command: &str) -> Result<Vec<String>, String> {
@@ -158,7 +160,7 @@ impl Walk {
         let output = Command::new("bash")
             .args(["-c", &format!("exec 2>&1; {command}")])
             .current_dir(&self.folder)
-            .env("PATH", format!("{}:{path}", self.folder.join("bin").display()))
+            .env("PATH", format!("{}:{path}", self.folder.join("target/release").display()))
             .env("RIVERRUN_SERVER", self.address.as_deref().unwrap_or_default())
             .stdin(Stdio::null())
             .output()

@@ -54,11 +54,13 @@ fn is_number(word: &str) -> bool {
             .all(|c| c.is_ascii_digit() || [',', '.', ':', '-', '/', 'T', 'Z'].contains(&c))
 }
 
-/// A uuid, or a word that ends in one.
+/// A uuid, or a path with one in it.
 fn is_id(word: &str) -> bool {
-    let tail: Vec<&str> = word.rsplit('-').take(5).collect();
-    let hex = tail.iter().all(|part| part.chars().all(|c| c.is_ascii_hexdigit()));
-    tail.len() == 5 && hex && tail[0].len() == 12
+    word.split('/').any(|part| {
+        let groups: Vec<usize> = part.split('-').map(str::len).collect();
+        let hex = part.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+        hex && groups == [8, 4, 4, 4, 12]
+    })
 }
 
 #[cfg(test)]
@@ -81,6 +83,11 @@ mod tests {
             true,
         );
         same("listening   127.0.0.1:7070 (gRPC)", "listening  127.0.0.1:43112 (gRPC)", true);
+        same(
+            "logs/0b7e1a52-9c2f-4f0e-8d63-0a5f7d1b2c3d/3 ok",
+            "logs/1b7e1a52-9c2f-4f0e-8d63-0a5f7d1b2c3e/0 ok",
+            true,
+        );
         same("a\n\n", "a", true);
     }
 
