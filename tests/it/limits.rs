@@ -24,18 +24,16 @@ async fn connections_past_the_cap_are_closed_and_places_are_given_back() {
     });
     assert_eq!(closed.await.unwrap(), 0, "closed on arrival");
     drop(second);
-    let back = timeout(Duration::from_secs(20), async {
-        loop {
-            let endpoint = tonic::transport::Endpoint::from_shared(broker.url()).unwrap();
-            if let Ok(channel) = endpoint.connect().await {
-                let mut stubs = crate::support::broker::Stubs::new(channel);
-                if stubs.produce.append(append("t", &["a"])).await.is_ok() {
-                    return;
-                }
-            }
-        }
-    });
+    let back = timeout(Duration::from_secs(20), async { while !can_append(&broker).await {} });
     back.await.expect("the place is given back");
+}
+
+/// True when a connection of its own gets an append through.
+async fn can_append(broker: &TestBroker) -> bool {
+    let endpoint = tonic::transport::Endpoint::from_shared(broker.url()).expect("an address");
+    let Ok(channel) = endpoint.connect().await else { return false };
+    let mut stubs = crate::support::broker::Stubs::new(channel);
+    stubs.produce.append(append("t", &["a"])).await.is_ok()
 }
 
 #[tokio::test]
