@@ -3,7 +3,7 @@
 //! Settings come from the file, then from the flags; all are checked before anything is made. Log lines go
 //! to standard error, what a person needs to know goes to standard output once the broker listens.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{io::ErrorKind, net::SocketAddr, path::PathBuf};
 
 use riverrun_broker::{Broker, Config, StartError, shutdown::wait_for_signal};
 use riverrun_storage::data_dir::OpenDataDirError;
@@ -55,18 +55,13 @@ fn not_started(error: &StartError) -> Failure {
         | StartError::Registry(_) => Class::Corrupt,
         StartError::DataDir(_) | StartError::Listen { .. } | StartError::Io { .. } => Class::Other,
     };
-    let error = error.to_string();
-    Failure::new(
-        class,
-        error
-            .replace(
-                "Address already in use",
-                "address already in use; choose another with --listen",
-            )
-            .split(" (os error")
-            .next()
-            .unwrap_or(&error),
-    )
+    let message = error.to_string();
+    let message = message.split(" (os error").next().unwrap_or(&message);
+    let in_use =
+        matches!(error, StartError::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse);
+    let advice =
+        if in_use { "; end the other broker, or choose another address with --listen" } else { "" };
+    Failure::new(class, format!("{message}{advice}"))
 }
 
 /// Settings from file and flags, checked.

@@ -1,11 +1,11 @@
-//! Every module begins with a `//!` head that says what it is. A `tests.rs` may do without: its module
-//! is the one beside it.
+//! Every module begins with a `//!` head that says what it is. Unit tests may do without (`x/tests.rs`,
+//! `x/tests/`): what they test is the module beside them.
 
 use super::{Finding, tree::Tree};
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     tree.texts(".rs")
-        .filter(|(path, text)| !path.ends_with("/tests.rs") && !has_head(text))
+        .filter(|(path, text)| !is_unit_test(path) && !has_head(text))
         .map(|(path, _)| {
             Finding::new(
                 path,
@@ -14,6 +14,10 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
             )
         })
         .collect()
+}
+
+fn is_unit_test(path: &str) -> bool {
+    path.contains("/src/") && (path.ends_with("/tests.rs") || path.contains("/tests/"))
 }
 
 fn has_head(text: &str) -> bool {
@@ -34,6 +38,7 @@ mod tests {
             ("a/src/hollow.rs", "//!\n"),
             ("a/src/empty.rs", ""),
             ("a/src/good/tests.rs", "use b;\n"),
+            ("a/src/good/tests/rows.rs", "use b;\n"),
         ]);
         let found: Vec<String> = check(&tree).into_iter().map(|finding| finding.path).collect();
         assert_eq!(found, ["a/src/none.rs", "a/src/late.rs", "a/src/hollow.rs", "a/src/empty.rs"]);
