@@ -2,5 +2,6 @@
 
 mod cli;
 mod it;
+mod kill;
 mod python_stubs;
 mod support;
