@@ -1,5 +1,11 @@
 //! The inspector: whole-house checks, one test binary.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "checks touch files, clocks and processes, and stop at the first surprise"
+)]
+
 mod cli;
 mod it;
 mod kill;
