@@ -2,6 +2,7 @@
 
 mod consume;
 mod groups;
+mod logs;
 mod offline;
 mod produce;
 mod serve;
