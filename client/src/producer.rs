@@ -173,6 +173,9 @@ impl Producer {
 
     #[inline]
     async fn put(&self, record: Record, wanted: bool) -> Result<Option<Delivery>> {
+        // A loop of sends that never waits would keep the connection's task from running. Yielding
+        // comes first, so that a send given up here has sent nothing.
+        tokio::task::coop::consume_budget().await;
         match self.take(&record, Take::free(wanted))? {
             Taken::Yes(delivery) => Ok(delivery),
             Taken::NoSpace => Box::pin(self.wait_and_take(record, wanted)).await,

@@ -57,7 +57,7 @@ impl ProducerBuilder {
             acks: Acks::default(),
             durability_min: None,
             linger: Duration::from_millis(1),
-            batch_bytes: 256 << 10,
+            batch_bytes: 1 << 20,
             buffer_bytes: 32 << 20,
             compression: Compression::None,
             idempotent: true,
@@ -84,7 +84,7 @@ impl ProducerBuilder {
         self
     }
 
-    /// A batch with this many bytes is full. Default 256 KiB; at most the topic's `message_bytes_max`.
+    /// A batch with this many bytes is full. Default 1 MiB; at most the topic's `message_bytes_max`.
     pub fn batch_bytes(mut self, bytes: usize) -> ProducerBuilder {
         self.batch_bytes = bytes;
         self
