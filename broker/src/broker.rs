@@ -15,6 +15,7 @@ use riverrun_proto::TopicId;
 use riverrun_storage::{
     data_dir::{DataDir, Meta, OpenDataDirError},
     disk::{Disk, RealDiskOptions},
+    recycle::{RecycleLimits, RecyclePool},
 };
 use thiserror::Error;
 use uuid::Uuid;
@@ -148,15 +149,23 @@ impl Broker {
         let config = Arc::new(config);
         let listener = listen(config.grpc.listen)?;
         let gauge = Arc::new(DiskGauge::new(config.disk.free_bytes_min));
+        let limits = RecycleLimits {
+            count_max: config.disk.recycle_files_max,
+            bytes_max: config.disk.recycle_bytes_max,
+            ..RecycleLimits::default()
+        };
+        let pool = RecyclePool::open(ground.disk.clone(), limits)
+            .map_err(|source| StartError::Io { op: "empty the recycled files", source })?;
+        let pool = Arc::new(pool);
         let housekeeper = Housekeeper::open(
             ground.disk.clone(),
             ground.clock.clone(),
-            gauge.clone(),
+            (gauge.clone(), pool.clone()),
             config.disk.free_bytes_min,
         )
         .map_err(|source| StartError::Io { op: "open the ballast file", source })?;
         let shutdown = Arc::new(Shutdown::new());
-        let rooms = Rooms::open(&config, &ground, gauge, &shutdown)?;
+        let rooms = Rooms::open(&config, &ground, (gauge, pool), &shutdown)?;
         let serving = Serving::start(&config, &rooms, (listener, housekeeper), &shutdown)
             .map_err(|source| StartError::Io { op: "start serving", source })?;
         Ok(Broker { rooms, serving: Some(serving), shutdown, _data_dir: ground.data_dir })
@@ -203,7 +212,7 @@ impl Rooms {
     fn open(
         config: &Arc<Config>,
         ground: &Ground,
-        gauge: Arc<DiskGauge>,
+        (gauge, pool): (Arc<DiskGauge>, Arc<RecyclePool>),
         shutdown: &Shutdown,
     ) -> Result<Rooms, StartError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -215,6 +224,7 @@ impl Rooms {
             disk: ground.disk.clone(),
             clock: ground.clock.clone(),
             gauge,
+            pool,
             workers: workers.clone(),
         };
         let metadata = StateLog::open(&opener, METADATA_LOG)?;

@@ -106,6 +106,10 @@ pub struct DiskConfig {
     pub free_bytes_min: u64,
     /// Time between rounds of retention, segment ageing and the check of free space.
     pub housekeeping_interval: Duration,
+    /// Most files of dropped segments kept to be written again.
+    pub recycle_files_max: usize,
+    /// Most bytes of them.
+    pub recycle_bytes_max: u64,
 }
 
 /// Consumer groups.
@@ -128,6 +132,8 @@ impl Default for Config {
             disk: DiskConfig {
                 free_bytes_min: 128 << 20,
                 housekeeping_interval: Duration::from_secs(1),
+                recycle_files_max: 16,
+                recycle_bytes_max: 1 << 30,
             },
             groups: GroupsConfig { groups_max: 10_000, members_per_group_max: 1_000 },
         }

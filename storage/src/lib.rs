@@ -54,7 +54,9 @@ mod timestamp;
 pub use self::{
     compaction::{CompactError, Compacted, CompactionOptions, LogCompactor},
     error::{AppendError, Damage, DamageReason, IoFailure, LogFailure, ReadError, StorageError},
-    log::{Appended, Dropped, Log, LogFlusher, LogReader, LogWriter, OpenedLog, ReadRun},
+    log::{
+        Appended, Dropped, Log, LogFlusher, LogPreparer, LogReader, LogWriter, OpenedLog, ReadRun,
+    },
     offsets::LogOffsets,
     options::{
         INDEX_INTERVAL_BYTES, LogOptions, PRODUCER_COUNT_MAX, RetentionPolicy, SEALED_FILES_MAX,

@@ -97,13 +97,16 @@ pub(crate) struct MarkPage {
     seq: u64,
     /// What the newest slot says.
     newest: Option<Mark>,
+    /// True while a power loss may bring a clean mark back: one was written, and no sync since covered a
+    /// later mark that is not clean.
+    clean_may_return: bool,
 }
 
 impl MarkPage {
     /// Reads the page of the log in `dir`; a missing or damaged one says nothing.
     pub(crate) fn load(disk: &dyn Disk, dir: &Path) -> Result<MarkPage, IoFailure> {
         let path = dir.join(paths::MARK);
-        let mut page = MarkPage { path, file: None, seq: 0, newest: None };
+        let mut page = MarkPage { path, file: None, seq: 0, newest: None, clean_may_return: false };
         let file = match disk.open(&page.path, OpenMode::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(page),
@@ -117,6 +120,7 @@ impl MarkPage {
         if let Some((seq, mark)) = newest {
             page.seq = seq;
             page.newest = Some(mark);
+            page.clean_may_return = mark.clean;
         }
         Ok(page)
     }
@@ -141,13 +145,22 @@ impl MarkPage {
             .map_err(|error| IoFailure::new("write", &self.path, error))?;
         self.seq = seq;
         self.newest = Some(mark);
+        self.clean_may_return |= mark.clean;
         Ok(created)
     }
 
     /// Makes the newest slot durable.
-    pub(crate) fn sync(&self) -> Result<(), IoFailure> {
+    pub(crate) fn sync(&mut self) -> Result<(), IoFailure> {
         let Some(file) = &self.file else { return Ok(()) };
-        file.sync().map_err(|error| IoFailure::new("sync", &self.path, error))
+        file.sync().map_err(|error| IoFailure::new("sync", &self.path, error))?;
+        self.clean_may_return = self.newest.is_some_and(|mark| mark.clean);
+        Ok(())
+    }
+
+    /// Makes it durable that the log is not clean any more, unless it is already, or still clean.
+    pub(crate) fn sync_if_clean_may_return(&mut self) -> Result<(), IoFailure> {
+        let is_clean = self.newest.is_some_and(|mark| mark.clean);
+        if self.clean_may_return && !is_clean { self.sync() } else { Ok(()) }
     }
 
     /// Opens the file for writing, creating it when absent. True when it was created.

@@ -107,6 +107,13 @@ impl<'a> ChunkReader<'a> {
             .filter(|(header, _)| pos + header.stride() <= self.end.next_multiple_of(ENTRY_ALIGN)))
     }
 
+    /// True when the header of an entry with `salt` stands at `pos`, wherever its payload may end.
+    pub(crate) fn entry_begins_at(&mut self, pos: u64, salt: u64) -> io::Result<bool> {
+        let Some(bytes) = self.bytes(pos, ENTRY_BYTES)? else { return Ok(false) };
+        let block = bytes.try_into().expect("as long as an entry header");
+        Ok(EntryHeader::decode(block).is_some_and(|(header, _)| header.salt == salt))
+    }
+
     /// The first valid entry with `salt` at or past `pos`, whatever stands before it.
     pub(crate) fn find_entry(&mut self, pos: u64, salt: u64) -> io::Result<Option<Scanned>> {
         let mut pos = pos.next_multiple_of(ENTRY_ALIGN);

@@ -184,6 +184,16 @@ pub(super) const KEYS: &[Key] = &[
         "Time between rounds of retention, segment ageing and the check of free space.",
     ),
     key(
+        "disk.recycle_files_max",
+        Field::Count(|c| &mut c.disk.recycle_files_max, 0, 10_000),
+        "Most files of dropped segments kept to be written again, which makes flushes cheaper. 0 keeps none.",
+    ),
+    key(
+        "disk.recycle_bytes_max",
+        Field::Size64(|c| &mut c.disk.recycle_bytes_max, 0, 1 << 50),
+        "Most bytes of those files. All are given back when the disk gets full.",
+    ),
+    key(
         "groups.groups_max",
         Field::Count32(|c| &mut c.groups.groups_max, 1, 10_000_000),
         "Most consumer groups.",

@@ -9,7 +9,9 @@ use std::{
 };
 
 use riverrun_proto::{PartitionId, TopicId};
-use riverrun_storage::{Log, StorageError, Timestamp, data_dir::LOGS_DIR, disk::Disk};
+use riverrun_storage::{
+    Log, StorageError, Timestamp, data_dir::LOGS_DIR, disk::Disk, recycle::RecyclePool,
+};
 use thiserror::Error;
 
 use super::{DiskGauge, Partition, PartitionSettings, Workers};
@@ -58,6 +60,8 @@ pub struct PartitionOpener {
     pub clock: Clock,
     /// Room on the disk.
     pub gauge: Arc<DiskGauge>,
+    /// Segment files to be written again.
+    pub pool: Arc<RecyclePool>,
     /// Threads that will write it.
     pub workers: Arc<Workers>,
 }
@@ -86,6 +90,7 @@ impl PartitionOpener {
         let path = partition_dir(settings.log.topic_id, settings.log.partition);
         let now = Timestamp(self.clock.wall_ms());
         let opened = Log::open(self.disk.clone(), path, settings.log.clone(), now)?;
+        opened.writer.recycle_through(self.pool.clone());
         Ok(Partition::new(opened, settings, self.workers.shard(), self.gauge.clone()))
     }
 

@@ -8,6 +8,7 @@ use std::{io, sync::Arc};
 use riverrun_storage::{
     ballast::Ballast,
     disk::Disk,
+    recycle::RecyclePool,
     space::{Space, SpaceState},
 };
 
@@ -26,6 +27,7 @@ pub struct Housekeeper {
     disk: Arc<dyn Disk>,
     space: Space,
     gauge: Arc<DiskGauge>,
+    pool: Arc<RecyclePool>,
     /// Where the next round begins among the partitions.
     next: usize,
 }
@@ -38,12 +40,12 @@ impl Housekeeper {
     pub fn open(
         disk: Arc<dyn Disk>,
         clock: Clock,
-        gauge: Arc<DiskGauge>,
+        (gauge, pool): (Arc<DiskGauge>, Arc<RecyclePool>),
         free_bytes_min: u64,
     ) -> io::Result<Housekeeper> {
         let ballast = Ballast::open(disk.as_ref())?;
         let space = Space::new(disk.clone(), ballast, free_bytes_min);
-        let mut housekeeper = Housekeeper { clock, disk, space, gauge, next: 0 };
+        let mut housekeeper = Housekeeper { clock, disk, space, gauge, pool, next: 0 };
         housekeeper.look_at_space();
         Ok(housekeeper)
     }
@@ -54,11 +56,21 @@ impl Housekeeper {
         match looked {
             Ok((state, free_bytes)) => {
                 let full = state == SpaceState::Low;
+                if full {
+                    self.drain_pool();
+                }
                 if self.gauge.set(full, free_bytes) {
                     tracing::warn!(free_bytes, full, "room on the disk changed");
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot tell how much room the disk has"),
+        }
+    }
+
+    /// Gives back the files that wait to be used again; what cannot be removed now is tried again next time.
+    fn drain_pool(&self) {
+        if let Err(error) = self.pool.drain() {
+            tracing::warn!(%error, "files kept for recycling could not be removed");
         }
     }
 

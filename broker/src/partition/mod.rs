@@ -11,8 +11,8 @@
 //! - log start <= high watermark <= log end; the high watermark never goes back.
 //! - Records are visible before their receipt is given, so whoever has a receipt can read them.
 //! - A panic or a failed flush stops this partition for writing, never the process.
-//! - Only this room calls storage: writes on shard threads, flushes on flush threads, reads where the
-//!   caller is when they come from memory and on the blocking pool when they may not.
+//! - Only this room calls storage: writes on shard threads, flushes on flush threads, next segments on
+//!   a thread that no append or flush waits for, reads where the caller is when they come from memory and on the blocking pool when they may not.
 
 pub mod directory;
 mod durability;
@@ -43,7 +43,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use riverrun_proto::{Offset, PartitionId, RecordBatch, TopicId};
-use riverrun_storage::{LogCompactor, LogFlusher, LogReader, LogWriter, OpenedLog};
+use riverrun_storage::{LogCompactor, LogFlusher, LogPreparer, LogReader, LogWriter, OpenedLog};
 
 pub use self::{
     directory::{PartitionOpener, partition_dir},
@@ -101,6 +101,9 @@ pub struct Partition {
     gauge: Arc<DiskGauge>,
     reader: LogReader,
     flusher: LogFlusher,
+    preparer: LogPreparer,
+    /// The next segment is being made ready, or waits for it.
+    preparing: AtomicBool,
     /// `None` once closed. Only the shard's thread takes the lock, so it is always free.
     writer: Mutex<Option<LogWriter>>,
     ledger: Mutex<Ledger<Waiting>>,
@@ -150,6 +153,8 @@ impl Partition {
             gauge,
             reader,
             flusher,
+            preparer: writer.preparer(),
+            preparing: AtomicBool::new(false),
             writer: Mutex::new(Some(writer)),
             ledger: Mutex::new(ledger),
             compactor,

@@ -54,6 +54,8 @@ pub(crate) struct ShardHandle {
     pub(crate) slots: Arc<Semaphore>,
     /// Flushes that wait.
     pub(crate) flushes: Arc<WorkQueue<Flush>>,
+    /// Partitions whose next segment is to be made.
+    pub(crate) preparations: Arc<WorkQueue<Arc<Partition>>>,
 }
 
 /// One shard.
@@ -84,10 +86,14 @@ pub(crate) enum Timer {
 }
 
 impl ShardHandle {
-    /// A handle of a shard that hands its flushes to `flushes`.
-    pub(crate) fn new(flushes: Arc<WorkQueue<Flush>>) -> ShardHandle {
+    /// A handle of a shard that hands its flushes to `flushes` and preparations to `preparations`.
+    pub(crate) fn new(
+        flushes: Arc<WorkQueue<Flush>>,
+        preparations: Arc<WorkQueue<Arc<Partition>>>,
+    ) -> ShardHandle {
         let commands = Arc::new(WorkQueue::new());
-        ShardHandle { commands, slots: Arc::new(Semaphore::new(QUEUE_SLOTS)), flushes }
+        let slots = Arc::new(Semaphore::new(QUEUE_SLOTS));
+        ShardHandle { commands, slots, flushes, preparations }
     }
 }
 
@@ -115,7 +121,7 @@ impl Shard {
         }
         for partition in std::mem::take(&mut self.touched) {
             partition.start_flush();
-            partition.prepare();
+            partition.start_preparation();
             self.arm(partition);
         }
         self.do_due();

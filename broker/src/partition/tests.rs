@@ -5,9 +5,12 @@ use riverrun_proto::{
     PartitionId, Record, RecordBatch, TopicId,
     batch::{BatchBuilder, BuilderOptions, Compression},
 };
-use riverrun_storage::disk::{
-    Disk,
-    sim::{Call, CrashPolicy, Fault, FaultError, SimDisk},
+use riverrun_storage::{
+    disk::{
+        Disk,
+        sim::{Call, CrashPolicy, Fault, FaultError, SimDisk},
+    },
+    recycle::{RecycleLimits, RecyclePool},
 };
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -36,7 +39,9 @@ impl House {
         let clock = Clock::real();
         let workers = Arc::new(Workers::start(2, 2, &clock).unwrap());
         let gauge = Arc::new(DiskGauge::new(1 << 20));
-        let opener = PartitionOpener { disk: Arc::new(disk.clone()), clock, gauge, workers };
+        let pool =
+            Arc::new(RecyclePool::open(Arc::new(disk.clone()), RecycleLimits::default()).unwrap());
+        let opener = PartitionOpener { disk: Arc::new(disk.clone()), clock, gauge, pool, workers };
         House { disk, opener }
     }
 

@@ -1,4 +1,4 @@
-//! The threads behind the partitions: shards that append and a pool that flushes.
+//! The threads behind the partitions: shards that append, a pool that flushes, one that prepares segments.
 
 use std::{
     io,
@@ -10,8 +10,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use riverrun_storage::Timestamp;
 
 use super::{
+    Partition,
     queue::WorkQueue,
     shard::{Flush, Shard, ShardHandle},
 };
@@ -22,11 +24,14 @@ use crate::clock::Clock;
 pub struct Workers {
     shards: Vec<ShardHandle>,
     flushes: Arc<WorkQueue<Flush>>,
+    /// Partitions whose next segment is to be made; each stands in it once at most.
+    preparations: Arc<WorkQueue<Arc<Partition>>>,
     /// Shard that the next partition is pinned to.
     next_shard: AtomicUsize,
     /// Threads by role; taken when they are joined.
     writers: Mutex<Vec<JoinHandle<()>>>,
     flushers: Mutex<Vec<JoinHandle<()>>>,
+    preparers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Workers {
@@ -36,15 +41,18 @@ impl Workers {
     /// When the operating system gives no thread.
     pub fn start(writer_count: usize, flusher_count: usize, clock: &Clock) -> io::Result<Workers> {
         let flushes = Arc::new(WorkQueue::new());
+        let preparations = Arc::new(WorkQueue::<Arc<Partition>>::new());
         let mut workers = Workers {
             shards: Vec::new(),
             flushes: flushes.clone(),
+            preparations: preparations.clone(),
             next_shard: AtomicUsize::new(0),
             writers: Mutex::default(),
             flushers: Mutex::default(),
+            preparers: Mutex::default(),
         };
         for index in 0..writer_count.max(1) {
-            let handle = ShardHandle::new(flushes.clone());
+            let handle = ShardHandle::new(flushes.clone(), preparations.clone());
             let mut shard = Shard::new(handle.clone(), clock.clone());
             let name = format!("writer-{index}");
             let thread = thread::Builder::new().name(name).spawn(move || while shard.turn() {})?;
@@ -61,6 +69,14 @@ impl Workers {
             })?;
             workers.flushers.lock().push(thread);
         }
+        let name = "preparer".to_owned();
+        let thread_clock = clock.clone();
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            while let Some(partition) = preparations.pop() {
+                partition.prepare(Timestamp(thread_clock.wall_ms()));
+            }
+        })?;
+        workers.preparers.lock().push(thread);
         Ok(workers)
     }
 
@@ -78,6 +94,8 @@ impl Workers {
         join(&self.writers);
         self.flushes.close();
         join(&self.flushers);
+        self.preparations.close();
+        join(&self.preparers);
     }
 }
 

@@ -20,6 +20,9 @@ use super::{
     shard::{Act, Command, Flush},
 };
 
+/// Of the room that is to spare on the disk, one segment filled ahead may take this share at most.
+const ROOM_PER_PREPARATION: u64 = 4;
+
 /// What callers may ask for.
 impl Partition {
     /// Refuses when a batch sent now would be refused.
@@ -251,15 +254,29 @@ impl Partition {
         }
     }
 
-    /// Makes the next segment ready when the active one fills up.
-    pub(super) fn prepare(&self) {
-        let mut writer = self.writer.lock();
-        let Some(writer) = writer.as_mut().filter(|writer| writer.needs_preparation()) else {
+    /// Has the next segment made ready when the active one fills up and there is room for it.
+    pub(super) fn start_preparation(self: &Arc<Self>) {
+        if !self.preparer.needs_preparation() || self.gauge.check().is_err() {
             return;
-        };
-        if let Err(error) = writer.prepare() {
+        }
+        if !self.preparing.swap(true, SeqCst) {
+            // When the thread has ended, a roll makes its file itself.
+            drop(self.shard.preparations.push(self.clone()));
+        }
+    }
+
+    /// Makes the next segment ready. On the preparing thread: it may write a whole segment of zeros.
+    pub(super) fn prepare(&self, now: Timestamp) {
+        let spare_bytes = self.gauge.spare_bytes() / ROOM_PER_PREPARATION;
+        let prepare = AssertUnwindSafe(|| self.preparer.prepare(now, spare_bytes));
+        match catch_unwind(prepare) {
+            Ok(Ok(())) => self.preparing.store(false, SeqCst),
             // The roll tries again, and says so to the producer if it has to.
-            tracing::warn!(partition = %self.name(), %error, "next segment not made ready");
+            Ok(Err(error)) => {
+                tracing::warn!(partition = %self.name(), %error, "next segment not made ready");
+                self.preparing.store(false, SeqCst);
+            }
+            Err(_) => tracing::error!(partition = %self.name(), "making a segment ready panicked"),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Makes a log durable: one flush at a time, while appends go on.
 //!
 //! Order within a flush: data of every segment with unflushed bytes, oldest first; names in the directory;
-//! the flushed offset; the mark page (not synced). The first error is final: the log stops, the flushed
+//! in the first flush after a clean mark, the mark page, which says by then that the log is not clean; the
+//! flushed offset; the mark page (not synced). The first error is final: the log stops, the flushed
 //! offset stays, and no later flush is tried.
 
 use std::sync::Arc;
@@ -72,6 +73,8 @@ impl LogFlusher {
             synced |= flush_segment(&segment)?;
         }
         shared.sync_names()?;
+        // Before anybody hears of this flush: a start must not take a clean mark of before it at its word.
+        shared.mark.lock().sync_if_clean_may_return()?;
         shared.watermarks.set_flushed(tail.end_offset);
         if synced {
             let mut page = shared.mark.lock();

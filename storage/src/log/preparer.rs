@@ -13,11 +13,7 @@
 //!   power loss the name leads to this log's header or to none, never to an earlier owner's.
 //! - A file is written through the one handle it was prepared with.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::shared::Shared;
 use crate::{
@@ -34,6 +30,8 @@ use crate::{
 const HOT_AGE_MAX: Duration = Duration::from_secs(120);
 /// Zeros written at a time.
 const ZEROS_BYTES: usize = 1 << 20;
+/// Zeros synced at a time.
+const STEP_BYTES: u64 = 8 << 20;
 
 /// The file of the next segment, ready before it is needed.
 #[derive(Debug)]
@@ -92,14 +90,21 @@ impl LogPreparer {
     }
 
     /// Makes the file of the next segment. May take as long as writing a whole segment; the log goes on
-    /// meanwhile. Nothing happens when the file is there or another thread makes it.
+    /// meanwhile, and closing it ends the work early. Nothing happens when the file is there or another
+    /// thread makes it. A file that would take more than `spare_bytes` of the disk is not filled ahead.
     ///
     /// # Errors
     /// When the disk refuses; nothing is lost, the roll tries again.
-    pub fn prepare(&self, now: Timestamp) -> Result<(), StorageError> {
+    pub fn prepare(&self, now: Timestamp, spare_bytes: u64) -> Result<(), StorageError> {
         let created = self.shared.segments.read().last().map(|active| active.header.created);
         let hot = created.is_some_and(|created| now.since(created) < HOT_AGE_MAX);
-        self.make(hot)
+        let fits = self.shared.next.lock().bytes_max <= spare_bytes;
+        self.make(hot && fits)
+    }
+
+    /// True while the file being made may still be wanted.
+    fn is_wanted(&self) -> bool {
+        !self.shared.next.lock().closed && self.shared.failure().is_none()
     }
 
     /// Makes the file, filled with zeros when `hot` and no recycled one is at hand.
@@ -115,7 +120,8 @@ impl LogPreparer {
         };
         let path = self.shared.dir.join(paths::PREPARED_SEGMENT);
         let pool = self.shared.pool.get().map(Arc::as_ref);
-        let made = make_file(self.shared.disk.as_ref(), pool, path, (bytes_max, zeros));
+        let made = make_file(self.shared.disk.as_ref(), pool, path, bytes_max)
+            .and_then(|next| self.fill_with_zeros(&next, zeros).map(|()| next));
         let mut slot = self.shared.next.lock();
         slot.making = false;
         let next = made?;
@@ -128,14 +134,40 @@ impl LogPreparer {
         }
         Ok(())
     }
+
+    /// Writes `zeros` zeros and syncs them, a step at a time: a flush waits for one step at most. A disk
+    /// that has no room for them, or a log that is given up meanwhile, leaves the file as far as it came.
+    fn fill_with_zeros(&self, next: &NextSegment, zeros: u64) -> Result<(), IoFailure> {
+        if next.recycled || zeros == 0 {
+            return Ok(());
+        }
+        let at = |op| move |error| IoFailure::new(op, &next.path, error);
+        let chunk = vec![0; ZEROS_BYTES];
+        let mut pos = 0;
+        while pos < zeros && self.is_wanted() {
+            let step_end = zeros.min(pos + STEP_BYTES);
+            match next.file.allocate(step_end).map_err(at("allocate")) {
+                Err(failure) if failure.is_disk_full() => return Ok(()),
+                allocated => allocated?,
+            }
+            while pos < step_end {
+                let left = usize::try_from(step_end - pos).unwrap_or(usize::MAX);
+                let part = &chunk[..left.min(ZEROS_BYTES)];
+                next.file.write_at(pos, &[part]).map_err(at("write"))?;
+                pos += part.len() as u64;
+            }
+            next.file.sync().map_err(at("sync"))?;
+        }
+        Ok(())
+    }
 }
 
-/// Makes a file at `path` for at most `bytes_max` bytes, the first `zeros` of them written.
+/// Makes a file at `path` for at most `bytes_max` bytes: a recycled one when there is one that fits.
 fn make_file(
     disk: &dyn Disk,
     pool: Option<&RecyclePool>,
     path: PathBuf,
-    (bytes_max, zeros): (u64, u64),
+    bytes_max: u64,
 ) -> Result<NextSegment, IoFailure> {
     remove_if_present(disk, &path)?;
     let taken = pool.map_or(Ok(false), |pool| pool.take(bytes_max, &path));
@@ -148,30 +180,9 @@ fn make_file(
         file.sync().map_err(at("sync"))?;
         file
     } else {
-        let file = segment_file::prepare(disk, &path, bytes_max)?;
-        fill_with_zeros(file.as_ref(), &path, zeros);
-        file
+        segment_file::prepare(disk, &path, bytes_max)?
     };
     Ok(NextSegment { file, path, bytes_max, recycled })
-}
-
-/// Writes `zeros` zeros and syncs them. A disk that has no room for it leaves the file shorter.
-fn fill_with_zeros(file: &dyn DiskFile, path: &Path, zeros: u64) {
-    let filled = || -> std::io::Result<()> {
-        file.allocate(zeros)?;
-        let chunk = vec![0; ZEROS_BYTES];
-        let mut pos = 0;
-        while pos < zeros {
-            let len =
-                usize::try_from(zeros - pos).map_or(ZEROS_BYTES, |left| left.min(ZEROS_BYTES));
-            file.write_at(pos, &[&chunk[..len]])?;
-            pos += len as u64;
-        }
-        if zeros > 0 { file.sync() } else { Ok(()) }
-    };
-    if let Err(error) = filled() {
-        tracing::debug!(path = %path.display(), %error, "next segment was not filled ahead");
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     IoFailure, LogOffsets, StorageError,
     disk::OpenMode,
-    format::{Previous, SegmentFacts},
+    format::{ENTRY_BYTES, Previous, SegmentFacts},
     index::SparseIndex,
     log::shared::Tail,
     mark::{Mark, MarkPage},
@@ -122,15 +122,12 @@ fn read_active(
 ) -> Result<Option<ActiveFound>, StorageError> {
     let at = |op| move |error| IoFailure::new(op, &segment.path, error);
     let file = site.disk.open(&segment.path, OpenMode::Read).map_err(at("open"))?;
-    // Debris anywhere behind the mark means that something was appended after it. What was never written
-    // reads as zeros at no cost. In a recycled file only entries of this life are debris.
-    let mut reader = ChunkReader::new(file.as_ref(), u64::MAX);
-    let nothing_follows = if segment.header.recycled {
-        reader.find_entry(mark.pos, segment.salt).map_err(at("read"))?.is_none()
-    } else {
-        reader.is_zero_from(mark.pos).map_err(at("read"))?
-    };
-    if mark.pos > file.len() || !nothing_follows {
+    // The first flush after a clean mark makes it durable that there is none, so whatever was appended
+    // behind this one was never flushed. An entry that goes on there is looked at all the same.
+    let end = mark.pos.saturating_add(ENTRY_BYTES as u64);
+    let mut reader = ChunkReader::new(file.as_ref(), end);
+    let appended = reader.entry_begins_at(mark.pos, segment.salt).map_err(at("read"))?;
+    if mark.pos > file.len() || appended {
         return Ok(None);
     }
     let end = SegmentFacts { end_offset: mark.flushed, ..SegmentFacts::empty(segment.base) };

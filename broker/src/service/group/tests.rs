@@ -7,9 +7,12 @@ use riverrun_proto::{
     Offset, Record, TopicPartition,
     batch::{BatchBuilder, BuilderOptions, Compression},
 };
-use riverrun_storage::disk::{
-    Disk,
-    sim::{CrashPolicy, SimDisk},
+use riverrun_storage::{
+    disk::{
+        Disk,
+        sim::{CrashPolicy, SimDisk},
+    },
+    recycle::{RecycleLimits, RecyclePool},
 };
 
 use super::*;
@@ -51,10 +54,13 @@ impl House {
     async fn on(disk: SimDisk, clock: Clock, hand: ClockHand) -> House {
         let workers = Arc::new(Workers::start(1, 1, &clock).unwrap());
         let gauge = Arc::new(DiskGauge::new(1 << 20));
+        let pool =
+            Arc::new(RecyclePool::open(Arc::new(disk.clone()), RecycleLimits::default()).unwrap());
         let opener = PartitionOpener {
             disk: Arc::new(disk.clone()),
             clock: clock.clone(),
             gauge,
+            pool,
             workers: workers.clone(),
         };
         let metadata =

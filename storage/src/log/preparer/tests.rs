@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use bytes::Bytes;
 use riverrun_proto::{Offset, TopicId};
@@ -69,7 +69,7 @@ fn a_dropped_segment_becomes_the_next_one_and_its_old_records_are_not_read() {
     assert_eq!(pool.held().0, 2);
     let mut log = open_log(&disk, 2, &pool);
     append(&mut log, &["first".to_owned()]);
-    log.writer.preparer().prepare(Timestamp(1_000)).unwrap();
+    log.writer.preparer().prepare(Timestamp(1_000), u64::MAX).unwrap();
     assert_eq!(pool.held().0, 1);
     log.writer.roll(Timestamp(1_000)).unwrap();
     append(&mut log, &["second".to_owned()]);
@@ -104,7 +104,7 @@ fn a_clean_stop_in_a_recycled_segment_is_trusted() {
     append(&mut log, &["first".to_owned()]);
     log.writer.roll(Timestamp(1_000)).unwrap();
     append(&mut log, &["second".to_owned()]);
-    log.writer.preparer().prepare(Timestamp(1_000)).unwrap();
+    log.writer.preparer().prepare(Timestamp(1_000), u64::MAX).unwrap();
     log.writer.close().unwrap();
     let names: Vec<_> =
         disk.list(Path::new("logs/1/0")).unwrap().into_iter().map(|entry| entry.name).collect();
@@ -147,12 +147,12 @@ fn a_hot_log_gets_its_next_file_written_and_a_calm_one_does_not() {
         assert!(!preparer.needs_preparation());
         append(&mut log, &["x".repeat(8000)]);
         assert!(preparer.needs_preparation());
-        preparer.prepare(Timestamp(now)).unwrap();
+        preparer.prepare(Timestamp(now), u64::MAX).unwrap();
         assert!(!preparer.needs_preparation());
         let path = Path::new("logs/1/0").join(paths::PREPARED_SEGMENT);
         assert_eq!(disk.open(&path, OpenMode::Read).unwrap().len(), len, "at {now}");
         let steps = sim.step_count();
-        preparer.prepare(Timestamp(now)).unwrap();
+        preparer.prepare(Timestamp(now), u64::MAX).unwrap();
         assert_eq!(sim.step_count(), steps, "once is enough");
         append(&mut log, &["y".repeat(9000)]);
         assert_eq!(texts(&log).len(), 2);
@@ -167,7 +167,7 @@ fn a_full_disk_leaves_a_hot_log_with_a_plain_file() {
     let free = 3 * 4096;
     let used = u64::MAX - sim.free_bytes().unwrap();
     sim.set_capacity(Some(used + free));
-    log.writer.preparer().prepare(Timestamp(1_000)).unwrap();
+    log.writer.preparer().prepare(Timestamp(1_000), u64::MAX).unwrap();
     let path = Path::new("logs/1/0").join(paths::PREPARED_SEGMENT);
     assert_eq!(disk.open(&path, OpenMode::Read).unwrap().len(), 4096);
 }
@@ -212,7 +212,7 @@ fn live(seed: u64) {
                 model.records.extend((base..).zip(texts));
             }
             7 => log.writer.roll(Timestamp(1_000)).unwrap(),
-            8 | 9 => log.writer.preparer().prepare(Timestamp(1_000)).unwrap(),
+            8 | 9 => log.writer.preparer().prepare(Timestamp(1_000), u64::MAX).unwrap(),
             10 | 11 => model.flushed = log.flusher.flush().unwrap().0,
             12 | 13 => {
                 let (start, end) = (log.reader.offsets().log_start.0, log.writer.log_end().0);
@@ -266,7 +266,7 @@ fn a_preparer_beside_the_writer_never_disturbs_it() {
             // Ends also when the test fails and `stop` is dropped on the way.
             while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
                 if preparer.needs_preparation() {
-                    preparer.prepare(Timestamp(1_000)).unwrap();
+                    preparer.prepare(Timestamp(1_000), u64::MAX).unwrap();
                 }
                 std::thread::yield_now();
             }

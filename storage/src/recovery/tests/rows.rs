@@ -319,6 +319,42 @@ fn an_idle_log_is_trusted_after_the_process_died() {
 }
 
 #[test]
+fn a_clean_mark_does_not_come_back_once_more_was_flushed() {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk);
+    fill(&mut log, 5);
+    log.flusher.sync_mark().unwrap();
+    for _ in 0..2 {
+        fill(&mut log, 5);
+        log.flusher.flush().unwrap();
+    }
+    let disk = disk.crash(CrashPolicy::lose_all());
+    let path = segment_path(0);
+    disk.flip_bit(&path, entry_pos(&disk, &path, 10) + 5, 0);
+    // The entries behind it prove that it was flushed. Trusted, the log would go on at 10.
+    check_refuses(&disk, 10, &[], DamageReason::Entry);
+}
+
+#[test]
+fn a_trusted_start_does_not_look_at_what_the_file_holds_behind_the_mark() {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk);
+    fill(&mut log, 5);
+    log.writer.close().unwrap();
+    let disk = disk.kill();
+    let path = segment_path(0);
+    let file = disk.open(&path, OpenMode::Write).unwrap();
+    file.write_at(file.len() - 100, &[&[7; 100]]).unwrap();
+    let mut log = open(&disk);
+    assert_eq!(log.report.verdict, RecoveryVerdict::Trusted);
+    fill(&mut log, 5);
+    assert_eq!(read_all(&log.reader), filled(0, 20));
+    drop(log);
+    // When it has to look, it tells the records from what stands behind them.
+    check_goes_on(&disk.kill(), RecoveryVerdict::TornTail, 20);
+}
+
+#[test]
 fn repeated_kills_leave_no_pile_of_segments() {
     let mut disk = killed(5, 2);
     for _ in 0..10 {
