@@ -332,7 +332,7 @@ fn a_clean_mark_does_not_come_back_once_more_was_flushed() {
     let path = segment_path(0);
     disk.flip_bit(&path, entry_pos(&disk, &path, 10) + 5, 0);
     // The entries behind it prove that it was flushed. Trusted, the log would go on at 10.
-    check_refuses(&disk, 10, &[], DamageReason::Entry);
+    check_refuses(&disk, 20, &[10, 11], DamageReason::Entry);
 }
 
 #[test]
