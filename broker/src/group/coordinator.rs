@@ -190,6 +190,9 @@ impl Coordinator {
         let permit = self.shared.store.reserve(MEMBERSHIP_BYTES).await?;
         let (answer, sequence, held) = {
             let mut live = group.live.lock();
+            if live.gone {
+                return not_there(name, heartbeat);
+            }
             let now = self.shared.clock.elapsed();
             let topics = self.shared.topics.read().clone();
             let reply = live.state.heartbeat(heartbeat, &*topics, now);

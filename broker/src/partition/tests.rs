@@ -290,3 +290,15 @@ async fn state_that_is_not_stored_is_not_applied() {
     log.append("lost".into(), |_| panic!("applied")).await.unwrap_err();
     log.append("refused".into(), |_| panic!("applied")).await.unwrap_err();
 }
+
+#[tokio::test]
+async fn waiting_for_records_of_another_log_shows_nothing_and_ends() {
+    let house = House::new();
+    let partition = house.open(Durability::Os);
+    append(&partition, &["a"], WaitFor::Written).await.unwrap();
+    let foreign = timeout(SOON, partition.wait_durable(Offset(9), Durability::Fsync)).await;
+    assert!(matches!(foreign, Ok(Err(AppendError::Indeterminate { .. }))), "{foreign:?}");
+    assert_eq!(partition.tail().high_watermark(), Offset(1));
+    let own = timeout(SOON, partition.wait_durable(Offset(1), Durability::Fsync)).await;
+    assert_eq!(own.unwrap().unwrap(), Durability::Fsync);
+}

@@ -77,12 +77,17 @@ impl Partition {
     /// that is stronger. Returns the level reached.
     ///
     /// # Errors
-    /// When the partition failed meanwhile.
+    /// When the partition failed meanwhile, or its log does not reach so far: it is another one.
     pub async fn wait_durable(
         self: &Arc<Self>,
         end_offset: Offset,
         level: Durability,
     ) -> Result<Durability, AppendError> {
+        let log_end = self.reader.offsets().log_end;
+        if end_offset > log_end {
+            let reason = format!("the log ends at {log_end}, the batch at {end_offset}");
+            return Err(AppendError::Indeterminate { reason: reason.into() });
+        }
         let (completer, ticket) = Completer::ticket();
         let appended = Appended { base_offset: end_offset, end_offset, duplicate: true };
         self.enter(appended, 0, WaitFor::AtLeast(level), completer);

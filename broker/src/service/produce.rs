@@ -192,7 +192,8 @@ impl ProduceService {
         self.registry.partition(&request.topic, &request.topic_id, request.partition)
     }
 
-    /// Gives out a producer id, or raises the epoch of `known` (id and last epoch held).
+    /// Gives out a producer id, or raises the epoch of `known` (id and last epoch held). Runs in a task of
+    /// its own: what was logged is applied even when the caller goes away.
     ///
     /// # Errors
     /// When `known` is fenced or unknown, or the change could not be stored.
@@ -200,10 +201,14 @@ impl ProduceService {
         &self,
         known: Option<(i64, i32)>,
     ) -> Result<ProducerIdentity, InitProducerError> {
-        match known {
-            None => self.registry.new_producer().await,
-            Some((id, epoch)) => self.registry.raise_producer(id, epoch).await,
-        }
+        let registry = self.registry.clone();
+        let given = task::spawn(async move {
+            match known {
+                None => registry.new_producer().await,
+                Some((id, epoch)) => registry.raise_producer(id, epoch).await,
+            }
+        });
+        given.await.unwrap_or(Err(InitProducerError::Interrupted))
     }
 
     async fn check(&self, request: ProduceRequest) -> Result<Checked, ProduceError> {
@@ -300,3 +305,6 @@ fn too_large(error: EncodeError) -> ProduceError {
         EncodeError::Record(_) | EncodeError::Empty | EncodeError::Compress { .. } => error.into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

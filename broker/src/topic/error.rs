@@ -147,4 +147,7 @@ pub enum InitProducerError {
     /// A bug: a checked command did not fit.
     #[error("metadata command does not fit: {0}")]
     Catalog(#[from] CatalogError),
+    /// The task that worked on it died.
+    #[error("the work was interrupted")]
+    Interrupted,
 }

@@ -306,7 +306,9 @@ impl Describe for InitProducerError {
             InitProducerError::Fenced { .. } => plain(ErrorCode::ProducerFenced, self),
             InitProducerError::Unknown { .. } => plain(ErrorCode::UnknownProducerId, self),
             InitProducerError::Store(error) => error.describe(),
-            InitProducerError::Catalog(_) => plain(ErrorCode::Internal, self),
+            InitProducerError::Catalog(_) | InitProducerError::Interrupted => {
+                plain(ErrorCode::Internal, self)
+            }
         }
     }
 }
