@@ -15,6 +15,7 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 use parking_lot::Mutex;
+use prost::Message as _;
 use riverrun_proto::{
     RecordBatch,
     grpc::v1::{self, admin_server, produce_server},
@@ -22,7 +23,7 @@ use riverrun_proto::{
 };
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataValue, transport::Server};
 
 use crate::backoff::Randomness;
 
@@ -69,6 +70,8 @@ pub(crate) struct Model {
     pub(crate) batch_bytes_max: Option<usize>,
     /// Answers are held back while this is set.
     pub(crate) stalled: bool,
+    /// The answer to the next raise of an epoch is lost.
+    pub(crate) loses_raise: bool,
 }
 
 /// A running fake.
@@ -230,6 +233,16 @@ fn failed(request_id: u64, code: v1::ErrorCode) -> v1::AppendResponse {
     v1::AppendResponse { request_id, error, ..v1::AppendResponse::default() }
 }
 
+/// A failed call with its reason.
+fn refusal(code: v1::ErrorCode) -> Status {
+    let message = format!("injected: {code:?}");
+    let error = v1::Error { code: code.into(), message, ..v1::Error::default() };
+    let reason = MetadataValue::from_bytes(&error.encode_to_vec());
+    let mut status = Status::failed_precondition("injected");
+    status.metadata_mut().insert_bin("riverrun-error-bin", reason);
+    status
+}
+
 type ResponseStream =
     Pin<Box<dyn Stream<Item = Result<v1::AppendPipelineResponse, Status>> + Send + 'static>>;
 
@@ -242,15 +255,19 @@ impl produce_server::Produce for Service {
         request: Request<v1::InitProducerRequest>,
     ) -> Result<Response<v1::InitProducerResponse>, Status> {
         let mut model = self.0.lock();
-        let producer_id = match request.into_inner().producer_id {
-            Some(id) => id,
-            None => model.epochs.len() as i64 + 1,
-        };
-        let epoch = model.epochs.entry(producer_id).and_modify(|epoch| *epoch += 1).or_insert(0);
-        Ok(Response::new(v1::InitProducerResponse {
-            producer_id,
-            producer_epoch: i32::from(*epoch),
-        }))
+        let v1::InitProducerRequest { producer_id, producer_epoch } = request.into_inner();
+        let fresh = model.epochs.len() as i64 + 1;
+        let newest = producer_id.and_then(|id| model.epochs.get(&id).copied());
+        if newest.is_some_and(|newest| producer_epoch != Some(i32::from(newest))) {
+            return Err(refusal(v1::ErrorCode::ProducerFenced));
+        }
+        let (id, epoch) = (producer_id.unwrap_or(fresh), newest.map_or(0, |newest| newest + 1));
+        model.epochs.insert(id, epoch);
+        if epoch > 0 && std::mem::take(&mut model.loses_raise) {
+            return Err(Status::unavailable("injected break"));
+        }
+        let producer_epoch = i32::from(epoch);
+        Ok(Response::new(v1::InitProducerResponse { producer_id: id, producer_epoch }))
     }
 
     async fn append(

@@ -103,26 +103,22 @@ impl Driver {
         }
     }
 
-    /// Gets a new epoch, or a new id where the old one is not known, and numbers everything anew.
+    /// Gets a new epoch, or a new id where the old one cannot be raised, and numbers everything anew.
+    ///
+    /// Nobody else has this id, so an epoch that is higher already was raised by a call of ours whose answer
+    /// was lost; and nothing is doubtful, so another id repeats nothing.
     async fn renew(&self) -> Result<()> {
         let old = self.shared.identity();
         let deadline = self.client.deadline();
-        let raised = match init_producer(&self.client, Some(old), deadline).await {
-            Err(error) if error.is_fatal() => init_producer(&self.client, None, deadline).await,
-            other => other,
+        let identity = match init_producer(&self.client, Some(old), deadline).await {
+            Err(error) if !error.is_retriable() => {
+                init_producer(&self.client, None, deadline).await?
+            }
+            other => other?,
         };
-        match raised {
-            Ok(identity) => {
-                tracing::debug!(topic = self.shared.settings.topic, ?identity, "numbered anew");
-                self.shared.reset(identity);
-                Ok(())
-            }
-            Err(error) if error.is_fenced() => {
-                self.shared.die(&error);
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
+        tracing::debug!(topic = self.shared.settings.topic, ?identity, "numbered anew");
+        self.shared.reset(identity);
+        Ok(())
     }
 
     /// Looks at deadlines and for new partitions; ends when the producer may end.

@@ -141,6 +141,23 @@ async fn a_fenced_producer_ends() {
 }
 
 #[tokio::test]
+async fn a_lost_answer_to_a_new_epoch_does_not_end_the_producer() {
+    let broker = FakeBroker::start(1).await;
+    let producer = broker.client().await.producer("t").build().await.unwrap();
+    in_time(producer.send("a").await.unwrap()).await.unwrap();
+    {
+        let mut model = broker.model.lock();
+        model.script = [Some(Fault::Forget)].into();
+        model.loses_raise = true;
+    }
+    let delivery = in_time(producer.send("b").await.unwrap()).await.unwrap();
+    assert_eq!(delivery.offset, Offset(1));
+    let model = broker.model.lock();
+    assert!(!model.loses_raise, "an epoch was asked for");
+    assert_eq!(model.logs[0], ["a", "b"]);
+}
+
+#[tokio::test]
 async fn posted_failures_are_told_by_flush_once() {
     let broker = FakeBroker::start(1).await;
     let producer = broker.client().await.producer("t").build().await.unwrap();

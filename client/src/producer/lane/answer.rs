@@ -7,8 +7,8 @@
 //! | perhaps (flush failed, internal) | as above and doubtful; fails without idempotence | holds |
 //! | sequence gap | proved absent: goes again after the one before it, or under a new epoch | stuck when it is the oldest |
 //! | producer unknown | the same, but a doubtful one fails as indeterminate | stuck when it is the oldest |
-//! | fenced, topic gone | fails | the producer ends |
-//! | anything else | fails | later ones find a gap |
+//! | fenced, topic gone | fails, a doubtful one as indeterminate | the producer ends |
+//! | anything else | the same | later ones find a gap |
 
 use super::{Lane, Phase, Refusal, Sent, Settled, State};
 use crate::{
@@ -149,10 +149,12 @@ impl State {
             }
             Verdict::Dead => {
                 answered.dead = Some(error.clone());
-                answered.settled.extend(self.remove(index, Err(error.clone())));
+                let outcome = sent.fate(error);
+                answered.settled.extend(self.remove(index, Err(outcome)));
             }
             Verdict::Refused => {
-                answered.settled.extend(self.remove(index, Err(error.clone())));
+                let outcome = sent.fate(error);
+                answered.settled.extend(self.remove(index, Err(outcome)));
             }
         }
     }
@@ -180,6 +182,11 @@ impl State {
 }
 
 impl Sent {
+    /// What a refusal for good comes to: an earlier try of a doubtful batch may have been written.
+    fn fate(&self, error: &Error) -> Error {
+        if self.doubtful { indeterminate(error) } else { error.clone() }
+    }
+
     fn found_gap(&self) -> bool {
         match &self.phase {
             Phase::Refused(error) => verdict(error.code()) == Verdict::Gap,

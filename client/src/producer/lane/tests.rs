@@ -184,3 +184,17 @@ fn doubt_behind_a_gap_does_not_outlast_the_answers() {
     assert_eq!(answered.settled.len(), 1);
     assert!(answered.stuck && bench.lane.is_certain());
 }
+
+#[test]
+fn a_doubtful_batch_refused_for_good_is_indeterminate() {
+    let mut bench = Bench::new();
+    let cell = bench.put("a");
+    let (id, _) = bench.send()[0];
+    bench.answer(id, Err(ErrorCode::Indeterminate));
+    let (id, _) = bench.send()[0];
+    let answered = bench.answer(id, Err(ErrorCode::RecordTooLarge));
+    assert_eq!(answered.settled.len(), 1);
+    assert!(Arc::ptr_eq(&answered.settled[0].cell, &cell));
+    let outcome = answered.settled[0].outcome.as_ref().unwrap_err();
+    assert_eq!(outcome.code(), ErrorCode::Indeterminate, "the first try may have been written");
+}
