@@ -100,7 +100,7 @@ struct Reader {
     /// Records that may still be written.
     left: u64,
     /// Written into the buffer, and not stored yet.
-    pending: HashMap<TopicPartition, Offset>,
+    pending: HashMap<TopicPartition, OffsetToCommit>,
     committed_at: Instant,
     totals: Totals,
 }
@@ -222,7 +222,9 @@ impl Reader {
             }
         }
         if self.group.is_some() {
-            self.pending.insert(batch.partition().clone(), next);
+            let partition = batch.partition().clone();
+            let read = OffsetToCommit::new(partition.clone(), next).received_in(batch);
+            self.pending.insert(partition, read);
         }
         Ok(())
     }
@@ -234,10 +236,8 @@ impl Reader {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let offsets: Vec<OffsetToCommit> = std::mem::take(&mut self.pending)
-            .into_iter()
-            .map(|(partition, offset)| OffsetToCommit::new(partition, offset))
-            .collect();
+        let offsets: Vec<OffsetToCommit> =
+            std::mem::take(&mut self.pending).into_values().collect();
         match self.consumer.commit_offsets(&offsets).await {
             Err(error) if was_taken_away(&error) => {
                 eprintln!(

@@ -172,7 +172,8 @@ impl Consumer {
         self.shared.commit_progress(vec![Progress { partition, life: record.life, offset }]).await
     }
 
-    /// Commits offsets as given, also backwards. Each is the next offset to read.
+    /// Commits offsets as given, also backwards. Each is the next offset to read. What was received of a
+    /// partition is better committed with [`OffsetToCommit::received_in`].
     ///
     /// # Errors
     /// The first that was refused; the others are stored.
@@ -261,8 +262,7 @@ impl Consumer {
     ///
     /// # Errors
     /// When the last commit failed.
-    pub async fn close(mut self) -> Result<()> {
-        self.went_on();
+    pub async fn close(self) -> Result<()> {
         let committed = match self.shared.settings.group.is_some() {
             true => self.shared.commit_rest().await,
             false => Ok(()),

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use riverrun_client::{
-    Client, Commit, Consumer, ConsumerBuilder, GroupState, Offset, Rebalance, Received, Reset,
-    TopicPartition,
+    Client, Commit, Consumer, ConsumerBuilder, Error, GroupState, Offset, OffsetToCommit,
+    Rebalance, Received, Reset, TopicPartition,
 };
 use tokio::sync::oneshot;
 
@@ -165,24 +165,31 @@ async fn only_the_prefix_that_is_done_is_committed() {
 
 #[tokio::test]
 async fn what_was_only_received_is_not_committed_as_processed() {
-    let broker = TestBroker::start().await;
-    let mq = client_with_topic(&broker, 1).await;
-    let producer = mq.producer("t").build().await.unwrap();
-    let every = Duration::from_millis(20);
-    let mut consumer = member(&mq).commit(Commit::Processed { every }).build().await.unwrap();
-    send_numbers(&producer, 0..10).await;
-    assert_eq!(in_time(consumer.next_batch()).await.unwrap().next_offset(), Offset(10));
-    send_numbers(&producer, 10..20).await;
-    // Asking for the second batch says that the first is processed.
-    assert_eq!(in_time(consumer.next_batch()).await.unwrap().next_offset(), Offset(20));
-    drop(consumer);
-    let left = async {
-        while !mq.admin().describe_group("g").await.unwrap().members.is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    for closes in [false, true] {
+        let broker = TestBroker::start().await;
+        let mq = client_with_topic(&broker, 1).await;
+        let producer = mq.producer("t").build().await.unwrap();
+        let every = Duration::from_millis(20);
+        let mut consumer = member(&mq).commit(Commit::Processed { every }).build().await.unwrap();
+        send_numbers(&producer, 0..10).await;
+        assert_eq!(in_time(consumer.next_batch()).await.unwrap().next_offset(), Offset(10));
+        send_numbers(&producer, 10..20).await;
+        // Asking for the second batch says that the first is processed.
+        assert_eq!(in_time(consumer.next_batch()).await.unwrap().next_offset(), Offset(20));
+        if closes {
+            in_time(consumer.close()).await.unwrap();
+        } else {
+            drop(consumer);
         }
-    };
-    in_time(left).await;
-    assert_eq!(mq.admin().lag("g").await.unwrap()[0].committed, Some(Offset(10)));
+        let left = async {
+            while !mq.admin().describe_group("g").await.unwrap().members.is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        in_time(left).await;
+        let lag = mq.admin().lag("g").await.unwrap();
+        assert_eq!(lag[0].committed, Some(Offset(10)), "closed: {closes}");
+    }
 }
 
 #[tokio::test]
@@ -256,4 +263,23 @@ async fn partitions_of_a_silent_member_go_to_others_and_it_is_fenced() {
     seen.check_complete(10);
     std::thread::spawn(wake).join().unwrap();
     assert_eq!(mq.admin().lag("g").await.unwrap()[0].committed, Some(Offset(10)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_received_before_a_reset_is_not_committed_over_it() {
+    let broker = TestBroker::start().await;
+    let mq = client_with_topic(&broker, 1).await;
+    send_numbers(&mq.producer("t").build().await.unwrap(), 0..100).await;
+    let mut consumer = member(&mq).build().await.unwrap();
+    for _ in 0..20 {
+        let batch = in_time(consumer.next_batch()).await.unwrap();
+        mq.admin().reset_offsets("g", Reset::Earliest).await.unwrap();
+        let late = in_time(consumer.commit(&batch)).await.unwrap_err();
+        assert!(late.is_fenced(), "{late:?}");
+        let offset = OffsetToCommit::new(batch.partition().clone(), batch.next_offset());
+        let late = in_time(consumer.commit_offsets(&[offset.received_in(&batch)])).await;
+        assert!(late.as_ref().is_err_and(Error::is_fenced), "{late:?}");
+        let lag = mq.admin().lag("g").await.unwrap();
+        assert_eq!(lag[0].committed, Some(Offset(0)), "the operator's word stands");
+    }
 }

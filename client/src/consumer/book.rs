@@ -144,13 +144,18 @@ impl Book {
         self.wake();
     }
 
-    /// Has positions looked up anew.
+    /// Has positions looked up anew. One that is being given up is not read again: what was processed of it
+    /// counts no more, so it can be let go at once.
     pub(super) fn resolve_again(&mut self, partitions: &[TopicPartition]) {
         for partition in partitions {
             self.lives += 1;
             if let Some(part) = self.partitions.get_mut(partition) {
                 let paused = part.paused;
-                *part = Part { paused, ..Part::new(self.lives) };
+                let old = std::mem::replace(part, Part { paused, ..Part::new(self.lives) });
+                if matches!(old.phase, Phase::Revoking { .. }) {
+                    part.start_at(old.position);
+                    part.phase = old.phase;
+                }
             }
         }
         self.drop_stale();
@@ -183,14 +188,15 @@ impl Book {
         self.version += 1;
     }
 
-    /// Keeps partitions that were being given up and are assigned again.
-    pub(super) fn keep(&mut self, partitions: &BTreeSet<TopicPartition>) {
+    /// Reads partitions again that were being given up and are assigned anew. Somebody else may have had them
+    /// in between, so their position is looked up.
+    pub(super) fn take_back(&mut self, partitions: &BTreeSet<TopicPartition>) {
         for partition in partitions {
+            self.lives += 1;
             if let Some(part) = self.partitions.get_mut(partition)
                 && matches!(part.phase, Phase::Revoking { .. })
             {
-                part.phase = Phase::Active;
-                part.read_again();
+                *part = Part { paused: part.paused, ..Part::new(self.lives) };
                 self.version += 1;
             }
         }

@@ -7,11 +7,12 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     Commit,
+    batch::Batch,
     book::{Progress, gone},
     shared::Shared,
 };
 use crate::{
-    clock,
+    clock::{self, Instant},
     error::{Error, ErrorCode, Result},
 };
 
@@ -27,12 +28,21 @@ pub struct OffsetToCommit {
     pub(super) offset: Offset,
     pub(super) metadata: String,
     pub(super) expected: Option<Offset>,
+    /// The life of the partition that it belongs to. Without one it belongs to any.
+    life: Option<u64>,
 }
 
 impl OffsetToCommit {
     /// Stores `offset` as the next to read.
     pub fn new(partition: TopicPartition, offset: Offset) -> OffsetToCommit {
-        OffsetToCommit { partition, offset, metadata: String::new(), expected: None }
+        OffsetToCommit { partition, offset, metadata: String::new(), expected: None, life: None }
+    }
+
+    /// Store only while the partition is read as it was when `batch` was received: not once it was given
+    /// up, sought, or its offset was set by an operator, even if it came back since.
+    pub fn received_in(mut self, batch: &Batch) -> OffsetToCommit {
+        self.life = Some(batch.life);
+        self
     }
 
     /// A note of the reader, at most 4,096 bytes.
@@ -45,6 +55,11 @@ impl OffsetToCommit {
     pub fn expect(mut self, offset: Offset) -> OffsetToCommit {
         self.expected = Some(offset);
         self
+    }
+
+    fn of(progress: &Progress) -> OffsetToCommit {
+        let life = Some(progress.life);
+        OffsetToCommit { life, ..OffsetToCommit::new(progress.partition.clone(), progress.offset) }
     }
 
     fn to_wire(&self) -> v1::OffsetCommit {
@@ -64,23 +79,18 @@ impl Shared {
     pub(super) async fn commit_progress(&self, progress: Vec<Progress>) -> Result<()> {
         let _one = self.committing.lock().await;
         let mut first_error = None;
-        let mut offsets = Vec::new();
-        let mut kept = Vec::new();
-        {
+        let (new, kept): (Vec<_>, Vec<_>) = {
             let book = self.book.lock();
-            for progress in progress {
-                match book.partitions.get(&progress.partition).filter(|p| p.life == progress.life) {
-                    None => first_error = first_error.or(Some(gone(&progress.partition))),
-                    Some(part) if part.committed.is_some_and(|c| c >= progress.offset) => {}
-                    Some(_) => {
-                        let partition = progress.partition.clone();
-                        offsets.push(OffsetToCommit::new(partition, progress.offset));
-                        kept.push(progress);
-                    }
-                }
-            }
-        }
-        let results = self.store(&offsets).await?;
+            let done = |progress: &Progress| {
+                let part = book.partitions.get(&progress.partition);
+                let committed = part.and_then(|part| part.committed);
+                book.lives(&progress.partition, progress.life)
+                    && committed.is_some_and(|committed| committed >= progress.offset)
+            };
+            let new = progress.into_iter().filter(|progress| !done(progress));
+            new.map(|progress| (OffsetToCommit::of(&progress), progress)).unzip()
+        };
+        let results = self.store(&new).await?;
         for (progress, result) in kept.iter().zip(results) {
             match result {
                 Ok(()) => self.book.lock().committed(progress),
@@ -94,38 +104,77 @@ impl Shared {
     /// Commits offsets as given.
     pub(super) async fn commit_offsets(&self, offsets: &[OffsetToCommit]) -> Result<()> {
         let _one = self.committing.lock().await;
-        self.store(offsets).await?.into_iter().collect()
+        let offsets: Vec<OffsetToCommit> = {
+            let book = self.book.lock();
+            let now = |one: &TopicPartition| book.partitions.get(one).map(|part| part.life);
+            let held = |one: &OffsetToCommit| one.life.or_else(|| now(&one.partition));
+            offsets.iter().map(|one| OffsetToCommit { life: held(one), ..one.clone() }).collect()
+        };
+        self.store(&offsets).await?.into_iter().collect()
     }
 
-    /// Stores offsets; a result for each.
+    /// Stores offsets; a result for each. Those that are refused because the membership moves on are sent
+    /// again under the next epoch, unless their partition was given up, sought or reset with it.
     async fn store(&self, offsets: &[OffsetToCommit]) -> Result<Vec<Result<()>>> {
-        if offsets.is_empty() {
-            return Ok(Vec::new());
-        }
         let deadline = self.client.deadline();
+        let mut results: Vec<Option<Result<()>>> = offsets.iter().map(|_| None).collect();
         loop {
+            // The epoch first: the book is changed before an epoch is known.
             let member = self.as_committer();
             let epoch = member.as_ref().map_or(0, |member| member.member_epoch);
+            self.refuse_outlived(offsets, &mut results);
+            let open: Vec<usize> = (0..offsets.len()).filter(|at| results[*at].is_none()).collect();
+            if open.is_empty() {
+                return Ok(results.into_iter().flatten().collect());
+            }
             if member.is_none() {
                 let message = "offsets can only be committed with a `group`";
                 return Err(Error::new(ErrorCode::InvalidArgument, message));
             }
-            let request = v1::CommitOffsetsRequest {
-                member,
-                offsets: offsets.iter().map(OffsetToCommit::to_wire).collect(),
-            };
-            let stored = self.client.connection().commit_offsets(request, deadline).await;
-            let results = stored.map(|reply| results(reply, offsets));
-            let error = match &results {
-                Err(error) => Some(error),
-                Ok(results) => results.iter().find_map(|result| result.as_ref().err()),
-            };
-            let Some(error) = error else { return results };
-            self.suspect(error, epoch);
-            if error.code() != ErrorCode::StaleMemberEpoch || clock::now() + EPOCH_WAIT > deadline {
-                return results;
+            let offsets = open.iter().map(|at| offsets[*at].to_wire()).collect();
+            let answers = self.send(v1::CommitOffsetsRequest { member, offsets }, deadline).await;
+            let answers = answers.inspect_err(|error| self.suspect(error, epoch))?;
+            let may_wait = clock::now() + EPOCH_WAIT <= deadline;
+            let waits = |error: &Error| may_wait && error.code() == ErrorCode::StaleMemberEpoch;
+            let mut is_behind = false;
+            for (at, answer) in open.into_iter().zip(answers) {
+                answer.as_ref().inspect_err(|error| self.suspect(error, epoch)).ok();
+                if answer.as_ref().is_err_and(waits) {
+                    is_behind = true;
+                } else {
+                    results[at] = Some(answer);
+                }
             }
-            self.next_epoch(epoch).await;
+            if is_behind {
+                self.next_epoch(epoch).await;
+            }
+        }
+    }
+
+    /// Sends one request; an answer for each of its offsets.
+    async fn send(
+        &self,
+        request: v1::CommitOffsetsRequest,
+        deadline: Instant,
+    ) -> Result<Vec<Result<()>>> {
+        let count = request.offsets.len();
+        match self.client.connection().commit_offsets(request, deadline).await {
+            Ok(reply) => Ok(results(reply, count)),
+            Err(error) if error.code() == ErrorCode::StaleMemberEpoch => {
+                Ok(vec![Err(error); count])
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Refuses what belongs to an earlier life of its partition.
+    fn refuse_outlived(&self, offsets: &[OffsetToCommit], results: &mut [Option<Result<()>>]) {
+        let book = self.book.lock();
+        for (one, result) in offsets.iter().zip(results) {
+            let is_outlived = one.life.is_some_and(|life| !book.lives(&one.partition, life));
+            if result.is_none() && is_outlived {
+                *result = Some(Err(gone(&one.partition)));
+            }
         }
     }
 
@@ -183,13 +232,13 @@ impl Shared {
     }
 }
 
-fn results(reply: v1::CommitOffsetsResponse, offsets: &[OffsetToCommit]) -> Vec<Result<()>> {
+fn results(reply: v1::CommitOffsetsResponse, count: usize) -> Vec<Result<()>> {
     let result = |result: v1::OffsetCommitResult| match result.error {
         None => Ok(()),
         Some(error) => Err(Error::from_wire(&error)),
     };
     let mut results: Vec<_> = reply.results.into_iter().map(result).collect();
     let missing = || Error::new(ErrorCode::Protocol, "the broker's reply leaves a commit out");
-    results.resize_with(offsets.len(), || Err(missing()));
+    results.resize_with(count, || Err(missing()));
     results
 }

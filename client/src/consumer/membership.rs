@@ -142,7 +142,6 @@ impl MembershipTask {
         self.backoff.reset();
         self.heard = sent;
         self.epoch = reply.member_epoch;
-        self.shared.membership.send_modify(|membership| membership.epoch = reply.member_epoch);
         let interval = Duration::from_millis(u64::from(reply.heartbeat_interval_ms));
         let is_reset = reply.reset.as_ref().is_some_and(|reset| !reset.partitions.is_empty());
         let news = reply.assignment.is_some() || is_reset;
@@ -158,7 +157,12 @@ impl MembershipTask {
         if let Some(reset) = &reply.reset {
             let reset: Vec<_> = named(reset).into_iter().collect();
             self.shared.book.lock().resolve_again(&reset);
+        }
+        // Last: whoever commits with this epoch finds in the book what came with it.
+        self.shared.membership.send_modify(|membership| membership.epoch = reply.member_epoch);
+        if news {
             self.shared.fetcher.notify_one();
+            self.shared.committer.notify_one();
         }
     }
 
@@ -169,14 +173,12 @@ impl MembershipTask {
         let held: BTreeSet<TopicPartition> = book.partitions.keys().cloned().collect();
         let added: BTreeSet<_> = assigned.difference(&held).cloned().collect();
         let revoked: BTreeSet<_> = held.difference(assigned).cloned().collect();
-        book.keep(assigned);
+        book.take_back(assigned);
         book.assign(added.iter().cloned());
         let newly: BTreeSet<_> = book.revoke(&revoked, until);
         drop(book);
         self.shared.announce(Rebalance::Revoking, &newly);
         self.shared.announce(Rebalance::Assigned, &added);
-        self.shared.fetcher.notify_one();
-        self.shared.committer.notify_one();
     }
 
     /// Lets go what may go, and drops everything when the broker may have given it to others.

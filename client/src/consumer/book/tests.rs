@@ -109,16 +109,34 @@ fn a_partition_is_let_go_when_the_grace_is_over_and_at_once_when_nothing_was_han
 }
 
 #[test]
-fn a_partition_that_is_kept_after_all_is_read_on_where_it_stood() {
+fn a_partition_that_comes_back_is_read_from_where_its_group_stands() {
     let mut book = book();
     fetch(&mut book, 10, 12);
     take(&mut book);
-    fetch(&mut book, 12, 15);
+    let life = book.partitions[&partition()].life;
     book.revoke(&only(), clock::now() + Duration::from_secs(5));
-    book.keep(&only());
-    assert_eq!(take(&mut book), None);
-    fetch(&mut book, 12, 15);
-    assert_eq!(take(&mut book), Some(Ok((12, 15))));
+    book.take_back(&only());
+    assert_eq!(book.position(&partition()), None, "somebody else may have gone on in between");
+    assert!(!book.lives(&partition(), life), "what was processed before is not committed any more");
+    book.partitions.get_mut(&partition()).unwrap().start_at(Offset(30));
+    fetch(&mut book, 30, 31);
+    assert_eq!(take(&mut book), Some(Ok((30, 31))));
+}
+
+#[test]
+fn a_partition_that_is_reset_while_it_is_given_up_is_let_go_at_once() {
+    let mut book = book();
+    fetch(&mut book, 10, 12);
+    take(&mut book);
+    let life = book.partitions[&partition()].life;
+    let now = clock::now();
+    book.revoke(&only(), now + Duration::from_secs(5));
+    book.processed(&partition(), life, Offset(12));
+    book.resolve_again(&[partition()]);
+    assert!(!book.lives(&partition(), life), "the new offset is not overwritten");
+    assert!(book.progress(true).is_empty());
+    assert_eq!(book.assignment(), [], "it is not read again");
+    assert_eq!(book.released(now), only());
 }
 
 #[test]
