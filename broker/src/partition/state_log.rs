@@ -218,7 +218,9 @@ fn replay(partition: &Partition) -> Result<Replay, StateLogError> {
             }
         }
         if read.next_offset <= next {
-            break;
+            // Half a history is never taken for the whole.
+            let reason = format!("nothing readable below {}", range.high_watermark).into();
+            return Err(StateLogError::Malformed { offset: next, reason });
         }
         next = read.next_offset;
     }

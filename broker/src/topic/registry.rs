@@ -246,18 +246,16 @@ impl Registry {
             partitions: entry.partition_count,
             overrides: Some(entry.given),
         });
-        let made = self.open_new(&entry, 0).await;
-        let committed = match made {
-            Ok(slots) => self.commit(created).await.map(|()| slots),
-            Err(error) => Err(error),
-        };
-        match committed {
-            Ok(slots) => Ok(self.publish(entry.into_topic(slots))),
+        let slots = match self.open_new(&entry, 0).await {
+            Ok(slots) => slots,
             Err(error) => {
                 self.purge(entry.id).await;
-                Err(error)
+                return Err(error);
             }
-        }
+        };
+        // Where nobody can say whether this was stored, the next start finds the directories or removes them.
+        self.commit(created).await?;
+        Ok(self.publish(entry.into_topic(slots)))
     }
 
     /// Changes a topic while it runs. Once begun it should not be cancelled.

@@ -63,10 +63,7 @@ pub(super) fn run(
     });
     let input = Input { service, connection, receipts: receipts.clone() };
     let reader = task::spawn(async move {
-        tokio::select! {
-            () = input.read(requests) => {}
-            () = shutdown.begun() => {}
-        }
+        input.read(requests, &shutdown).await;
         input.receipts.end();
     });
     let replies = Replies { receipts, reader: reader.abort_handle() };
@@ -84,13 +81,24 @@ struct Input {
 }
 
 impl Input {
-    async fn read(&self, mut requests: Streaming<v1::AppendRequest>) {
-        // A broken stream ends the input; what was sent is still answered, if anybody listens.
-        while let Ok(Some(wire)) = requests.message().await {
-            let Ok(slot) = self.receipts.slots.acquire().await else { return };
-            slot.forget();
+    async fn read(&self, mut requests: Streaming<v1::AppendRequest>, shutdown: &ShutdownWatch) {
+        loop {
+            // What was read is sent and answered also when the end is announced meanwhile.
+            let next = tokio::select! {
+                next = self.next(&mut requests) => next,
+                () = shutdown.begun() => None,
+            };
+            let Some(wire) = next else { return };
             self.send(wire).await;
         }
+    }
+
+    /// The next request, with a slot taken for its answer. A broken stream ends the input; what was sent is
+    /// still answered, if anybody listens.
+    async fn next(&self, requests: &mut Streaming<v1::AppendRequest>) -> Option<v1::AppendRequest> {
+        let wire = requests.message().await.ok().flatten()?;
+        self.receipts.slots.acquire().await.ok()?.forget();
+        Some(wire)
     }
 
     async fn send(&self, wire: v1::AppendRequest) {
