@@ -7,9 +7,12 @@ use std::{
 };
 
 use riverrun_proto::TopicId;
-use riverrun_storage::disk::{
-    Disk,
-    sim::{CrashPolicy, SimDisk},
+use riverrun_storage::{
+    disk::{
+        Disk,
+        sim::{CrashPolicy, SimDisk},
+    },
+    recycle::{RecycleLimits, RecyclePool},
 };
 use uuid::Uuid;
 
@@ -24,8 +27,9 @@ fn service(disk: &SimDisk) -> ProduceService {
     let clock = Clock::real();
     let workers = Arc::new(Workers::start(1, 1, &clock).unwrap());
     let gauge = Arc::new(DiskGauge::new(1 << 20));
-    let opener =
-        PartitionOpener { disk: Arc::new(disk.clone()), clock: clock.clone(), gauge, workers };
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let pool = Arc::new(RecyclePool::open(disk.clone(), RecycleLimits::default()).unwrap());
+    let opener = PartitionOpener { disk, clock: clock.clone(), gauge, pool, workers };
     let metadata = StateLog::open(&opener, TopicId(Uuid::from_u128(1))).unwrap();
     let limits = RegistryLimits { topics_max: 10, partitions_max: 10 };
     let registry = Arc::new(Registry::open(metadata, opener, limits).unwrap());
