@@ -11,7 +11,7 @@ mod serving;
 use std::{fmt, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use riverrun_proto::TopicId;
+use riverrun_proto::{Offset, TopicId};
 use riverrun_storage::{
     data_dir::{DataDir, Meta, OpenDataDirError},
     disk::{Disk, RealDiskOptions},
@@ -24,9 +24,11 @@ use self::serving::Serving;
 use crate::{
     clock::Clock,
     config::{Config, ConfigError},
+    offset::disk_log::groups_log_id,
     partition::{
-        DiskGauge, PartitionOpener, StateLog, Workers, housekeeping::Housekeeper,
-        state_log::StateLogError,
+        DiskGauge, PartitionOpener, StateLog, Workers,
+        housekeeping::Housekeeper,
+        state_log::{Replay, StateLogError},
     },
     quota::Quota,
     service::{
@@ -227,17 +229,37 @@ impl Rooms {
             pool,
             workers: workers.clone(),
         };
-        let metadata = StateLog::open(&opener, METADATA_LOG)?;
+        let (metadata, groups_log) = open_state_logs(&opener)?;
         let limits = RegistryLimits {
             topics_max: config.limits.topics_max,
             partitions_max: config.limits.partitions_max,
         };
         let registry = Arc::new(Registry::open(metadata, opener.clone(), limits)?);
-        let (groups, background) = GroupService::open(&opener, registry.clone(), &config.groups)?;
+        let (groups, background) =
+            GroupService::open(groups_log, registry.clone(), (&ground.clock, &config.groups))?;
         let services = services((config, ground), &registry, Arc::new(groups), shutdown.watch());
         let groups = Background(Arc::new(Mutex::new(Some(Box::pin(background)))));
         Ok(Rooms { registry, services, workers, groups })
     }
+}
+
+/// What a start found in a state log, and the log.
+type OpenedStateLog = (StateLog, Replay);
+
+/// Opens the metadata log and the groups' log, before the topics can take the room that these may need on a
+/// full disk. They are made only at the first start: from a missing one nothing may be concluded, least of
+/// all that there are no topics.
+fn open_state_logs(
+    opener: &PartitionOpener,
+) -> Result<(OpenedStateLog, OpenedStateLog), StartError> {
+    let dirs = opener.topic_dirs().map_err(StateLogError::from)?;
+    let is_first = dirs.iter().all(|topic_id| *topic_id == METADATA_LOG);
+    let open = |exists| if exists { StateLog::open_existing } else { StateLog::open };
+    let metadata = open(!is_first)(opener, METADATA_LOG)?;
+    // The groups' log is made after this one and before its first record.
+    let is_used = metadata.0.partition().facts().log_end > Offset::ZERO;
+    let groups = open(is_used)(opener, groups_log_id(0)).map_err(OpenGroupsError::from)?;
+    Ok((metadata, groups))
 }
 
 fn services(

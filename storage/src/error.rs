@@ -103,6 +103,12 @@ pub enum StorageError {
     /// The log stopped earlier.
     #[error(transparent)]
     Failed(#[from] LogFailure),
+    /// A log that was made once is not there any more.
+    #[error("`{}` holds no log: its records are lost", path.display())]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory belongs to another topic or partition.
     #[error("`{}` belongs to partition `{found}`, not `{expected}`", path.display())]
     Foreign {

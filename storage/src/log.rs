@@ -70,6 +70,24 @@ impl Log {
         shared::assemble(disk, dir, options, found)
     }
 
+    /// As [`Log::open`] for a log whose creation once came to its end: an empty one is never made in its
+    /// place.
+    ///
+    /// # Errors
+    /// As [`Log::open`], and when the directory holds no log.
+    pub fn open_existing(
+        disk: Arc<dyn Disk>,
+        dir: impl Into<PathBuf>,
+        options: LogOptions,
+        now: Timestamp,
+    ) -> Result<OpenedLog, StorageError> {
+        let dir = dir.into();
+        if create::is_absent(disk.as_ref(), &dir)? {
+            return Err(StorageError::Missing { path: dir });
+        }
+        Log::open(disk, dir, options, now)
+    }
+
     /// Removes everything of the log in `dir`, which must not be open. Removing one that is not there
     /// succeeds.
     ///

@@ -127,6 +127,10 @@ pub(crate) fn recover(
     }
     let state = match survey.sound_state() {
         Ok(state) => state,
+        // Neither where the log begins nor any record is left: opened, it would read as an empty one.
+        Err(_) if survey.tells_nothing() => {
+            return Err(StorageError::Missing { path: dir.to_owned() });
+        }
         Err(damage) => return damaged::open_damaged(site, survey, vec![damage], Offset::ZERO),
     };
     let damages = links::damages_below_mark(site, &survey)?;

@@ -81,6 +81,11 @@ impl TestBroker {
         self.broker()
     }
 
+    /// Its data directory on the real disk.
+    pub(crate) fn data_dir(&self) -> std::path::PathBuf {
+        self.dir.as_ref().expect("on the real disk").path().join("data")
+    }
+
     /// `http://` and its address.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.broker().address())

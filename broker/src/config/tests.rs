@@ -51,6 +51,25 @@ fn unknown_keys_are_refused_with_line_and_nearest_key() {
 }
 
 #[test]
+fn every_key_mistyped_or_misplaced_is_refused_with_its_line_and_the_key_meant() {
+    for known in reference::KEYS {
+        let (table, name) = known.name.rsplit_once('.').unwrap_or(("", known.name));
+        let header = if table.is_empty() { String::new() } else { format!("[{table}]") };
+        let middle = name.len() / 2;
+        let doubled = format!("{}x{}", &name[..middle], &name[middle..]);
+        let dropped = format!("{}{}", &name[..middle], &name[middle + 1..]);
+        for typed in [doubled, dropped, name.to_uppercase()] {
+            let error = parse(&format!("# one\n{header}\n{typed} = 1")).expect_err(&typed);
+            let ConfigError::UnknownKey { line, nearest, .. } = &error else { panic!("{error}") };
+            assert_eq!(*line, 3, "{error}");
+            if typed != name.to_uppercase() {
+                assert_eq!(nearest.as_deref(), Some(known.name), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn wrong_values_are_refused_with_bounds_and_what_came() {
     check_refused(
         "[limits]\nfetch_bytes_max = \"2mb\"",

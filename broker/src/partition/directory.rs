@@ -10,7 +10,8 @@ use std::{
 
 use riverrun_proto::{PartitionId, TopicId};
 use riverrun_storage::{
-    Log, StorageError, Timestamp, data_dir::LOGS_DIR, disk::Disk, recycle::RecyclePool,
+    IoFailure, Log, LogOptions, OpenedLog, StorageError, Timestamp, data_dir::LOGS_DIR, disk::Disk,
+    recycle::RecyclePool,
 };
 use thiserror::Error;
 
@@ -35,6 +36,18 @@ pub enum OpenError {
     Missing {
         /// The directory.
         path: PathBuf,
+    },
+    /// It was not closed cleanly, and what is not known durable cannot be copied.
+    #[error(
+        "no room to recover `{}` after an unclean stop: free some room on the disk and start the broker \
+         again; nothing is lost ({source})",
+        path.display()
+    )]
+    NoRoom {
+        /// The directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: IoFailure,
     },
     /// Storage refused.
     #[error(transparent)]
@@ -70,11 +83,11 @@ impl PartitionOpener {
     /// Opens a partition that must exist. Blocks.
     ///
     /// # Errors
-    /// Also when its directory is not there: an empty partition is never made in place of a lost one.
+    /// Also when its directory is not there or was emptied: an empty partition is never made in place of a lost one.
     pub fn open_existing(&self, settings: PartitionSettings) -> Result<Arc<Partition>, OpenError> {
         let path = partition_dir(settings.log.topic_id, settings.log.partition);
         match self.disk.list(&path) {
-            Ok(_) => self.open(settings),
+            Ok(_) => self.open_with(settings, Log::open_existing),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(OpenError::Missing { path })
             }
@@ -87,9 +100,23 @@ impl PartitionOpener {
     /// # Errors
     /// When storage refuses.
     pub fn open(&self, settings: PartitionSettings) -> Result<Arc<Partition>, OpenError> {
+        self.open_with(settings, Log::open)
+    }
+
+    fn open_with(
+        &self,
+        settings: PartitionSettings,
+        open: impl Fn(Arc<dyn Disk>, PathBuf, LogOptions, Timestamp) -> Result<OpenedLog, StorageError>,
+    ) -> Result<Arc<Partition>, OpenError> {
         let path = partition_dir(settings.log.topic_id, settings.log.partition);
         let now = Timestamp(self.clock.wall_ms());
-        let opened = Log::open(self.disk.clone(), path, settings.log.clone(), now)?;
+        let opened = open(self.disk.clone(), path.clone(), settings.log.clone(), now);
+        let opened = match opened {
+            Err(StorageError::Io(source)) if source.is_disk_full() => {
+                return Err(OpenError::NoRoom { path, source });
+            }
+            opened => opened?,
+        };
         opened.writer.recycle_through(self.pool.clone());
         Ok(Partition::new(opened, settings, self.workers.shard(), self.gauge.clone()))
     }

@@ -118,7 +118,24 @@ impl StateLog {
         opener: &PartitionOpener,
         topic_id: TopicId,
     ) -> Result<(StateLog, Replay), StateLogError> {
-        let partition = opener.open(PartitionSettings::internal(topic_id))?;
+        StateLog::over(opener.open(PartitionSettings::internal(topic_id))?, opener)
+    }
+
+    /// As [`StateLog::open`], for a log that must be there: what it would say is not taken for nothing.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, or not what it should be.
+    pub fn open_existing(
+        opener: &PartitionOpener,
+        topic_id: TopicId,
+    ) -> Result<(StateLog, Replay), StateLogError> {
+        StateLog::over(opener.open_existing(PartitionSettings::internal(topic_id))?, opener)
+    }
+
+    fn over(
+        partition: Arc<Partition>,
+        opener: &PartitionOpener,
+    ) -> Result<(StateLog, Replay), StateLogError> {
         if let Some(failure) = partition.failure() {
             return Err(ReadError::from(failure.clone()).into());
         }

@@ -27,7 +27,7 @@ pub(super) fn create_if_absent(
     now: Timestamp,
 ) -> Result<bool, StorageError> {
     create_dirs(disk, dir)?;
-    if state::load(disk, dir)? != StoredState::Missing || holds_records(disk, dir)? {
+    if !is_absent(disk, dir)? {
         return Ok(false);
     }
     let epoch = LeaderEpoch(1);
@@ -57,6 +57,11 @@ pub(super) fn create_if_absent(
     disk.sync_dir(dir).map_err(|error| IoFailure::new("sync", dir, error))?;
     state::store(disk, dir, &LogState::new(Offset::ZERO, epoch))?;
     Ok(true)
+}
+
+/// True when `dir` holds no log: nothing, or what an unfinished creation leaves.
+pub(super) fn is_absent(disk: &dyn Disk, dir: &Path) -> Result<bool, StorageError> {
+    Ok(state::load(disk, dir)? == StoredState::Missing && !holds_records(disk, dir)?)
 }
 
 /// True when the directory without a state file may hold records: a mark that says so, a later

@@ -113,6 +113,11 @@ impl Survey {
         }
     }
 
+    /// True when neither a state nor a segment says anything about the log.
+    pub(super) fn tells_nothing(&self) -> bool {
+        self.log_start().is_none() && self.segments.iter().all(|segment| segment.header.is_none())
+    }
+
     /// The state, when it is there and the first segment holds its log start.
     pub(super) fn sound_state(&self) -> Result<LogState, Damage> {
         let damage = |from: Offset, to: Offset, path, reason| Damage {

@@ -9,12 +9,11 @@ use crate::{
     clock::Clock,
     config::GroupsConfig,
     group::coordinator::Coordinator,
-    offset::{
-        OffsetStore,
-        disk_log::{entries, groups_log_id},
-        record::RecordError,
+    offset::{OffsetStore, disk_log::entries, record::RecordError},
+    partition::{
+        StateLog,
+        state_log::{Replay, StateLogError},
     },
-    partition::{PartitionOpener, StateLog, state_log::StateLogError},
     topic::Registry,
 };
 
@@ -30,20 +29,19 @@ pub enum OpenGroupsError {
 }
 
 impl GroupService {
-    /// Opens the groups' log and brings every group back. Blocks. The future that comes with the service does all its
+    /// Brings every group back from what the groups' log holds. Blocks. The future that comes with the service does all its
     /// work in the background; it must run for anything to be stored, and ends after [`GroupService::close`].
     ///
     /// # Errors
     /// When the log is damaged, or was written by a newer broker.
     pub fn open(
-        opener: &PartitionOpener,
+        (log, replay): (StateLog, Replay),
         registry: Arc<Registry>,
-        limits: &GroupsConfig,
+        (clock, limits): (&Clock, &GroupsConfig),
     ) -> Result<(GroupService, impl Future<Output = ()> + Send + 'static), OpenGroupsError> {
-        let clock: Clock = opener.clock.clone();
+        let clock = clock.clone();
         let groups_max = limits.groups_max as usize;
         let members_max = limits.members_per_group_max as usize;
-        let (log, replay) = StateLog::open(opener, groups_log_id(0))?;
         let log = Arc::new(log);
         let stored = OffsetStore::replay(entries(replay))?;
         let (store, writer) = OffsetStore::new(stored, log.clone(), clock.clone(), groups_max);

@@ -19,7 +19,7 @@ use super::*;
 use crate::{
     clock::ClockHand,
     group::event::EPOCH_LEAVE,
-    offset::StartPolicy,
+    offset::{StartPolicy, disk_log::groups_log_id},
     partition::{DiskGauge, Durability, PartitionOpener, WaitFor, Workers},
     service::{
         commit::{GroupCaller, OffsetToCommit},
@@ -68,7 +68,9 @@ impl House {
         let limits = RegistryLimits { topics_max: 100, partitions_max: 1_000 };
         let registry = Arc::new(Registry::open(metadata, opener.clone(), limits).unwrap());
         let limits = crate::config::GroupsConfig { groups_max: 100, members_per_group_max: 100 };
-        let (groups, background) = GroupService::open(&opener, registry.clone(), &limits).unwrap();
+        let log = StateLog::open(&opener, groups_log_id(0)).unwrap();
+        let (groups, background) =
+            GroupService::open(log, registry.clone(), (&clock, &limits)).unwrap();
         tokio::spawn(background);
         House { disk, hand, clock, groups, registry }
     }
