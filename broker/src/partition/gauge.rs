@@ -38,13 +38,6 @@ impl DiskGauge {
         if self.full.load(Relaxed) { Err(self.state()) } else { Ok(()) }
     }
 
-    /// Bytes that may be taken before there is too little room; none while there is.
-    pub fn spare_bytes(&self) -> u64 {
-        let full = self.full.load(Relaxed);
-        let free_bytes = if full { 0 } else { self.free_bytes.load(Relaxed) };
-        free_bytes.saturating_sub(self.free_bytes_min)
-    }
-
     /// What is free and what must be.
     pub fn state(&self) -> DiskFull {
         DiskFull { free_bytes: self.free_bytes.load(Relaxed), free_bytes_min: self.free_bytes_min }
