@@ -278,6 +278,11 @@ impl FetchService {
         FetchService { registry, waiters, reading, bytes_max, turn, fence, shutdown }
     }
 
+    /// Callers that wait now.
+    pub fn waiter_count(&self) -> usize {
+        self.waiters.used()
+    }
+
     /// Reads. Answers as soon as `bytes_min` are there, a partition has an error, or the wait is over.
     ///
     /// # Errors

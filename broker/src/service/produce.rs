@@ -128,6 +128,11 @@ impl ProduceService {
         ProduceService { registry, clock, in_flight }
     }
 
+    /// Bytes on their way now, over all callers.
+    pub fn in_flight_bytes(&self) -> usize {
+        self.in_flight.used()
+    }
+
     /// Checks a batch and sends it on its way. Requests sent one after another are appended in that order.
     /// Once this returned `Ok` the answer comes by `completer`; before that it tells nobody. `connection` is the
     /// caller's own share of the bytes in flight.

@@ -13,6 +13,7 @@ mod group;
 mod group_admin;
 mod group_status;
 mod produce;
+mod refusal;
 pub(crate) mod status;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -39,6 +40,7 @@ use self::{
     fetch::FetchGateway,
     group::GroupGateway,
     produce::ProduceGateway,
+    refusal::NamedRefusals,
 };
 use crate::{config::Config, quota::Quota, service::Services, shutdown::ShutdownWatch};
 
@@ -189,10 +191,18 @@ impl GrpcDoor {
             .http2_max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
             .http2_keepalive_interval(Some(grpc.keepalive_interval))
             .http2_keepalive_timeout(Some(grpc.keepalive_timeout))
-            .add_service(ProduceServer::new(produce).max_decoding_message_size(bytes_max))
-            .add_service(FetchServer::new(fetch).max_decoding_message_size(bytes_max))
-            .add_service(AdminServer::new(admin).max_decoding_message_size(bytes_max))
-            .add_service(GroupServer::new(groups).max_decoding_message_size(bytes_max))
+            .add_service(NamedRefusals(
+                ProduceServer::new(produce).max_decoding_message_size(bytes_max),
+            ))
+            .add_service(NamedRefusals(
+                FetchServer::new(fetch).max_decoding_message_size(bytes_max),
+            ))
+            .add_service(NamedRefusals(
+                AdminServer::new(admin).max_decoding_message_size(bytes_max),
+            ))
+            .add_service(NamedRefusals(
+                GroupServer::new(groups).max_decoding_message_size(bytes_max),
+            ))
             .add_service(tonic_health::pb::health_server::HealthServer::new(health))
             .add_service(reflection())
     }

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Name of the trailer.
-const TRAILER: &str = "riverrun-error-bin";
+pub(super) const TRAILER: &str = "riverrun-error-bin";
 /// A partition or broker that is down is tried again after this.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -45,7 +45,11 @@ pub(crate) trait Describe: std::fmt::Display {
 
 /// The failed call that tells of `error`.
 pub(crate) fn status(error: &impl Describe) -> Status {
-    let error = error.describe();
+    status_of(error.describe())
+}
+
+/// The failed call that tells of what was described.
+pub(super) fn status_of(error: v1::Error) -> Status {
     let code = status_code(error.code());
     let mut metadata = MetadataMap::new();
     let bytes = Bytes::from(error.encode_to_vec());

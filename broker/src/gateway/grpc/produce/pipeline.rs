@@ -19,7 +19,10 @@ use tokio::{
 };
 use tonic::{Status, Streaming};
 
-use super::super::convert::{append_response, failed_response, produce_request};
+use super::super::{
+    convert::{append_response, failed_response, produce_request},
+    refusal::named,
+};
 use crate::{
     partition::{AppendResult, Completer, ReceiptSink},
     quota::Quota,
@@ -40,6 +43,8 @@ struct Receipts {
     slots: Semaphore,
     /// Nothing more will be read.
     input_ended: AtomicBool,
+    /// Why not, when it could not be read. Told after the last receipt.
+    broken: Mutex<Option<Status>>,
 }
 
 /// The reply side.
@@ -60,6 +65,7 @@ pub(super) fn run(
         more: Notify::new(),
         slots: Semaphore::new(IN_FLIGHT_MAX),
         input_ended: AtomicBool::new(false),
+        broken: Mutex::default(),
     });
     let input = Input { service, connection, receipts: receipts.clone() };
     let reader = task::spawn(async move {
@@ -68,8 +74,11 @@ pub(super) fn run(
     });
     let replies = Replies { receipts, reader: reader.abort_handle() };
     stream::unfold(replies, |replies| async move {
-        let responses = replies.receipts.next().await?;
-        Some((Ok(v1::AppendPipelineResponse { responses }), replies))
+        let reply = match replies.receipts.next().await {
+            Some(responses) => Ok(v1::AppendPipelineResponse { responses }),
+            None => Err(replies.receipts.broken.lock().take()?),
+        };
+        Some((reply, replies))
     })
 }
 
@@ -94,9 +103,15 @@ impl Input {
     }
 
     /// The next request, with a slot taken for its answer. A broken stream ends the input; what was sent is
-    /// still answered, if anybody listens.
+    /// still answered, and then why it broke.
     async fn next(&self, requests: &mut Streaming<v1::AppendRequest>) -> Option<v1::AppendRequest> {
-        let wire = requests.message().await.ok().flatten()?;
+        let wire = match requests.message().await {
+            Ok(wire) => wire?,
+            Err(refused) => {
+                *self.receipts.broken.lock() = Some(named(refused));
+                return None;
+            }
+        };
         self.receipts.slots.acquire().await.ok()?.forget();
         Some(wire)
     }
