@@ -44,7 +44,7 @@ pub use self::{
     record::Record,
 };
 use self::{
-    lane::{Take, needed_alone},
+    lane::{Lane, Take, needed_alone},
     shared::Shared,
 };
 use crate::{
@@ -158,6 +158,12 @@ impl Producer {
     pub async fn close(self) -> Result<()> {
         self.shared.close(&Error::new(ErrorCode::Closed, "the producer is closed"));
         self.flush().await
+    }
+
+    /// Why records wait although the broker is there: its last refusal "for now", for instance that the
+    /// disk is full. They are sent again until it takes them or their delivery timeout is over.
+    pub fn refusal(&self) -> Option<Error> {
+        self.shared.lanes.iter().find_map(Lane::refusal)
     }
 
     /// Partitions of the topic, as far as this producer knows.

@@ -96,6 +96,8 @@ struct Refusal {
     hold: Option<Instant>,
     /// Waits between tries. Dropped by a success.
     backoff: Option<Backoff>,
+    /// What the broker said last "for now". Dropped by a success and by a new stream.
+    reason: Option<Error>,
     /// The oldest batch left a gap: the lane waits for new sequence numbers.
     stuck: bool,
 }
@@ -174,6 +176,12 @@ impl Lane {
 }
 
 impl Lane {
+    /// Why what waits here is not written: the broker's last refusal "for now".
+    pub(super) fn refusal(&self) -> Option<Error> {
+        let state = self.state.lock();
+        state.refusal.reason.clone().filter(|_| !state.sent.is_empty())
+    }
+
     /// Asks for the lane to be looked at; true when it must be put into the ready list.
     pub(super) fn nudge(&self) -> bool {
         let mut state = self.state.lock();

@@ -100,6 +100,7 @@ impl Lane {
         match answer {
             Ok(receipt) => {
                 state.refusal.backoff = None;
+                state.refusal.reason = None;
                 answered.settled.extend(state.remove(index, Ok(receipt)));
             }
             Err(error) => {
@@ -201,6 +202,7 @@ impl Refusal {
         let backoff = self.backoff.get_or_insert_with(|| Backoff::new(Randomness::from_system()));
         let until = now + backoff.next_wait().max(error.retry_after());
         self.hold = Some(self.hold.map_or(until, |hold| hold.max(until)));
+        self.reason = Some(error.clone());
     }
 }
 

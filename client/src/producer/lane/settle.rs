@@ -35,19 +35,21 @@ impl Lane {
         }
         state.in_flight = state.sent.iter().filter(|sent| sent.batch.is_none()).count();
         state.refusal.hold = None;
+        state.refusal.reason = None;
         state.listing = Listing::Idle;
         answered.stuck = stuck;
         answered.list = state.has_work() && state.list();
         answered
     }
 
-    /// Fails what is older than `timeout`.
+    /// Fails what is older than `timeout`, with the broker's refusal where that is why it waited.
     pub(in crate::producer) fn expire(&self, now: Instant, timeout: Duration) -> Answered {
         let mut answered = Answered::default();
         let settled = &mut answered.settled;
         let mut state = self.state.lock();
         let is_late = |opened_at: Instant| opened_at + timeout <= now;
-        let late = || late(timeout);
+        let refusal = state.refusal.reason.clone();
+        let late = || late(timeout, refusal.as_ref());
         state.fail_where(settled, |sent| {
             let doubtful = sent.doubtful || sent.was_in_flight();
             let may_fail = is_late(sent.opened_at) && sent.batch.is_some();
@@ -129,9 +131,10 @@ impl State {
     }
 }
 
-fn late(timeout: Duration) -> Error {
-    Error::new(
-        ErrorCode::DeadlineExceeded,
-        format!("the record was not acknowledged within `{}` ms", timeout.as_millis()),
-    )
+fn late(timeout: Duration, refusal: Option<&Error>) -> Error {
+    let late = format!("the record was not acknowledged within `{}` ms", timeout.as_millis());
+    match refusal {
+        Some(refusal) => refusal.within(&late),
+        None => Error::new(ErrorCode::DeadlineExceeded, late),
+    }
 }

@@ -198,3 +198,35 @@ fn a_doubtful_batch_refused_for_good_is_indeterminate() {
     let outcome = answered.settled[0].outcome.as_ref().unwrap_err();
     assert_eq!(outcome.code(), ErrorCode::Indeterminate, "the first try may have been written");
 }
+
+#[test]
+fn what_waited_too_long_on_a_full_disk_says_that_the_disk_is_full() {
+    let timeout = Duration::from_secs(120);
+    let much_later = clock::now() + 2 * timeout;
+    let mut bench = Bench::new();
+    let (refused, behind) = (bench.put("a"), bench.put("b"));
+    let sent = bench.send();
+    let _ = bench.answer(sent[0].0, Err(ErrorCode::DiskFull));
+    let _ = bench.answer(sent[1].0, Err(ErrorCode::OutOfOrderSequence));
+    let unsent = bench.put("c");
+    assert_eq!(bench.lane.refusal().map(|error| error.code()), Some(ErrorCode::DiskFull));
+    let expired = bench.lane.expire(much_later, timeout);
+    let mut late = Vec::new();
+    for settled in expired.settled {
+        let error = settled.outcome.unwrap_err();
+        assert!(error.is_retriable());
+        assert_eq!(error.code(), ErrorCode::DiskFull, "{error}");
+        assert!(error.message().contains("`120000` ms: said the broker"), "{error}");
+        late.push(settled.cell.clone());
+    }
+    let each = [refused, behind, unsent];
+    assert!(late.len() == 3 && each.iter().all(|cell| late.iter().any(|c| Arc::ptr_eq(c, cell))));
+    assert!(bench.lane.refusal().is_none(), "nothing waits any more");
+    // A success ends the refusal: what is late after it is just late.
+    bench.put("d");
+    let sent = bench.send();
+    let _ = bench.answer(sent[0].0, Ok(0));
+    bench.put("e");
+    let late = bench.lane.expire(much_later, timeout).settled.pop().unwrap();
+    assert_eq!(late.outcome.unwrap_err().code(), ErrorCode::DeadlineExceeded);
+}
