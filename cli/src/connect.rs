@@ -1,6 +1,8 @@
 //! The connection to the broker, and the client's errors in the words of the command line.
 
-use riverrun_client::{Client, ConnectionState, Error, ErrorCode};
+use std::time::Duration;
+
+use riverrun_client::{Client, ConnectionState, Error, ErrorCode, Producer};
 
 use crate::failure::{Class, Failure};
 
@@ -86,6 +88,35 @@ impl Drop for Reporter {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// How often it is looked whether the broker refuses records for now.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Says on standard error when the broker refuses records for now, and when it takes them again, until
+/// the result is dropped.
+pub(crate) fn report_refusal(producer: &Producer) -> Reporter {
+    let producer = producer.clone();
+    Reporter(tokio::spawn(async move {
+        let mut told: Option<ErrorCode> = None;
+        loop {
+            tokio::time::sleep(REFUSAL_INTERVAL).await;
+            let refusal = producer.refusal();
+            let code = refusal.as_ref().map(Error::code);
+            if code == told {
+                continue;
+            }
+            match refusal {
+                Some(error) => {
+                    eprintln!(
+                        "riverrun: refused for now ({error}); trying again until it is taken"
+                    );
+                }
+                None => eprintln!("riverrun: taken again"),
+            }
+            told = code;
+        }
+    }))
 }
 
 /// Says on standard error when the connection is lost and when it is back, until the result is dropped.

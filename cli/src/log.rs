@@ -199,7 +199,10 @@ fn finding_json(finding: &Finding) -> Value {
 
 fn dump(args: &DumpArgs) -> Result<(), Stop> {
     let (inspector, dirs) = open(&args.dir)?;
-    let form = args.format.clone().map_or(Form::Json, Form::Template);
+    let form = match (&args.output.output, &args.format) {
+        (Output::Table, Some(template)) => Form::Template(template.clone()),
+        (Output::Json, _) | (_, None) => Form::Json,
+    };
     let mut dumper = Dumper {
         printer: Printer::stdout(form)?,
         records: args.format.is_some(),

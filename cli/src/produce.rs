@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     clock,
-    connect::{connect, report_state},
+    connect::{connect, report_refusal, report_state},
     escape,
     failure::{Class, Failure, Stop},
     lines::{Chunk, LineError, LineReader, split_key},
@@ -106,7 +106,7 @@ pub(crate) async fn run(server: &str, args: ProduceArgs) -> Result<(), Stop> {
         .await
         .map_err(|error| unknown_topic(&args.topic, error))?;
     let producer = build(&client, &args).await?;
-    let reporter = report_state(&client);
+    let reporters = (report_state(&client), report_refusal(&producer));
     let line_bytes_max = topic.config.message_bytes_max.map_or(usize::MAX, |max| max as usize);
     let progress = Progress::start(input.size_bytes, args.quiet || input.is_terminal);
     let started = clock::instant();
@@ -116,12 +116,15 @@ pub(crate) async fn run(server: &str, args: ProduceArgs) -> Result<(), Stop> {
         sent = send_all(&producer, &args, &mut chunks, (&mut totals, &progress)) => sent,
         () = interrupted() => Ok(()),
     };
-    // What was taken before an error is still written out.
-    let flushed = producer.flush().await;
+    // What was taken before an error is still written out; whoever asks to end now does not wait for it.
+    let flushed = tokio::select! {
+        flushed = producer.flush() => flushed.map_err(|error| not_acknowledged(&totals, error.into())),
+        () = interrupted() => Err(not_acknowledged(&totals, Failure::other("interrupted"))),
+    };
     progress.finish();
-    drop(reporter);
+    drop(reporters);
     sent?;
-    flushed.map_err(|error| not_acknowledged(&totals, &error))?;
+    flushed?;
     if !args.quiet {
         report(&totals, started.elapsed(), &topic.topic);
     }
@@ -153,8 +156,7 @@ fn unknown_topic(topic: &str, error: Error) -> Failure {
     Failure::new(Class::Refused, format!("{error}; create it with `riverrun topic create {topic}`"))
 }
 
-fn not_acknowledged(totals: &Totals, error: &Error) -> Failure {
-    let failure = Failure::from(error.clone());
+fn not_acknowledged(totals: &Totals, failure: Failure) -> Failure {
     let count = units::count(totals.record_count);
     Failure::new(
         failure.class,

@@ -148,6 +148,9 @@ async fn alter(server: &str, args: AlterArgs) -> Result<(), Stop> {
         return Err(Failure::usage("nothing to change; give --partitions, --set or --unset").into());
     }
     let mut change = TopicChange::new().config(config);
+    if args.partitions == Some(0) {
+        return Err(Failure::usage("`--partitions` must be at least 1").into());
+    }
     if let Some(count) = args.partitions {
         change = change.partitions(count);
     }

@@ -1,6 +1,11 @@
 //! `riverrun produce` against a broker, and what comes back of it.
 
-use std::time::Instant;
+use std::{
+    io::{BufRead, BufReader, Write},
+    time::Instant,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::process::{Broker, write_file};
 
@@ -110,4 +115,26 @@ fn quiet_says_nothing() {
     let broker = broker_with_topic("1");
     let done = broker.run(&["produce", "t", "--quiet"], b"a\n").ok();
     assert_eq!(done.stderr, "");
+}
+
+#[test]
+fn on_a_full_disk_the_user_is_told_and_can_end_it() {
+    let broker = Broker::start_with("[disk]\nfree_bytes_min = \"1048576GiB\"\n");
+    broker.call(&["topic", "create", "t"]).ok();
+    let mut child = broker.spawn(&["produce", "t"]);
+    let pid = Pid::from_child(&child);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"never written\n").unwrap();
+    drop(stdin);
+    // The input is at its end: what is left to do is to wait for the broker.
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.contains("refused for now") && line.contains("disk"), "{line}");
+    kill_process(pid, Signal::INT).unwrap();
+    line.clear();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.contains("interrupted") && line.contains("not acknowledged"), "{line}");
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(read_back(&broker, "%v\n").is_empty());
 }

@@ -55,6 +55,7 @@ fn what_the_broker_refuses_ends_with_4_and_its_reason() {
     broker.call(&["topic", "create", "..", "--dry-run"]).refused(4, &[".."]);
     broker.call(&["topic", "create", "many", "--partitions", "10001"]).refused(4, &["10001"]);
     broker.call(&["topic", "create", "zero", "--partitions", "0"]).refused(2, &["at least 1"]);
+    broker.call(&["topic", "alter", "orders", "--partitions", "0"]).refused(2, &["at least 1"]);
     broker
         .call(&["topic", "create", "tiny", "--set", "segment_bytes=1KiB"])
         .refused(4, &["segment_bytes"]);

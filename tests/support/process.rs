@@ -83,6 +83,9 @@ fn run_with(arguments: &[&str], input: &[u8], server: Option<&str>) -> Done {
     Done { code: output.status.code(), stdout: output.stdout, stderr }
 }
 
+/// Name of a broker's settings file, where it has one.
+const SETTINGS: &str = "riverrun.toml";
+
 /// A broker in a process of its own, on a free port, with a data directory of its own.
 #[derive(Debug)]
 pub(crate) struct Broker {
@@ -96,6 +99,15 @@ impl Broker {
     /// Starts one on an empty directory.
     pub(crate) fn start() -> Broker {
         let folder = tempfile::tempdir().unwrap();
+        let mut broker = Broker { child: None, folder, address: "127.0.0.1:0".to_owned() };
+        broker.restart();
+        broker
+    }
+
+    /// Starts one on an empty directory, with a settings file.
+    pub(crate) fn start_with(settings: &str) -> Broker {
+        let folder = tempfile::tempdir().unwrap();
+        write_file(folder.path(), SETTINGS, settings.as_bytes());
         let mut broker = Broker { child: None, folder, address: "127.0.0.1:0".to_owned() };
         broker.restart();
         broker
@@ -144,6 +156,10 @@ impl Broker {
             .arg(self.data_dir())
             .arg("--listen")
             .arg(&self.address);
+        let settings = self.folder.path().join(SETTINGS);
+        if settings.exists() {
+            command.arg("--config").arg(settings);
+        }
         command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         command
     }
