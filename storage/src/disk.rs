@@ -112,6 +112,8 @@ pub trait DiskFile: Send + Sync + Debug + 'static {
     fn read_at(&self, pos: u64, buf: &mut [u8]) -> io::Result<()>;
     /// Makes every earlier write through this handle durable (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
+    /// False once no name leads to the file any more: what is written then is gone at the next start.
+    fn has_name(&self) -> io::Result<bool>;
     /// Cuts or extends to `len`; new bytes read as zeros and need not have blocks. Only for files that no
     /// one has open for append.
     fn set_len(&self, len: u64) -> io::Result<()>;

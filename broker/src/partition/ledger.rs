@@ -20,6 +20,10 @@ use riverrun_proto::Offset;
 
 use super::Durability;
 
+/// At so many bytes since the last flush began one is asked for, whatever the durability: what a start after
+/// a crash has to copy, because nothing says that it is on disk, stays bounded.
+const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
+
 /// The ledger of one partition. `T` stands for whoever waits.
 #[derive(Debug)]
 pub(crate) struct Ledger<T> {
@@ -34,6 +38,8 @@ pub(crate) struct Ledger<T> {
     bytes_appended: u64,
     /// Bytes of them that are visible.
     bytes_visible: u64,
+    /// `bytes_appended` when the last flush began.
+    bytes_flush_begun: u64,
     /// Appends that something still depends on, in the order they were made.
     pending: VecDeque<Pending<T>>,
     /// A flush is on its way.
@@ -82,6 +88,7 @@ impl<T> Ledger<T> {
             high_watermark: if durability == Durability::Fsync { flushed } else { log_end },
             bytes_appended: 0,
             bytes_visible: 0,
+            bytes_flush_begun: 0,
             pending: VecDeque::new(),
             flushing: false,
             flush_wanted: false,
@@ -132,6 +139,7 @@ impl<T> Ledger<T> {
             self.pending.push_back(Pending { end_offset, bytes_appended, ticket: held });
             self.flush_wanted = true;
         }
+        self.flush_wanted |= self.bytes_appended - self.bytes_flush_begun >= UNFLUSHED_BYTES_MAX;
         self.show();
         resolved
     }
@@ -148,6 +156,7 @@ impl<T> Ledger<T> {
         if begin {
             self.flush_wanted = false;
             self.flushing = true;
+            self.bytes_flush_begun = self.bytes_appended;
         }
         begin
     }

@@ -464,6 +464,10 @@ impl DiskFile for SimFile {
         fault.map_or(Ok(()), |error| Err(error.into()))
     }
 
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(self.world.lock().tree.live_files().contains(&self.id))
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.check_writable()?;
         let mut world = enter(&self.world, Call::SetLen)?;

@@ -165,6 +165,7 @@ fn a_removed_file_stays_readable_through_its_handle(disk: &dyn Disk) {
     disk.remove_file(Path::new("a")).unwrap();
     assert!(listed(disk, "").is_empty());
     assert_eq!(content(&*file), b"kept");
+    assert!(!file.has_name().unwrap());
 }
 
 fn a_rename_replaces_and_moves_between_directories(disk: &dyn Disk) {

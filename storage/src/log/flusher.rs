@@ -5,7 +5,7 @@
 //! flushed offset; the mark page (not synced). The first error is final: the log stops, the flushed
 //! offset stays, and no later flush is tried.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use riverrun_proto::Offset;
 
@@ -70,7 +70,7 @@ impl LogFlusher {
         let shared = &self.shared;
         let mut synced = false;
         for segment in self.unflushed(tail) {
-            synced |= flush_segment(&segment)?;
+            synced |= flush_segment(&segment, self.must_have_name(&segment, tail))?;
         }
         shared.sync_names()?;
         // Before anybody hears of this flush: a start must not take a clean mark of before it at its word.
@@ -81,6 +81,13 @@ impl LogFlusher {
             shared.write_mark(&mut page, tail.mark(false))?;
         }
         Ok(())
+    }
+
+    /// True for the tail's segment while it holds records above the flushed offset: no trim and no roll takes
+    /// its name away before this flush ends, so whoever did was not the log.
+    fn must_have_name(&self, segment: &Segment, tail: Tail) -> bool {
+        let flushed = self.shared.watermarks.load().flushed;
+        segment.base == tail.segment_base && tail.end_offset > segment.base.max(flushed)
     }
 
     /// Segments up to the tail's with bytes that are not flushed, oldest first.
@@ -116,10 +123,15 @@ impl LogFlusher {
 }
 
 /// Flushes one segment. False when nothing was to be done.
-fn flush_segment(segment: &Segment) -> Result<bool, IoFailure> {
+fn flush_segment(segment: &Segment, must_have_name: bool) -> Result<bool, IoFailure> {
     let end = segment.end_pos();
     let Some(file) = segment.writable() else { return Ok(false) };
-    file.sync().map_err(|error| IoFailure::new("sync", &segment.path, error))?;
+    let failed = |error| IoFailure::new("sync", &segment.path, error);
+    file.sync().map_err(failed)?;
+    if must_have_name && !file.has_name().map_err(failed)? {
+        let removed = "the file was removed while the log was open";
+        return Err(failed(io::Error::new(io::ErrorKind::NotFound, removed)));
+    }
     segment.set_flushed_pos(end);
     segment.close();
     Ok(true)

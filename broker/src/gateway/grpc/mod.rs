@@ -214,6 +214,7 @@ fn reflection() -> tonic_reflection::server::v1::ServerReflectionServer<
 > {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the descriptors were made by the build")
 }

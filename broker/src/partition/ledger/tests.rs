@@ -113,3 +113,20 @@ fn a_flush_may_end_before_its_last_append_is_entered() {
     assert_eq!(ledger.visible(), visible(2, 200));
     assert!(!ledger.begin_flush() && !ledger.is_dirty());
 }
+
+#[test]
+fn what_nobody_waits_for_is_flushed_too_before_it_grows_large() {
+    let mut ledger = ledger(Durability::Os);
+    let half = |end_offset| AppendFacts {
+        end_offset: Offset(end_offset),
+        bytes: UNFLUSHED_BYTES_MAX / 2,
+        needs_flush: false,
+    };
+    assert_eq!(ledger.appended(half(1), Some('a')), Some('a'));
+    assert!(!ledger.begin_flush());
+    assert_eq!(ledger.appended(half(2), Some('b')), Some('b'), "nobody waits for it");
+    assert!(ledger.begin_flush());
+    assert!(ledger.flushed_to(Offset(2)).is_empty());
+    assert_eq!(ledger.appended(half(3), Some('c')), Some('c'));
+    assert!(!ledger.begin_flush(), "the count began anew");
+}

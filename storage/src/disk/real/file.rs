@@ -133,6 +133,10 @@ impl DiskFile for RealFile {
         self.check_map()
     }
 
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(rustix::fs::fstat(&self.file)?.st_nlink > 0)
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.check_writable()?;
         if matches!(self.mode, OpenMode::Append { .. }) {

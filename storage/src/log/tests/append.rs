@@ -1,11 +1,14 @@
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use riverrun_proto::Offset;
 
 use super::{fill, filled};
 use crate::{
     AppendError, LogFailure, LogOptions, ReadError, StorageError, Timestamp,
-    disk::sim::{Call, CrashPolicy, Fault, FaultError, SimDisk},
+    disk::{
+        Disk,
+        sim::{Call, CrashPolicy, Fault, FaultError, SimDisk},
+    },
     testing::*,
 };
 
@@ -41,6 +44,22 @@ fn a_failed_flush_stops_the_log_at_its_flushed_offset() {
     assert!(served.len() >= 10);
     let log = open(&disk.crash(CrashPolicy::lose_all()));
     assert_eq!(read_all(&log.reader), served);
+}
+
+#[test]
+fn a_log_whose_file_was_removed_acknowledges_nothing_more() {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk);
+    fill(&mut log, 5);
+    assert_eq!(log.flusher.flush().unwrap(), Offset(10));
+    let dir = Path::new(DIR);
+    for entry in disk.list(dir).unwrap() {
+        disk.remove_file(&dir.join(entry.name)).unwrap();
+    }
+    fill(&mut log, 5);
+    let refused = log.flusher.flush();
+    assert!(matches!(refused, Err(StorageError::Failed(LogFailure::Io(_)))), "{refused:?}");
+    assert_eq!(log.reader.offsets().log_end, Offset(10), "nothing above the mark is shown");
 }
 
 #[test]
