@@ -35,8 +35,9 @@ fn a_sound_directory_is_verified_and_dumped() {
 fn a_flipped_bit_is_named_with_file_and_offsets() {
     let (mut broker, segment) = stopped_broker(1_000);
     let mut bytes = fs::read(&segment).unwrap();
-    // Behind the header block and the first entry's header: in the records.
-    bytes[4096 + 96 + 200] ^= 1;
+    // Behind the header block, the first entry's header and its batch's header: in the first record,
+    // however many share its batch.
+    bytes[4096 + 96 + 61 + 8] ^= 1;
     fs::write(&segment, bytes).unwrap();
     let dir = broker.data_dir();
     let done = run(&["log", "verify", dir.to_str().unwrap()], b"").refused(5, &["1 of", "damaged"]);
