@@ -48,7 +48,8 @@ fn bombs_stop_at_the_bound() {
         let before = peak_resident_bytes();
         // Only the length: a failure must not print half a gigabyte.
         let outcome = codec.inflate(&bomb, INFLATED_MAX).map(|out| out.len());
-        let grown = peak_resident_bytes() - before;
+        // The kernel counts pages in batches, so a later reading may be lower.
+        let grown = peak_resident_bytes().saturating_sub(before);
         assert_eq!(outcome, Err(InflateError::TooLarge { codec, limit: INFLATED_MAX }));
         assert!(grown < 128 << 20, "{codec} took {grown} bytes");
     }
