@@ -79,7 +79,10 @@ fn steps(packages: &[String], whole: bool) -> Vec<Step> {
         steps.push(Step { name: "pages", action: Action::Generated });
         steps.push(Step { name: "tour", action: Action::Tour });
     }
-    steps.push(Step { name: "tests", action: cargo(&["test"], &["--locked", "--no-fail-fast"], None) });
+    steps.push(Step {
+        name: "tests",
+        action: cargo(&["test"], &["--locked", "--no-fail-fast"], None),
+    });
     steps
 }
 
