@@ -100,7 +100,7 @@ fn a_group_can_start_where_another_stands_and_be_deleted() {
     consume(&broker, &["--max", "8"]);
     broker
         .call(&["group", "reset", "h", "--to-latest", "--yes"])
-        .refused(4, &["h", "does not exist"]);
+        .refused(4, &["h", "does not exist", "--topic"]);
     broker.call(&["consume", "t", "--group", "h", "--no-follow", "--max", "1"]).ok();
     broker.call(&["group", "reset", "h", "--topic", "t", "--from-group", "g", "--yes"]).ok();
     let h = json(broker.call(&["group", "describe", "h", "-o", "json"]));
@@ -108,4 +108,31 @@ fn a_group_can_start_where_another_stands_and_be_deleted() {
     broker.call(&["group", "delete", "g"]).refused(2, &["--yes"]);
     broker.call(&["group", "delete", "g", "--yes"]).ok();
     broker.call(&["group", "describe", "g"]).refused(4, &["g"]);
+}
+
+#[test]
+fn a_reset_makes_the_group_that_does_not_exist() {
+    let broker = broker_with_records();
+    let reset = ["group", "reset", "new", "--topic", "t", "--to-offset", "3"];
+    broker
+        .call(&[&["group", "reset", "new", "--topic", "tt", "--to-earliest", "--yes"][..]].concat())
+        .refused(4, &["1 of 1 partitions cannot be moved"]);
+    broker.call(&["group", "describe", "new"]).refused(4, &["new", "does not exist"]);
+
+    let dry = broker.call(&[&reset[..], &["--dry-run"]].concat()).ok();
+    assert!(dry.stderr.contains("group `new` does not exist and would be made"), "{dry:?}");
+    assert!(
+        dry.text().lines().nth(2).unwrap().split_whitespace().eq(["t", "1", "-", "3", "1"]),
+        "{dry:?}"
+    );
+    broker.call(&["group", "describe", "new"]).refused(4, &["new", "does not exist"]);
+    broker.call(&reset).refused(2, &["make group `new` with 2 stored offsets?", "--yes"]);
+
+    let done = broker.call(&[&reset[..], &["--yes"]].concat()).ok();
+    assert!(done.stderr.contains("group `new` did not exist and was made"), "{done:?}");
+    let read = ["consume", "t", "--group", "new", "--no-follow", "--format", "%p%v "];
+    let text = broker.call(&read).ok().text();
+    let mut words: Vec<&str> = text.split_whitespace().collect();
+    words.sort_unstable();
+    assert_eq!(words, ["0d", "1d"]);
 }

@@ -1,7 +1,8 @@
 //! Reset: moves stored offsets, also while the group has members.
 //!
 //! Every position is brought into the visible range. The members learn with their next heartbeat; what
-//! they commit before that is refused.
+//! they commit before that is refused. A group that does not exist is made when topics or partitions are
+//! named and at least one of them can be stored; elsewhere it begins with the first record.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,7 +13,8 @@ use super::group::{
     GroupCallError, GroupPartitionError, GroupService, LOOKUPS_AT_ONCE, check_count, check_group,
 };
 use crate::{
-    offset::PartitionKey,
+    group::assignor::Assignor,
+    offset::{PartitionKey, StartPolicy},
     partition::{Partition, VisibleRange},
 };
 
@@ -72,10 +74,12 @@ impl GroupService {
     /// Moves stored offsets, or says how they would be moved.
     ///
     /// # Errors
-    /// When the group does not exist, a field is out of bounds, or nothing could be stored.
+    /// When the group does not exist and nothing is named, a field is out of bounds, or nothing could be stored.
     pub async fn reset(&self, request: ResetRequest) -> Result<Vec<OffsetMoved>, GroupCallError> {
         let group = check_group(&request.group)?;
-        self.groups.look(&group, |_| ())?;
+        if request.partitions.is_empty() && request.topics.is_empty() {
+            self.groups.look(&group, |_| ())?;
+        }
         let target = request.target.clone();
         if let ResetTarget::FromGroup(other) = &target {
             let other = check_group(other)?;
@@ -91,6 +95,7 @@ impl GroupService {
             .filter_map(|(key, one)| Some(((*key)?, one.to.as_ref().ok()?.0)))
             .collect();
         if !request.dry_run && !offsets.is_empty() {
+            self.groups.create(&group, StartPolicy::Earliest, Assignor::default()).await?;
             self.groups.reset(&group, offsets).await?;
         }
         Ok(moved.into_iter().map(|(_, one)| one).collect())

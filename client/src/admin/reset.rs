@@ -50,7 +50,8 @@ impl Reset {
     }
 }
 
-/// A move of stored offsets, made by awaiting it.
+/// A move of stored offsets, made by awaiting it. A group that does not exist is made, when partitions or
+/// topics are named.
 #[derive(Debug)]
 #[must_use = "nothing moves until this is awaited"]
 pub struct ResetOffsets {
