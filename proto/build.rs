@@ -2,14 +2,17 @@
 
 use std::{env, path::PathBuf};
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 10] = [
     "riverrun/v1/common.proto",
     "riverrun/v1/produce.proto",
     "riverrun/v1/fetch.proto",
     "riverrun/v1/group.proto",
     "riverrun/v1/admin.proto",
+    "riverrun/v1/push.proto",
+    "riverrun/v1/subscription.proto",
     "riverrun/state/v1/groups.proto",
     "riverrun/state/v1/metadata.proto",
+    "riverrun/state/v1/subscriptions.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

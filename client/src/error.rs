@@ -84,6 +84,16 @@ pub enum ErrorCode {
     Indeterminate,
     /// The broker's fault. Retriable.
     Internal,
+    /// The subscription does not exist. Fatal until it is created.
+    UnknownSubscription,
+    /// A subscription of that name exists with other topics or settings. Fatal.
+    SubscriptionExists,
+    /// Sessions of the subscription are open. Fatal while they stay.
+    SubscriptionInUse,
+    /// A newer stream holds the session. Fenced.
+    SessionReplaced,
+    /// The session is over. Fenced; the subscriber opens a new one by itself.
+    UnknownSession,
     /// The broker could not be reached, or the connection broke. Retriable.
     Unreachable,
     /// The call's own deadline passed. Retriable.
@@ -124,7 +134,9 @@ impl ErrorCode {
             ErrorCode::ProducerFenced
             | ErrorCode::UnknownMember
             | ErrorCode::FencedMemberEpoch
-            | ErrorCode::InstanceIdInUse => Class::Fenced,
+            | ErrorCode::InstanceIdInUse
+            | ErrorCode::SessionReplaced
+            | ErrorCode::UnknownSession => Class::Fenced,
             ErrorCode::InvalidArgument
             | ErrorCode::UnknownTopicOrPartition
             | ErrorCode::TopicIdMismatch
@@ -139,6 +151,9 @@ impl ErrorCode {
             | ErrorCode::GroupNotEmpty
             | ErrorCode::OffsetConflict
             | ErrorCode::TopicExists
+            | ErrorCode::UnknownSubscription
+            | ErrorCode::SubscriptionExists
+            | ErrorCode::SubscriptionInUse
             | ErrorCode::Closed
             | ErrorCode::NoOffset
             | ErrorCode::Protocol => Class::Fatal,
@@ -175,6 +190,11 @@ impl ErrorCode {
             Ok(Wire::Unavailable) => ErrorCode::Unavailable,
             Ok(Wire::Indeterminate) => ErrorCode::Indeterminate,
             Ok(Wire::Internal) => ErrorCode::Internal,
+            Ok(Wire::UnknownSubscription) => ErrorCode::UnknownSubscription,
+            Ok(Wire::SubscriptionExists) => ErrorCode::SubscriptionExists,
+            Ok(Wire::SubscriptionInUse) => ErrorCode::SubscriptionInUse,
+            Ok(Wire::SessionReplaced) => ErrorCode::SessionReplaced,
+            Ok(Wire::UnknownSession) => ErrorCode::UnknownSession,
             Ok(Wire::Unspecified) | Err(_) => ErrorCode::Protocol,
         }
     }

@@ -62,8 +62,10 @@ fn status_code(code: ErrorCode) -> Code {
         ErrorCode::InvalidArgument | ErrorCode::CorruptBatch | ErrorCode::RecordTooLarge => {
             Code::InvalidArgument
         }
-        ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownGroup => Code::NotFound,
-        ErrorCode::TopicExists => Code::AlreadyExists,
+        ErrorCode::UnknownTopicOrPartition
+        | ErrorCode::UnknownGroup
+        | ErrorCode::UnknownSubscription => Code::NotFound,
+        ErrorCode::TopicExists | ErrorCode::SubscriptionExists => Code::AlreadyExists,
         ErrorCode::OffsetOutOfRange | ErrorCode::OffsetTruncated => Code::OutOfRange,
         ErrorCode::DataCorrupt => Code::DataLoss,
         ErrorCode::DiskFull | ErrorCode::QuotaExceeded => Code::ResourceExhausted,
@@ -80,6 +82,9 @@ fn status_code(code: ErrorCode) -> Code {
         | ErrorCode::PartitionNotOwned
         | ErrorCode::InstanceIdInUse
         | ErrorCode::GroupNotEmpty
+        | ErrorCode::SubscriptionInUse
+        | ErrorCode::SessionReplaced
+        | ErrorCode::UnknownSession
         | ErrorCode::NotLeader => Code::FailedPrecondition,
         ErrorCode::Internal | ErrorCode::Unspecified => Code::Internal,
     }
