@@ -77,6 +77,11 @@ fn verdict(code: ErrorCode) -> Verdict {
         | ErrorCode::GroupNotEmpty
         | ErrorCode::OffsetConflict
         | ErrorCode::TopicExists
+        | ErrorCode::UnknownSubscription
+        | ErrorCode::SubscriptionExists
+        | ErrorCode::SubscriptionInUse
+        | ErrorCode::SessionReplaced
+        | ErrorCode::UnknownSession
         | ErrorCode::BufferFull
         | ErrorCode::NoOffset
         | ErrorCode::Protocol => Verdict::Refused,
