@@ -15,7 +15,7 @@ use riverrun_storage::{
 };
 use thiserror::Error;
 
-use super::{DiskGauge, Partition, PartitionSettings, Workers};
+use super::{DiskGauge, Partition, PartitionSettings, Workers, replicator::Replicator};
 use crate::clock::Clock;
 
 /// Directory of one topic.
@@ -118,7 +118,8 @@ impl PartitionOpener {
             opened => opened?,
         };
         opened.writer.recycle_through(self.pool.clone());
-        Ok(Partition::new(opened, settings, self.workers.shard(), self.gauge.clone()))
+        let (shard, gauge) = (self.workers.shard(), self.gauge.clone());
+        Ok(Partition::new(opened, settings, shard, gauge, Replicator::local()))
     }
 
     /// Removes everything of a topic whose partitions are closed. Blocks. Removing it twice is harmless.

@@ -35,6 +35,11 @@ pub struct DiskFull {
     pub free_bytes_min: u64,
 }
 
+/// A node that may not append to a partition: another one leads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("this node does not lead the partition")]
+pub struct NotLeader;
+
 /// A batch that was not acknowledged.
 #[derive(Clone, Debug, Error)]
 pub enum AppendError {
@@ -47,6 +52,9 @@ pub enum AppendError {
         /// What happened.
         reason: Arc<str>,
     },
+    /// Another node leads; nothing was written.
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
     /// The partition is closed: its topic was deleted or the broker stops.
     #[error("partition is closed")]
     Closed,
@@ -164,6 +172,9 @@ pub enum MaintainError {
     /// The partition is closed.
     #[error("partition is closed")]
     Closed,
+    /// Another node leads; nothing was changed.
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
     /// An offset past the visible end.
     #[error(
         "`before_offset` must be at most the high watermark {high_watermark}, found {requested}"

@@ -7,18 +7,22 @@
 //! ```
 //!
 //! Invariants:
-//! - With durability `fsync` the high watermark is the flushed offset, otherwise the log end. It never
-//!   goes back, also not when the durability is changed.
+//! - With durability `fsync` this node *holds* what is flushed, otherwise what is appended. What it holds goes
+//!   to the [`Replicator`], and what that says is committed is the high watermark. It never goes back, also
+//!   not when the durability is changed.
 //! - One flush is in flight at most; appends go on meanwhile and form the next group.
-//! - A ticket resolves once: at its append when the page cache is enough, else when the flushed offset
-//!   reached its end, else when the partition failed.
-//! - After a failure nothing is resolved as flushed any more.
+//! - A ticket resolves once: at its append when the page cache is enough, else when its batch is committed and
+//!   flushed as far as was asked, else when the partition failed or lost its role.
+//! - After a failure nothing is proposed and nothing is resolved any more.
 
 use std::{collections::VecDeque, mem};
 
 use riverrun_proto::Offset;
 
-use super::Durability;
+use super::{
+    Durability,
+    replicator::{Proposal, Replicator, Role},
+};
 
 /// At so many bytes since the last flush began one is asked for, whatever the durability: what a start after
 /// a crash has to copy, because nothing says that it is on disk, stays bounded.
@@ -28,19 +32,23 @@ const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct Ledger<T> {
     durability: Durability,
+    /// Decides what is committed.
+    replicator: Replicator,
     /// Next offset to be given.
     log_end: Offset,
     /// Everything below is on disk.
     flushed: Offset,
-    /// Everything below is visible.
-    high_watermark: Offset,
+    /// Everything below is to be flushed without anybody asking again.
+    flush_target: Offset,
     /// Bytes appended since the start.
     bytes_appended: u64,
     /// Bytes of them that are visible.
     bytes_visible: u64,
     /// `bytes_appended` when the last flush began.
     bytes_flush_begun: u64,
-    /// Appends that something still depends on, in the order they were made.
+    /// Appends that are not visible, in the order they were made.
+    hidden: VecDeque<Hidden>,
+    /// Who waits, in the order of the appends.
     pending: VecDeque<Pending<T>>,
     /// A flush is on its way.
     flushing: bool,
@@ -50,11 +58,28 @@ pub(crate) struct Ledger<T> {
 }
 
 #[derive(Debug)]
-struct Pending<T> {
+struct Hidden {
     end_offset: Offset,
     /// `bytes_appended` after this append.
     bytes_appended: u64,
-    ticket: Option<T>,
+}
+
+#[derive(Debug)]
+struct Pending<T> {
+    end_offset: Offset,
+    needs: Needs,
+    ticket: T,
+}
+
+/// What a ticket waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Nothing but the append.
+    Append,
+    /// That it is committed.
+    Commit,
+    /// That it is committed, and on the disk of this node.
+    CommitAndFlush,
 }
 
 /// One append that was made.
@@ -64,8 +89,8 @@ pub(crate) struct AppendFacts {
     pub(crate) end_offset: Offset,
     /// Bytes it added to the log; 0 for a duplicate.
     pub(crate) bytes: u64,
-    /// The ticket waits for the flush.
-    pub(crate) needs_flush: bool,
+    /// What the ticket waits for.
+    pub(crate) needs: Needs,
 }
 
 /// What the world may see now.
@@ -78,27 +103,40 @@ pub(crate) struct Visible {
 }
 
 impl<T> Ledger<T> {
-    /// The ledger of a log that was just opened; all of it may be seen.
-    pub(crate) fn new(durability: Durability, flushed: Offset, log_end: Offset) -> Ledger<T> {
+    /// The ledger of a log that was just opened, flushed up to the first and ending at the second of `ends`.
+    pub(crate) fn new(
+        durability: Durability,
+        (flushed, log_end): (Offset, Offset),
+        replicator: Replicator,
+    ) -> Ledger<T> {
         assert!(flushed <= log_end, "flushed {flushed} past log end {log_end}");
-        Ledger {
+        let mut ledger = Ledger {
             durability,
+            replicator,
             log_end,
             flushed,
-            high_watermark: if durability == Durability::Fsync { flushed } else { log_end },
+            flush_target: flushed,
             bytes_appended: 0,
             bytes_visible: 0,
             bytes_flush_begun: 0,
+            hidden: VecDeque::new(),
             pending: VecDeque::new(),
             flushing: false,
             flush_wanted: false,
             failed: false,
-        }
+        };
+        ledger.propose();
+        ledger
     }
 
     /// The durability in force.
     pub(crate) fn durability(&self) -> Durability {
         self.durability
+    }
+
+    /// What this node may do with the partition.
+    pub(crate) fn role(&self) -> Role {
+        self.replicator.role()
     }
 
     /// Everything below is on disk.
@@ -118,30 +156,34 @@ impl<T> Ledger<T> {
 
     /// What the world may see now.
     pub(crate) fn visible(&self) -> Visible {
-        Visible { high_watermark: self.high_watermark, bytes: self.bytes_visible }
+        Visible { high_watermark: self.committed(), bytes: self.bytes_visible }
     }
 
     /// Enters an append. Returns the ticket when it may resolve at once.
     pub(crate) fn appended(&mut self, facts: AppendFacts, ticket: Option<T>) -> Option<T> {
         assert!(!self.failed, "append to a failed partition");
-        self.log_end = self.log_end.max(facts.end_offset);
-        self.bytes_appended += facts.bytes;
-        let waits = facts.needs_flush && facts.end_offset > self.flushed;
-        let (held, resolved) = if waits { (ticket, None) } else { (None, ticket) };
-        let settled = facts.end_offset <= self.flushed;
-        if settled {
-            // A flush that was on its way took this append along and ended before it was entered here.
-            self.bytes_visible = self.bytes_visible.max(self.bytes_appended);
+        let AppendFacts { end_offset, bytes, needs } = facts;
+        self.log_end = self.log_end.max(end_offset);
+        if bytes > 0 {
+            self.bytes_appended += bytes;
+            let bytes_appended = self.bytes_appended;
+            self.hidden.push_back(Hidden { end_offset, bytes_appended });
         }
-        let hidden = self.durability == Durability::Fsync && facts.bytes > 0 && !settled;
-        if waits || hidden {
-            let (end_offset, bytes_appended) = (facts.end_offset, self.bytes_appended);
-            self.pending.push_back(Pending { end_offset, bytes_appended, ticket: held });
+        // Not so when a flush that was on its way took this append along and ended before it was entered here.
+        let unflushed = end_offset > self.flushed;
+        let shown_by_flush = self.durability == Durability::Fsync && bytes > 0;
+        if unflushed && (needs == Needs::CommitAndFlush || shown_by_flush) {
+            self.flush_target = self.flush_target.max(end_offset);
             self.flush_wanted = true;
         }
         self.flush_wanted |= self.bytes_appended - self.bytes_flush_begun >= UNFLUSHED_BYTES_MAX;
-        self.show();
-        resolved
+        self.propose();
+        if self.is_met(end_offset, needs) {
+            return ticket;
+        }
+        let pending = ticket.map(|ticket| Pending { end_offset, needs, ticket });
+        self.pending.extend(pending);
+        None
     }
 
     /// Asks for a flush of what was appended so far.
@@ -169,13 +211,30 @@ impl<T> Ledger<T> {
         }
         self.flushed = self.flushed.max(flushed);
         self.log_end = self.log_end.max(flushed);
-        let mut resolved = Vec::new();
-        while let Some(pending) = self.pending.pop_front_if(|next| next.end_offset <= flushed) {
-            self.bytes_visible = self.bytes_visible.max(pending.bytes_appended);
-            resolved.extend(pending.ticket);
+        let asked_again = self.flush_wanted && self.is_dirty();
+        self.flush_wanted = self.flush_target > self.flushed || asked_again;
+        self.settle()
+    }
+
+    /// Changes the durability. Returns the tickets that resolve by it.
+    pub(crate) fn set_durability(&mut self, durability: Durability) -> Vec<T> {
+        self.durability = durability;
+        if durability == Durability::Fsync {
+            self.want_flush();
         }
-        self.flush_wanted = !self.pending.is_empty() || (self.flush_wanted && self.is_dirty());
-        self.show();
+        self.settle()
+    }
+
+    /// Proposes what this node holds and looks what is committed. Returns the tickets that resolve by it.
+    pub(crate) fn settle(&mut self) -> Vec<T> {
+        let mut resolved = Vec::new();
+        if self.failed {
+            return resolved;
+        }
+        self.propose();
+        while self.pending.front().is_some_and(|next| self.is_met(next.end_offset, next.needs)) {
+            resolved.extend(self.pending.pop_front().map(|pending| pending.ticket));
+        }
         resolved
     }
 
@@ -183,28 +242,43 @@ impl<T> Ledger<T> {
     pub(crate) fn fail(&mut self) -> Vec<T> {
         self.failed = true;
         self.flushing = false;
-        mem::take(&mut self.pending).into_iter().filter_map(|pending| pending.ticket).collect()
+        self.give_up()
     }
 
-    /// Changes the durability.
-    pub(crate) fn set_durability(&mut self, durability: Durability) {
-        self.durability = durability;
-        if durability == Durability::Fsync {
-            self.want_flush();
+    /// Tickets that will never resolve because this node does not lead any more: nothing here can tell what
+    /// becomes of their batches.
+    pub(crate) fn orphaned(&mut self) -> Vec<T> {
+        match self.role() {
+            Role::Leader => Vec::new(),
+            Role::Follower => self.give_up(),
         }
-        self.show();
     }
 
-    /// Moves the high watermark to where the durability allows it.
-    fn show(&mut self) {
-        if self.failed {
-            return;
+    fn give_up(&mut self) -> Vec<T> {
+        mem::take(&mut self.pending).into_iter().map(|pending| pending.ticket).collect()
+    }
+
+    /// First offset that is not committed, or not in this log.
+    fn committed(&self) -> Offset {
+        self.replicator.committed().min(self.log_end)
+    }
+
+    fn is_met(&self, end_offset: Offset, needs: Needs) -> bool {
+        match needs {
+            Needs::Append => true,
+            Needs::Commit => end_offset <= self.committed(),
+            Needs::CommitAndFlush => end_offset <= self.committed().min(self.flushed),
         }
-        if self.durability == Durability::Fsync {
-            self.high_watermark = self.high_watermark.max(self.flushed);
-        } else {
-            self.high_watermark = self.log_end;
-            self.bytes_visible = self.bytes_appended;
+    }
+
+    /// Proposes what this node holds, and counts what became visible.
+    fn propose(&mut self) {
+        let log_end = self.log_end;
+        let held = if self.durability == Durability::Fsync { self.flushed } else { log_end };
+        self.replicator.propose(Proposal { log_end, held });
+        let committed = self.committed();
+        while let Some(shown) = self.hidden.pop_front_if(|next| next.end_offset <= committed) {
+            self.bytes_visible = shown.bytes_appended;
         }
     }
 }

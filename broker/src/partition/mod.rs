@@ -4,11 +4,13 @@
 //! callers --append--> shard's queue --> LogWriter::append --> ledger --> receipt (page cache is enough)
 //!                                                               |
 //!                     flush threads <-- wants a flush ----------+
-//!                           `--> LogFlusher::flush --> ledger --> high watermark --> receipts, tail
+//!                           `--> LogFlusher::flush --> ledger --> replicator --> high watermark --> receipts, tail
 //! ```
 //!
 //! Invariants:
 //! - log start <= high watermark <= log end; the high watermark never goes back.
+//! - The high watermark is what the replicator says is committed; on a single node that is what is as durable
+//!   as the topic asks. Who may append is the replicator's word too.
 //! - Records are visible before their receipt is given, so whoever has a receipt can read them.
 //! - A panic or a failed flush stops this partition for writing, never the process.
 //! - Only this room calls storage: writes on shard threads, flushes on flush threads, next segments on
@@ -22,6 +24,7 @@ pub mod housekeeping;
 mod ledger;
 mod queue;
 mod read;
+mod replicator;
 pub mod settings;
 mod shard;
 pub mod state_log;
@@ -37,7 +40,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
 };
 
@@ -48,16 +51,19 @@ use riverrun_storage::{LogCompactor, LogFlusher, LogPreparer, LogReader, LogWrit
 pub use self::{
     directory::{PartitionOpener, partition_dir},
     durability::Durability,
-    error::{AppendError, DiskFull, MaintainError, OffsetRange, PartitionFailed, ReadError},
+    error::{
+        AppendError, DiskFull, MaintainError, NotLeader, OffsetRange, PartitionFailed, ReadError,
+    },
     gauge::DiskGauge,
     read::{PartitionFacts, PartitionRead, TimeAnswer, VisibleRange},
+    replicator::Role,
     settings::PartitionSettings,
     state_log::StateLog,
     tail::{Tail, TailWaiter},
     ticket::{AppendReceipt, AppendResult, AppendTicket, Completer, ReceiptSink},
     workers::Workers,
 };
-use self::{ledger::Ledger, read::Hot, shard::ShardHandle};
+use self::{ledger::Ledger, read::Hot, replicator::Replicator, shard::ShardHandle};
 use crate::quota::Share;
 
 /// A batch on its way to a partition.
@@ -78,7 +84,7 @@ pub struct Append {
 pub enum WaitFor {
     /// In the page cache of this node.
     Written,
-    /// The topic's durability, or this one when it is stronger.
+    /// Committed, and at the topic's durability, or this one when it is stronger.
     AtLeast(Durability),
 }
 
@@ -110,6 +116,8 @@ pub struct Partition {
     /// One pass at a time; held for all of it.
     compactor: Mutex<LogCompactor>,
     tail: Arc<Tail>,
+    /// This node may append, as the replicator last said. Written with the ledger locked.
+    leads: AtomicBool,
     /// Why the partition refuses writes. Set once.
     failure: OnceLock<PartitionFailed>,
     /// Set when the partition is to be closed; appends are refused from then on.
@@ -135,10 +143,13 @@ impl Partition {
         settings: PartitionSettings,
         shard: ShardHandle,
         gauge: Arc<DiskGauge>,
+        replicator: Replicator,
     ) -> Arc<Partition> {
         let OpenedLog { writer, flusher, reader, report: _ } = opened;
         let offsets = reader.offsets();
-        let ledger = Ledger::new(settings.durability, offsets.flushed, offsets.log_end);
+        let ends = (offsets.flushed, offsets.log_end);
+        let ledger = Ledger::new(settings.durability, ends, replicator);
+        let leads = AtomicBool::new(ledger.role() == Role::Leader);
         let tail = Arc::new(Tail::new(ledger.visible().high_watermark));
         let failure = OnceLock::new();
         if let Some(found) = reader.failure() {
@@ -159,6 +170,7 @@ impl Partition {
             ledger: Mutex::new(ledger),
             compactor,
             tail,
+            leads,
             failure,
             closed: AtomicBool::new(false),
             last_append_ms: AtomicU64::new(0),
@@ -193,6 +205,11 @@ impl Partition {
     /// Why the partition refuses writes, if it does.
     pub fn failure(&self) -> Option<&PartitionFailed> {
         self.failure.get()
+    }
+
+    /// What this node may do with the partition.
+    pub fn role(&self) -> Role {
+        if self.leads.load(SeqCst) { Role::Leader } else { Role::Follower }
     }
 
     /// The visible end and those who wait for it to move.

@@ -6,6 +6,7 @@ use riverrun_proto::{
     batch::{BatchBuilder, BuilderOptions, Compression},
 };
 use riverrun_storage::{
+    Log, Timestamp,
     disk::{
         Disk,
         sim::{Call, CrashPolicy, Fault, FaultError, SimDisk},
@@ -15,7 +16,11 @@ use riverrun_storage::{
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{state_log::PAYLOAD_BYTES_MAX, *};
+use super::{
+    replicator::tests::{Others, Told},
+    state_log::PAYLOAD_BYTES_MAX,
+    *,
+};
 use crate::clock::Clock;
 
 const TOPIC: TopicId = TopicId(Uuid::from_u128(77));
@@ -46,14 +51,18 @@ impl House {
     }
 
     fn open(&self, durability: Durability) -> Arc<Partition> {
-        let internal = PartitionSettings::internal(TOPIC);
-        let settings = PartitionSettings {
-            durability,
-            flush_interval: Duration::from_millis(10),
-            is_internal: false,
-            ..internal
-        };
-        self.opener.open(settings).unwrap()
+        self.opener.open(settings(durability)).unwrap()
+    }
+
+    /// As [`House::open`], replicated by nodes that do what the test says.
+    fn open_told(&self, durability: Durability) -> (Arc<Partition>, Others) {
+        let settings = settings(durability);
+        let dir = partition_dir(TOPIC, PartitionId(0));
+        let disk = self.opener.disk.clone();
+        let opened = Log::open(disk, dir, settings.log.clone(), Timestamp(1)).unwrap();
+        let (shard, gauge) = (self.opener.workers.shard(), self.opener.gauge.clone());
+        let (told, others) = Told::leader();
+        (Partition::new(opened, settings, shard, gauge, Replicator::Told(told)), others)
     }
 
     /// The house as the next start finds it after a power loss that kept nothing it was not told to keep.
@@ -62,6 +71,12 @@ impl House {
         drop(self);
         House::on(disk)
     }
+}
+
+fn settings(durability: Durability) -> PartitionSettings {
+    let flush_interval = Duration::from_millis(10);
+    let internal = PartitionSettings::internal(TOPIC);
+    PartitionSettings { durability, flush_interval, is_internal: false, ..internal }
 }
 
 fn batch(values: &[&str]) -> RecordBatch {
@@ -204,6 +219,67 @@ async fn batches_are_appended_in_the_order_sent() {
         assert_eq!(receipt.base_offset, Offset(number));
     }
     assert!(house.disk.call_count(Call::Sync) < 500, "flushes are shared");
+}
+
+#[tokio::test]
+async fn readers_and_receipts_wait_for_what_is_committed_not_for_what_is_durable() {
+    let house = House::new();
+    let (partition, others) = house.open_told(Durability::Fsync);
+    let (completer, first) = Completer::ticket();
+    let waits = Append { batch: batch(&["a"]), wait: FSYNC, completer, share: Share::default() };
+    partition.append(waits).await;
+    append(&partition, &["b"], WaitFor::Written).await.unwrap();
+    let flushed = async {
+        while partition.facts().flushed < Offset(2) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, flushed).await.expect("both are on this node's disk");
+    assert_eq!(values(&partition).await, [""; 0]);
+    assert_eq!(partition.read(Offset(0), 100).await.unwrap().batches, Bytes::new());
+    let error = partition.read(Offset(1), 100).await.unwrap_err();
+    assert!(matches!(error, ReadError::OutOfRange { high_watermark: Offset(0), .. }), "{error}");
+    let error = partition.drop_before(Offset(1)).await.unwrap_err();
+    assert!(matches!(error, MaintainError::PastVisibleEnd { .. }), "{error}");
+
+    let mut waiter = TailWaiter::for_bytes();
+    waiter.register(partition.tail(), 0);
+    waiter.rearm(1);
+    others.commit(1);
+    partition.settle(Ledger::settle);
+    timeout(SOON, waiter.wait()).await.expect("readers are woken");
+    assert_eq!(values(&partition).await, ["a"]);
+    let receipt = timeout(SOON, first.wait()).await.unwrap().unwrap();
+    assert_eq!((receipt.end_offset, receipt.reached), (Offset(1), Durability::Fsync));
+    others.commit(2);
+    partition.settle(Ledger::settle);
+    assert_eq!(values(&partition).await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_node_that_ceases_to_lead_refuses_producers_and_answers_those_who_wait() {
+    let house = House::new();
+    let (partition, others) = house.open_told(Durability::Os);
+    let (completer, waits) = Completer::ticket();
+    let waiting = Append { batch: batch(&["a"]), wait: FSYNC, completer, share: Share::default() };
+    partition.append(waiting).await;
+    append(&partition, &["b"], WaitFor::Written).await.unwrap();
+    others.elect(Role::Follower);
+    partition.settle(Ledger::settle);
+    let answer = timeout(SOON, waits.wait()).await.expect("answered").unwrap_err();
+    assert!(matches!(answer, AppendError::Indeterminate { .. }), "{answer}");
+    let refused = append(&partition, &["c"], WaitFor::Written).await.unwrap_err();
+    assert!(matches!(refused, AppendError::NotLeader(NotLeader)), "{refused}");
+    let refused = partition.drop_before(Offset(0)).await.unwrap_err();
+    assert!(matches!(refused, MaintainError::NotLeader(NotLeader)), "{refused}");
+    others.commit(2);
+    partition.settle(Ledger::settle);
+    assert_eq!(values(&partition).await, ["a", "b"], "a follower serves what is committed");
+
+    others.elect(Role::Leader);
+    partition.settle(Ledger::settle);
+    let receipt = append(&partition, &["d"], WaitFor::Written).await.unwrap();
+    assert_eq!(receipt.base_offset, Offset(2), "nothing was appended meanwhile");
 }
 
 #[tokio::test]

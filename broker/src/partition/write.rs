@@ -14,9 +14,9 @@ use tokio::{sync::oneshot, task};
 
 use super::Durability;
 use super::{
-    Append, AppendError, AppendReceipt, AppendTicket, Completer, MaintainError, Partition,
-    PartitionFailed, PartitionSettings, WaitFor, Waiting,
-    ledger::AppendFacts,
+    Append, AppendError, AppendReceipt, AppendTicket, Completer, MaintainError, NotLeader,
+    Partition, PartitionFailed, PartitionSettings, Role, WaitFor, Waiting,
+    ledger::{AppendFacts, Ledger, Needs},
     shard::{Act, Command, Flush},
 };
 
@@ -25,11 +25,12 @@ impl Partition {
     /// Refuses when a batch sent now would be refused.
     ///
     /// # Errors
-    /// Closed, failed, or no room on the disk.
+    /// Closed, failed, led by another node, or no room on the disk.
     pub fn check_writable(&self) -> Result<(), AppendError> {
         if let Some(failure) = self.failure.get() {
             return Err(failure.clone().into());
         }
+        self.check_leads()?;
         if self.closed.load(SeqCst) {
             return Err(AppendError::Closed);
         }
@@ -95,8 +96,9 @@ impl Partition {
     /// Moves the log start up to `offset`, which may not be past the high watermark. Returns the log start.
     ///
     /// # Errors
-    /// When the offset is past the visible end, or storage refuses.
+    /// When another node leads, the offset is past the visible end, or storage refuses.
     pub async fn drop_before(self: &Arc<Self>, offset: Offset) -> Result<Offset, MaintainError> {
+        self.check_leads()?;
         let high_watermark = self.tail.high_watermark();
         if offset > high_watermark {
             return Err(MaintainError::PastVisibleEnd { requested: offset, high_watermark });
@@ -119,12 +121,7 @@ impl Partition {
         self.with_writer(move |writer, _| writer.set_options(log)).await?;
         let durability = settings.durability;
         *self.settings.write() = Arc::new(settings);
-        let visible = {
-            let mut ledger = self.ledger.lock();
-            ledger.set_durability(durability);
-            ledger.visible()
-        };
-        self.tail.publish(visible.high_watermark, visible.bytes);
+        self.settle(|ledger| ledger.set_durability(durability));
         self.start_flush();
         Ok(())
     }
@@ -226,6 +223,9 @@ impl Partition {
     /// Appends one batch and enters it in the ledger.
     pub(super) fn write(&self, append: Append, now: Timestamp, elapsed: Duration) {
         let Append { batch, wait, completer, share } = append;
+        if let Err(error) = self.check_leads() {
+            return completer.complete(Err(error.into()));
+        }
         self.last_append_ms.store(whole_ms(elapsed), SeqCst);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut writer = self.writer.lock();
@@ -333,16 +333,19 @@ impl Partition {
             drop(ledger);
             return completer.complete(Err(self.indeterminate()));
         }
-        let needed = match wait {
-            WaitFor::Written => Durability::Os,
-            WaitFor::AtLeast(level) => level.max(ledger.durability()),
+        let (needed, needs) = match wait {
+            WaitFor::Written => (Durability::Os, Needs::Append),
+            WaitFor::AtLeast(level) => match level.max(ledger.durability()) {
+                Durability::Fsync => (Durability::Fsync, Needs::CommitAndFlush),
+                level @ (Durability::Os | Durability::Interval) => (level, Needs::Commit),
+            },
         };
-        let needs_flush = needed == Durability::Fsync;
         let bytes = if duplicate { 0 } else { bytes };
         let waiting = Waiting { completer, base_offset, end_offset, duplicate };
-        let facts = AppendFacts { end_offset, bytes, needs_flush };
+        let facts = AppendFacts { end_offset, bytes, needs };
         let ready = ledger.appended(facts, Some(waiting));
         let (visible, flushed) = (ledger.visible(), ledger.flushed());
+        let orphaned = ledger.orphaned();
         drop(ledger);
         if needed == Durability::Interval {
             self.interval_wanted.store(true, SeqCst);
@@ -351,6 +354,15 @@ impl Partition {
         self.tail.publish(visible.high_watermark, visible.bytes);
         if let Some(waiting) = ready {
             waiting.resolve(flushed);
+        }
+        orphaned.into_iter().for_each(Waiting::orphan);
+    }
+
+    /// Refuses unless this node may append.
+    fn check_leads(&self) -> Result<(), NotLeader> {
+        match self.role() {
+            Role::Leader => Ok(()),
+            Role::Follower => Err(NotLeader),
         }
     }
 
@@ -404,16 +416,24 @@ impl Partition {
                     .fail(PartitionFailed::because("the flusher panicked; the log says more"));
             }
         };
-        let (resolved, visible) = {
-            let mut ledger = self.ledger.lock();
-            let resolved = ledger.flushed_to(flushed);
-            (resolved, ledger.visible())
-        };
+        self.settle(|ledger| ledger.flushed_to(flushed));
+        self.start_flush();
+    }
+
+    /// Makes `change` in the ledger, shows what became visible and gives the receipts. Who waits on a node that
+    /// does not lead any more is told that nobody here can say.
+    pub(super) fn settle(&self, change: impl FnOnce(&mut Ledger<Waiting>) -> Vec<Waiting>) {
+        let mut ledger = self.ledger.lock();
+        let resolved = change(&mut ledger);
+        let (visible, flushed) = (ledger.visible(), ledger.flushed());
+        let orphaned = ledger.orphaned();
+        self.leads.store(ledger.role() == Role::Leader, SeqCst);
+        drop(ledger);
         self.tail.publish(visible.high_watermark, visible.bytes);
         for waiting in resolved {
             waiting.resolve(flushed);
         }
-        self.start_flush();
+        orphaned.into_iter().for_each(Waiting::orphan);
     }
 
     /// Flushes the mark page.
@@ -458,6 +478,11 @@ impl Waiting {
         let Waiting { completer, base_offset, end_offset, duplicate } = self;
         let reached = if end_offset <= flushed { Durability::Fsync } else { Durability::Os };
         completer.complete(Ok(AppendReceipt { base_offset, end_offset, reached, duplicate }));
+    }
+
+    fn orphan(self) {
+        let reason = "this node ceased to lead the partition".into();
+        self.completer.complete(Err(AppendError::Indeterminate { reason }));
     }
 }
 

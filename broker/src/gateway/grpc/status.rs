@@ -17,7 +17,8 @@ use tonic::{
 
 use crate::{
     partition::{
-        AppendError, MaintainError, OffsetRange, PartitionFailed, ReadError, state_log::StoreError,
+        AppendError, MaintainError, NotLeader, OffsetRange, PartitionFailed, ReadError,
+        state_log::StoreError,
     },
     quota::QuotaExceeded,
     service::{
@@ -144,6 +145,12 @@ impl Describe for PartitionFailed {
     }
 }
 
+impl Describe for NotLeader {
+    fn describe(&self) -> v1::Error {
+        retriable(ErrorCode::NotLeader, self, RETRY_AFTER)
+    }
+}
+
 impl Describe for FindError {
     fn describe(&self) -> v1::Error {
         match self {
@@ -161,6 +168,7 @@ impl Describe for AppendError {
             AppendError::Indeterminate { .. } => {
                 retriable(ErrorCode::Indeterminate, self, RETRY_AFTER)
             }
+            AppendError::NotLeader(error) => error.describe(),
             AppendError::Closed => retriable(ErrorCode::Unavailable, self, RETRY_AFTER),
             AppendError::DiskFull(_) => retriable(ErrorCode::DiskFull, self, RETRY_AFTER),
             AppendError::Io { .. } => retriable(ErrorCode::Internal, self, RETRY_AFTER),
@@ -271,6 +279,7 @@ impl Describe for MaintainError {
     fn describe(&self) -> v1::Error {
         match self {
             MaintainError::Closed => retriable(ErrorCode::Unavailable, self, RETRY_AFTER),
+            MaintainError::NotLeader(error) => error.describe(),
             MaintainError::PastVisibleEnd { .. } => plain(ErrorCode::InvalidArgument, self),
             MaintainError::Storage(_) | MaintainError::Compact(_) => {
                 retriable(ErrorCode::PartitionFailed, self, RETRY_AFTER)
@@ -318,6 +327,24 @@ impl Describe for InitProducerError {
             InitProducerError::Catalog(_) | InitProducerError::Interrupted => {
                 plain(ErrorCode::Internal, self)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_does_not_lead_says_so_by_code_and_asks_to_be_tried_again() {
+        let append = ProduceError::from(AppendError::from(NotLeader));
+        let delete = DeleteRecordsError::from(MaintainError::from(NotLeader));
+        for status in [status(&append), status(&delete)] {
+            assert_eq!(status.code(), Code::FailedPrecondition);
+            let trailer = status.metadata().get_bin(TRAILER).unwrap().to_bytes().unwrap();
+            let error = v1::Error::decode(trailer).unwrap();
+            assert_eq!(error.code(), ErrorCode::NotLeader);
+            assert!(error.retry_after_ms > 0, "{error:?}");
         }
     }
 }

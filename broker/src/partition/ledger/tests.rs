@@ -1,11 +1,15 @@
-use super::*;
+use super::{
+    super::replicator::{Proposal, tests::Told},
+    *,
+};
 
 fn facts(end_offset: u64, needs_flush: bool) -> AppendFacts {
-    AppendFacts { end_offset: Offset(end_offset), bytes: 100, needs_flush }
+    let needs = if needs_flush { Needs::CommitAndFlush } else { Needs::Append };
+    AppendFacts { end_offset: Offset(end_offset), bytes: 100, needs }
 }
 
 fn ledger(durability: Durability) -> Ledger<char> {
-    Ledger::new(durability, Offset::ZERO, Offset::ZERO)
+    Ledger::new(durability, (Offset::ZERO, Offset::ZERO), Replicator::local())
 }
 
 fn visible(high_watermark: u64, bytes: u64) -> Visible {
@@ -64,10 +68,10 @@ fn a_duplicate_waits_for_the_flush_of_the_original() {
     let mut ledger = ledger(Durability::Fsync);
     ledger.appended(facts(5, true), Some('a'));
     assert!(ledger.begin_flush());
-    let again = AppendFacts { end_offset: Offset(5), bytes: 0, needs_flush: true };
+    let again = AppendFacts { end_offset: Offset(5), bytes: 0, needs: Needs::CommitAndFlush };
     assert_eq!(ledger.appended(again, Some('b')), None);
     assert_eq!(ledger.flushed_to(Offset(5)), ['a', 'b']);
-    let again = AppendFacts { end_offset: Offset(5), bytes: 0, needs_flush: true };
+    let again = AppendFacts { end_offset: Offset(5), bytes: 0, needs: Needs::CommitAndFlush };
     assert_eq!(ledger.appended(again, Some('c')), Some('c'), "on disk already");
     assert!(!ledger.begin_flush());
 }
@@ -120,7 +124,7 @@ fn what_nobody_waits_for_is_flushed_too_before_it_grows_large() {
     let half = |end_offset| AppendFacts {
         end_offset: Offset(end_offset),
         bytes: UNFLUSHED_BYTES_MAX / 2,
-        needs_flush: false,
+        needs: Needs::Append,
     };
     assert_eq!(ledger.appended(half(1), Some('a')), Some('a'));
     assert!(!ledger.begin_flush());
@@ -129,4 +133,35 @@ fn what_nobody_waits_for_is_flushed_too_before_it_grows_large() {
     assert!(ledger.flushed_to(Offset(2)).is_empty());
     assert_eq!(ledger.appended(half(3), Some('c')), Some('c'));
     assert!(!ledger.begin_flush(), "the count began anew");
+}
+
+#[test]
+fn what_this_node_holds_is_proposed_and_what_is_committed_is_shown_and_acknowledged() {
+    let (told, votes) = Told::leader();
+    let zero = (Offset::ZERO, Offset::ZERO);
+    let mut ledger: Ledger<char> = Ledger::new(Durability::Fsync, zero, Replicator::Told(told));
+    let commit =
+        |end_offset, needs| AppendFacts { end_offset: Offset(end_offset), bytes: 100, needs };
+    assert_eq!(ledger.appended(commit(1, Needs::CommitAndFlush), Some('a')), None);
+    assert_eq!(ledger.appended(commit(2, Needs::Append), Some('b')), Some('b'));
+    assert_eq!(votes.proposed(), Proposal { log_end: Offset(2), held: Offset(0) });
+    assert!(ledger.begin_flush());
+    assert_eq!(ledger.flushed_to(Offset(2)), [], "on this node's disk, and not committed");
+    assert_eq!(votes.proposed(), Proposal { log_end: Offset(2), held: Offset(2) });
+    assert_eq!(ledger.visible(), visible(0, 0));
+    votes.commit(1);
+    assert_eq!(ledger.settle(), ['a']);
+    assert_eq!(ledger.visible(), visible(1, 100));
+    votes.commit(9);
+    assert_eq!(ledger.settle(), []);
+    assert_eq!(ledger.visible(), visible(2, 200), "no further than the log");
+
+    ledger.set_durability(Durability::Os);
+    assert_eq!(ledger.appended(commit(10, Needs::Commit), Some('c')), None);
+    assert_eq!(votes.proposed(), Proposal { log_end: Offset(10), held: Offset(10) });
+    assert!(!ledger.begin_flush(), "other nodes are waited for, not the disk");
+    assert_eq!(ledger.visible(), visible(9, 200));
+    votes.commit(10);
+    assert_eq!(ledger.settle(), ['c']);
+    assert_eq!(ledger.visible(), visible(10, 300));
 }
