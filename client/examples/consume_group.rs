@@ -22,7 +22,13 @@ async fn main() -> Result<(), Error> {
 
     loop {
         let batch = tokio::select! {
-            batch = orders.next_batch() => batch?,
+            batch = orders.next_batch() => match batch {
+                Err(error) if error.partition().is_some() => {
+                    println!("one partition stopped, the others go on: {error}");
+                    continue;
+                }
+                batch => batch?,
+            },
             _ = tokio::signal::ctrl_c() => break,
         };
         for record in &batch {

@@ -110,9 +110,10 @@ impl Consumer {
     /// Waits for the next records: those of one partition, in order.
     ///
     /// # Errors
-    /// `OffsetOutOfRange`, `OffsetTruncated`, `DataCorrupt` and the like for one partition, which then
-    /// waits for a [`Consumer::seek`] while others go on; `InstanceIdInUse`; `Closed`. A broken
-    /// connection is no error: the call waits until it is back.
+    /// `OffsetOutOfRange`, `OffsetTruncated`, `DataCorrupt` and the like for one partition, told once and
+    /// named by [`Error::partition`] and [`Error::range`]: it waits for a [`Consumer::seek`] (or a reset of
+    /// its group) while the others go on, so who calls again receives their records. Of the whole consumer:
+    /// `InstanceIdInUse`, `Closed`. A broken connection is no error: the call waits until it is back.
     pub async fn next_batch(&mut self) -> Result<Batch> {
         std::future::poll_fn(|cx| self.poll_batch(cx)).await
     }

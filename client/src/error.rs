@@ -6,7 +6,7 @@
 
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
-use riverrun_proto::{LeaderEpoch, Offset, grpc::v1};
+use riverrun_proto::{LeaderEpoch, Offset, TopicPartition, grpc::v1};
 
 /// What the client's calls return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -24,6 +24,7 @@ struct Cause {
     range: Option<Range<Offset>>,
     epoch_end: Option<(LeaderEpoch, Offset)>,
     retry_after: Duration,
+    partition: Option<TopicPartition>,
 }
 
 /// Reasons of failure: those of the broker and those that arise in the client.
@@ -209,6 +210,7 @@ impl Error {
             range: None,
             epoch_end: None,
             retry_after: Duration::ZERO,
+            partition: None,
         }))
     }
 
@@ -227,6 +229,7 @@ impl Error {
                 .epoch_end
                 .map(|end| (LeaderEpoch(end.leader_epoch), Offset(end.end_offset))),
             retry_after: Duration::from_millis(u64::from(wire.retry_after_ms)),
+            partition: None,
         }))
     }
 
@@ -238,7 +241,16 @@ impl Error {
             range: self.0.range.clone(),
             epoch_end: self.0.epoch_end,
             retry_after: self.0.retry_after,
+            partition: self.0.partition.clone(),
         }))
+    }
+
+    /// The same error as that of one partition, which its message begins with.
+    pub(crate) fn of_partition(&self, partition: &TopicPartition) -> Error {
+        let Error(cause) = self.within(&partition.to_string());
+        let mut cause = Arc::into_inner(cause).expect("it was made just now");
+        cause.partition = Some(partition.clone());
+        Error(Arc::new(cause))
     }
 
     /// What went wrong.
@@ -249,6 +261,12 @@ impl Error {
     /// One sentence for people.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// The partition a consumer stopped reading because of this; it goes on with the others, and with this
+    /// one after a seek.
+    pub fn partition(&self) -> Option<&TopicPartition> {
+        self.0.partition.as_ref()
     }
 
     /// The valid (or unreadable) offsets, where the broker named them.
@@ -286,6 +304,9 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Error");
         out.field("code", &self.0.code).field("message", &self.0.message);
+        if let Some(partition) = &self.0.partition {
+            out.field("partition", partition);
+        }
         if let Some(range) = &self.0.range {
             out.field("range", range);
         }

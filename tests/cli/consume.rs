@@ -5,7 +5,10 @@ use std::{
     process::Child,
 };
 
-use crate::support::process::Broker;
+use crate::support::{
+    damage::{first_segment, flip_first_record, partition_dir},
+    process::Broker,
+};
 
 /// A broker with the topic `t` and `count` records `0`, `1`, … in its one partition.
 fn broker_with_records(count: u32) -> Broker {
@@ -96,4 +99,55 @@ fn a_watch_tells_of_the_state_and_of_every_move() {
     broker.run(&["produce", "t"], b"more\n").ok();
     assert_eq!(next()["high_watermark"], 4);
     end(child);
+}
+
+/// A broker whose topic `t` has a damaged record in a sealed segment of partition 1, and `count` whole
+/// records in partition 0.
+fn broker_with_damage(count: usize) -> Broker {
+    let mut broker = Broker::start();
+    let small = ["--set", "segment_bytes=1MiB", "--set", "message_bytes_max=256KiB"];
+    broker.call(&[&["topic", "create", "t", "--partitions", "2"][..], &small].concat()).ok();
+    broker.run(&["produce", "t", "--partition", "0"], "whole\n".repeat(count).as_bytes()).ok();
+    let much = format!("{}\n", "x".repeat(1000)).repeat(3000);
+    broker.run(&["produce", "t", "--partition", "1"], much.as_bytes()).ok();
+    let dir = partition_dir(&broker.data_dir(), &broker.topic_id("t"), 1);
+    broker.stop();
+    assert!(dir.read_dir().unwrap().count() > 4, "it has sealed segments");
+    flip_first_record(&first_segment(&dir));
+    broker.restart();
+    broker
+}
+
+#[test]
+fn damage_in_one_partition_does_not_end_the_reading_of_others() {
+    let broker = broker_with_damage(500);
+    let told = ["t-1: offsets `0..", "are damaged", "00000000000000000000.log", "going on"];
+    for group in [&[][..], &["--group", "g"]] {
+        let done = broker.call(&[&["consume", "t", "--no-follow"], group].concat());
+        assert_eq!(done.code, Some(5), "{done:?}");
+        assert_eq!(done.text(), "whole\n".repeat(500));
+        let lines: Vec<&str> = done.stderr.lines().collect();
+        assert_eq!(lines.len(), 2, "told once, then summed up: {lines:?}");
+        assert!(told.iter().all(|part| lines[0].contains(part)), "{lines:?}");
+        assert!(lines[1].contains("not read to the end: `t-1`"), "{lines:?}");
+    }
+    let alone = ["consume", "t", "--partition", "1"];
+    broker.call(&alone).refused(5, &["t-1: offsets `0..", "are damaged", "--from offset:"]);
+}
+
+#[test]
+fn a_follower_goes_on_with_the_partitions_that_are_whole() {
+    let broker = broker_with_damage(2);
+    for (group, there) in [(&[][..], 2), (&["--group", "g"], 3)] {
+        let mut child = broker.spawn(&[&["consume", "t"], group].concat());
+        let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(errors.next().unwrap().unwrap().contains("t-1: offsets `0.."));
+        for _ in 0..there {
+            assert!(lines.next().unwrap().is_ok());
+        }
+        broker.run(&["produce", "t", "--partition", "0"], b"later\n").ok();
+        assert_eq!(lines.next().unwrap().unwrap(), "later");
+        end(child);
+    }
 }

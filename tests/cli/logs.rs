@@ -1,8 +1,11 @@
 //! `riverrun log` on the files a broker left.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
-use crate::support::process::{Broker, run};
+use crate::support::{
+    damage::{first_segment, flip_first_record, partition_dir},
+    process::{Broker, run},
+};
 
 /// A stopped broker whose topic `t` holds `count` records, and the segment file that holds them.
 fn stopped_broker(count: u32) -> (Broker, PathBuf) {
@@ -10,11 +13,9 @@ fn stopped_broker(count: u32) -> (Broker, PathBuf) {
     broker.call(&["topic", "create", "t"]).ok();
     let input: String = (0..count).map(|n| format!("record {n}\n")).collect();
     broker.run(&["produce", "t"], input.as_bytes()).ok();
-    let topic = broker.call(&["topic", "describe", "t", "-o", "json"]).ok().text();
-    let topic: serde_json::Value = serde_json::from_str(&topic).unwrap();
+    let id = broker.topic_id("t");
     broker.stop();
-    let id = topic["topic_id"].as_str().unwrap();
-    let segment = broker.data_dir().join("logs").join(id).join("0/00000000000000000000.log");
+    let segment = first_segment(&partition_dir(&broker.data_dir(), &id, 0));
     (broker, segment)
 }
 
@@ -34,11 +35,7 @@ fn a_sound_directory_is_verified_and_dumped() {
 #[test]
 fn a_flipped_bit_is_named_with_file_and_offsets() {
     let (mut broker, segment) = stopped_broker(1_000);
-    let mut bytes = fs::read(&segment).unwrap();
-    // Behind the header block, the first entry's header and its batch's header: in the first record,
-    // however many share its batch.
-    bytes[4096 + 96 + 61 + 8] ^= 1;
-    fs::write(&segment, bytes).unwrap();
+    flip_first_record(&segment);
     let dir = broker.data_dir();
     let done = run(&["log", "verify", dir.to_str().unwrap()], b"").refused(5, &["1 of", "damaged"]);
     let text = done.text();

@@ -7,7 +7,10 @@ use riverrun_client::{ErrorCode, Offset, OutOfRange, Record, Seek, Start, TopicP
 
 use crate::support::{
     broker::TestBroker,
-    client::{Seen, client_with_topic, in_time, number, receive, restart, send_numbers},
+    client::{
+        Seen, address, client_with_topic, in_time, number, receive, restart, send_numbers, start_at,
+    },
+    damage::{first_segment, flip_first_record, partition_dir},
 };
 
 const NEVER: Duration = Duration::from_millis(100);
@@ -137,4 +140,48 @@ async fn a_paused_partition_is_not_received_and_goes_on_where_it_stood() {
     consumer.resume(&t0);
     receive(&mut consumer, &mut seen, 20).await;
     seen.check_complete(20);
+}
+
+#[tokio::test]
+async fn damage_is_told_once_with_its_partition_and_the_others_are_read() {
+    let broker = TestBroker::start().await;
+    let mq = client_with_topic(&broker, 3).await;
+    let producer = mq.producer("t").build().await.unwrap();
+    let (whole, damaged) = (TopicPartition::new("t", 0), TopicPartition::new("t", 2));
+    let send = async |partition: u32, numbers: std::ops::Range<u64>| {
+        for n in numbers {
+            let record = Record::new(n.to_string()).partition(partition);
+            in_time(producer.post(record)).await.unwrap();
+        }
+        in_time(producer.flush()).await.unwrap();
+    };
+    send(0, 0..50).await;
+    send(2, 0..50).await;
+    let id = mq.admin().topic("t").await.unwrap().topic_id.0.to_string();
+    let listen = address(&broker);
+    let dir = broker.stop().await.unwrap();
+    flip_first_record(&first_segment(&partition_dir(&dir.path().join("data"), &id, 2)));
+    let broker = start_at(dir, listen).await;
+
+    for builder in [mq.consumer("t"), mq.consumer("t").group("g")] {
+        let mut consumer = builder.build().await.unwrap();
+        let (mut read, mut errors) = (0, Vec::new());
+        while read < 50 || errors.is_empty() {
+            match in_time(consumer.next_batch()).await {
+                Ok(batch) => {
+                    assert_eq!(*batch.partition(), whole);
+                    read += batch.len();
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        assert!(consumer.poll(NEVER).await.unwrap().is_none(), "told once");
+        assert_eq!((read, errors.len()), (50, 1));
+        assert_eq!(errors[0].code(), ErrorCode::DataCorrupt);
+        assert_eq!(errors[0].partition(), Some(&damaged));
+        assert_eq!(errors[0].range().unwrap().start, Offset(0));
+        assert!(errors[0].message().contains("00000000000000000000.log"), "{:?}", errors[0]);
+        in_time(consumer.close()).await.unwrap();
+    }
+    drop(broker);
 }

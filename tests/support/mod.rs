@@ -3,6 +3,7 @@
 pub(crate) mod binary;
 pub(crate) mod broker;
 pub(crate) mod client;
+pub(crate) mod damage;
 pub(crate) mod frames;
 pub(crate) mod process;
 pub(crate) mod raw_call;

@@ -195,6 +195,13 @@ impl Broker {
         self.run(arguments, b"")
     }
 
+    /// Id of a topic.
+    pub(crate) fn topic_id(&self, topic: &str) -> String {
+        let text = self.call(&["topic", "describe", topic, "-o", "json"]).ok().text();
+        let described: serde_json::Value = serde_json::from_str(&text).unwrap();
+        described["topic_id"].as_str().unwrap().to_owned()
+    }
+
     /// Starts a command against it whose ends the caller holds.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
         let mut command = Command::new(binary::path());

@@ -82,8 +82,7 @@ impl Batch {
             bytes: 0,
         };
         batch.take_all(encoded).map_err(|error| {
-            let message = format!("{}: {error}", batch.partition);
-            Error::new(ErrorCode::CorruptBatch, message)
+            Error::new(ErrorCode::CorruptBatch, error.to_string()).of_partition(&batch.partition)
         })?;
         Ok(batch)
     }

@@ -209,7 +209,7 @@ impl Fetcher {
             tracing::debug!(%partition, %offset, "went on at another offset: {error}");
             book.seek(partition, offset);
         } else if error.is_fatal() {
-            book.stop(partition, error.within(&partition.to_string()));
+            book.stop(partition, error.of_partition(partition));
         } else {
             hold(&mut book, partition);
         }

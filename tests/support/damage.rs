@@ -1,0 +1,24 @@
+//! Harm done to the files of a broker that is not running.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A partition's directory.
+pub(crate) fn partition_dir(data_dir: &Path, topic_id: &str, partition: u32) -> PathBuf {
+    data_dir.join("logs").join(topic_id).join(partition.to_string())
+}
+
+/// Flips a bit in the first record of a segment, however many share its batch.
+pub(crate) fn flip_first_record(segment: &Path) {
+    let mut bytes = fs::read(segment).unwrap();
+    // Behind the header block, the first entry's header and its batch's header.
+    bytes[4096 + 96 + 61 + 8] ^= 1;
+    fs::write(segment, bytes).unwrap();
+}
+
+/// The first segment of a log that was never trimmed.
+pub(crate) fn first_segment(partition_dir: &Path) -> PathBuf {
+    partition_dir.join("00000000000000000000.log")
+}
