@@ -67,7 +67,7 @@ impl Log {
         let created = create::create_if_absent(disk.as_ref(), &dir, &options, now)?;
         let mut found = recovery::recover(disk.as_ref(), &dir, &options, now)?;
         found.report.created = created;
-        shared::assemble(disk, dir, options, found)
+        shared::assemble(disk, dir, options, (found, now))
     }
 
     /// As [`Log::open`] for a log whose creation once came to its end: an empty one is never made in its

@@ -13,7 +13,7 @@ use std::path::Path;
 use riverrun_proto::{LeaderEpoch, Offset};
 
 use crate::{
-    IoFailure,
+    IoFailure, Timestamp,
     disk::{Disk, OpenMode},
     fixed::{crc32, put, u32_at, u64_at},
     paths,
@@ -29,6 +29,11 @@ const HEAD_BYTES: usize = 32;
 const EPOCH_BYTES: usize = 16;
 /// Epochs remembered; past it the oldest are forgotten.
 const EPOCH_COUNT_MAX: usize = 4096;
+
+/// 2026-01-01 00:00 UTC, in milliseconds since 1970.
+const EPOCH_ZERO_MS: i64 = 1_767_225_600_000;
+/// Highest epoch that a clock gives, reached in 2060: a clock that runs far ahead leaves as many for counting.
+const TIMED_EPOCH_MAX: u32 = 1 << 30;
 
 /// The first offset of one epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +130,18 @@ impl LogState {
         });
         Some(LogState { log_start: Offset(u64_at(file, 16)), epochs: epochs.collect() })
     }
+}
+
+/// The epoch of a start at `now` of a log whose highest epoch was `highest`: the seconds since 2026, or one
+/// more than `highest` when that is not less.
+///
+/// A directory that was put back from a copy knows nothing of what was appended after the copy, so a count
+/// alone would give the same epoch to two histories. The time of the start tells them apart, and the later
+/// one is the higher.
+pub(crate) fn epoch_of_start(highest: LeaderEpoch, now: Timestamp) -> LeaderEpoch {
+    let seconds = now.0.saturating_sub(EPOCH_ZERO_MS) / 1_000;
+    let timed = u32::try_from(seconds.clamp(0, i64::from(TIMED_EPOCH_MAX))).expect("clamped");
+    LeaderEpoch(timed.max(highest.0 + 1))
 }
 
 /// What was found in place of the state file.
@@ -239,6 +256,15 @@ mod tests {
         }
         assert_eq!(state.epoch_at(Offset(9)), LeaderEpoch(1));
         assert_eq!(state.epoch_at(Offset(10)), LeaderEpoch(2));
+    }
+
+    #[test]
+    fn a_start_has_the_epoch_of_its_time_and_never_a_lower_one() {
+        let at = |highest, ms| epoch_of_start(LeaderEpoch(highest), Timestamp(ms)).0;
+        assert_eq!(at(1, EPOCH_ZERO_MS + 5_999), 5);
+        assert_eq!(at(5, EPOCH_ZERO_MS + 5_999), 6, "twice in one second");
+        assert_eq!([at(7, 0), at(7, i64::MIN)], [8, 8], "a clock that was set back");
+        assert_eq!(at(1, i64::MAX), TIMED_EPOCH_MAX);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use riverrun_broker::{
@@ -13,6 +14,7 @@ use riverrun_broker::{
     broker::{Ground, StartError},
     clock::Clock,
 };
+use riverrun_client::ErrorCode;
 use riverrun_proto::grpc::v1::{self, group_client::GroupClient};
 use riverrun_storage::{
     data_dir::Meta,
@@ -23,6 +25,7 @@ use tokio::task::spawn_blocking;
 
 use crate::support::{
     broker::{Stubs, TestBroker, config},
+    client::{client, in_time},
     records::{append, code, fetch},
 };
 
@@ -276,6 +279,77 @@ async fn readers_ahead_of_a_restored_partition_are_told() {
     let described = stubs.admin.describe_group(request).await.unwrap().into_inner();
     let found = &described.partitions[0];
     assert_eq!((found.committed_offset, found.high_watermark, found.lag), (Some(5), 2, 0));
+}
+
+#[tokio::test]
+async fn readers_of_the_history_after_a_backup_are_told_also_when_the_restored_one_grew_longer() {
+    let (clock, hand) = Clock::manual(1_800_000_000_000);
+    let start = async |disk: &SimDisk| {
+        hand.advance(Duration::from_secs(60));
+        TestBroker::start_at((disk.clone(), clock.clone()), |_| ()).await
+    };
+    for clean in [true, false] {
+        let disk = SimDisk::new(9);
+        let mut broker = start(&disk).await;
+        let mut stubs = broker.stubs().await;
+        stubs.create("t", 1, v1::TopicConfig::default()).await;
+        stubs.append("t", &["a", "b"]).await;
+        if clean {
+            broker.stop().await;
+        }
+        let backup = disk.copy();
+        if clean {
+            broker = start(&disk).await;
+            stubs = broker.stubs().await;
+        }
+        stubs.append("t", &["c", "d", "e"]).await;
+        let fetched = stubs.fetch.fetch(fetch("t", 2)).await.unwrap().into_inner();
+        let read = &fetched.partitions[0];
+        let (next, epoch) = (read.next_offset, read.leader_epoch);
+        assert_eq!(next, 5);
+
+        let restored = start(&backup).await;
+        let mut stubs = restored.stubs().await;
+        for values in [&[][..], &["v", "w", "x", "y", "z"]] {
+            if !values.is_empty() {
+                assert_eq!(stubs.append("t", values).await.base_offset, 2);
+            }
+            let mut request = fetch("t", next);
+            request.partitions[0].leader_epoch = Some(epoch);
+            let fetched = stubs.fetch.fetch(request).await.unwrap().into_inner();
+            let error = fetched.partitions[0].error.clone().expect("never silence");
+            assert_eq!(error.code(), v1::ErrorCode::OffsetTruncated, "clean {clean}");
+            assert_eq!(error.epoch_end.unwrap().end_offset, 2, "clean {clean}");
+        }
+        // What both have in common is a position in either.
+        let mut request = fetch("t", 2);
+        request.partitions[0].leader_epoch = Some(1);
+        let fetched = stubs.fetch.fetch(request).await.unwrap().into_inner();
+        let read = &fetched.partitions[0];
+        assert_eq!((read.error.as_ref(), read.next_offset), (None, 7));
+    }
+}
+
+#[tokio::test]
+async fn a_group_ahead_of_a_restored_partition_stops_with_the_reason() {
+    let left = Left::new().await;
+    let backup = tempfile::tempdir().unwrap();
+    copy_tree(&left.hit, &backup.path().join("0"));
+    let hit = left.hit.clone();
+    let (broker, mut stubs) = left.start().await;
+    stubs.append("hit", &["c", "d", "e"]).await;
+    // Stored without an epoch, as most readers do: the broker knows which record lies before it.
+    assert_eq!(commit(&broker, "hit", 5).await, None);
+    let dir = broker.stop().await.unwrap();
+    fs::remove_dir_all(&hit).unwrap();
+    copy_tree(&backup.path().join("0"), &hit);
+
+    let broker = TestBroker::start_in(dir, |_| ()).await;
+    let mq = client(&broker).await;
+    let mut consumer = mq.consumer("hit").group("g").build().await.unwrap();
+    let error = in_time(consumer.next_batch()).await.map(|_| ()).expect_err("never silence");
+    assert_eq!(error.code(), ErrorCode::OffsetTruncated, "{error}");
+    assert_eq!(error.epoch_end().map(|(_, end)| end.0), Some(2), "{error}");
 }
 
 /// A broker on `disk`, or why there is none.

@@ -56,6 +56,14 @@ impl TestBroker {
 
     /// A broker on a simulated disk.
     pub(crate) async fn start_on(disk: SimDisk, change: impl FnOnce(&mut Config)) -> TestBroker {
+        TestBroker::start_at((disk, Clock::real()), change).await
+    }
+
+    /// A broker on a simulated disk with a clock of the test's.
+    pub(crate) async fn start_at(
+        (disk, clock): (SimDisk, Clock),
+        change: impl FnOnce(&mut Config),
+    ) -> TestBroker {
         let mut config = config(Path::new("simulated"));
         change(&mut config);
         if disk.list(Path::new("logs")).is_err() {
@@ -65,7 +73,7 @@ impl TestBroker {
         let ground = Ground {
             disk: Arc::new(disk),
             meta: Meta { cluster_id: Uuid::from_u128(5), node_id: 0 },
-            clock: Clock::real(),
+            clock,
             data_dir: None,
         };
         let broker = spawn_blocking(move || Broker::start_on(config, ground).expect("starts"));

@@ -117,10 +117,12 @@ impl GroupService {
                 high_watermark: visible.high_watermark.0,
             });
         }
+        // Who reads on from here is then told when the log before it is another one.
+        let read = one.offset.checked_sub(1).map(|last| partition.epoch_at(Offset(last)));
         Ok(OffsetWrite {
             key,
             offset: Offset(one.offset),
-            leader_epoch: one.leader_epoch.map(LeaderEpoch),
+            leader_epoch: one.leader_epoch.map(LeaderEpoch).or(read),
             metadata: one.metadata,
             expected: one.expected_offset.map(Offset),
         })

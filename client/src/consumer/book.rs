@@ -236,7 +236,9 @@ impl Book {
             return;
         }
         part.fetch_position = batch.next;
-        part.leader_epoch = Some(batch.leader_epoch);
+        // An answer without records, of a range that compaction emptied, has no epoch.
+        part.leader_epoch =
+            Some(batch.leader_epoch).filter(|epoch| *epoch > 0).or(part.leader_epoch);
         self.queued_bytes += batch.bytes();
         self.queue.push_back(Item::Batch(batch));
         self.wake();

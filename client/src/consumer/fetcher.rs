@@ -24,6 +24,9 @@ use crate::{
 /// How long a partition that could not be read is left alone.
 const HOLD: Duration = Duration::from_millis(200);
 
+/// Where to read on, and the leader epoch of the record before it when that is known.
+type Position = (Offset, Option<u32>);
+
 /// What to fetch now.
 #[derive(Debug, Default)]
 struct Plan {
@@ -241,9 +244,9 @@ impl Fetcher {
         };
         match found {
             Ok(found) => {
-                for ((partition, life), offset) in resolving.iter().zip(found) {
-                    match offset {
-                        Ok(offset) => self.shared.place(partition, *life, offset),
+                for ((partition, life), position) in resolving.iter().zip(found) {
+                    match position {
+                        Ok(position) => self.shared.place(partition, *life, position),
                         Err(error) => {
                             self.shared.suspect(&error, epoch);
                             self.refused(partition, *life, &error);
@@ -260,7 +263,7 @@ impl Fetcher {
         &self,
         group: &str,
         resolving: &[(TopicPartition, u64)],
-    ) -> Result<Vec<Result<Offset>>> {
+    ) -> Result<Vec<Result<Position>>> {
         let wire = |(partition, _): &(TopicPartition, u64)| v1::TopicPartition {
             topic: partition.topic.to_string(),
             partition: partition.partition.0,
@@ -272,11 +275,11 @@ impl Fetcher {
         };
         let deadline = self.shared.client.deadline();
         let reply = self.shared.client.connection().get_offsets(request, deadline).await?;
-        let mut stored: HashMap<TopicPartition, Result<Option<Offset>>> = HashMap::new();
+        let mut stored: HashMap<TopicPartition, Result<Option<Position>>> = HashMap::new();
         for offset in reply.offsets {
             let result = match &offset.error {
                 Some(error) => Err(Error::from_wire(error)),
-                None => Ok(offset.offset.map(Offset)),
+                None => Ok(offset.offset.map(|at| (Offset(at), offset.leader_epoch))),
             };
             stored.insert(TopicPartition::new(offset.topic, offset.partition), result);
         }
@@ -287,7 +290,7 @@ impl Fetcher {
         let mut found = Vec::with_capacity(resolving.len());
         for (index, (partition, _)) in resolving.iter().enumerate() {
             found.push(match stored.remove(partition) {
-                Some(Ok(Some(offset))) => Ok(offset),
+                Some(Ok(Some(position))) => Ok(position),
                 // An error is never taken for "there is no offset", and neither is silence.
                 Some(Err(error)) => Err(error),
                 Some(Ok(None)) => starts[index].clone(),
@@ -298,7 +301,7 @@ impl Fetcher {
     }
 
     /// Where to begin without a stored offset.
-    async fn starts(&self, resolving: &[(TopicPartition, u64)]) -> Result<Vec<Result<Offset>>> {
+    async fn starts(&self, resolving: &[(TopicPartition, u64)]) -> Result<Vec<Result<Position>>> {
         let at = match self.shared.settings.start {
             Start::Earliest => OffsetAt::Earliest,
             Start::Latest => OffsetAt::Latest,
@@ -313,7 +316,7 @@ impl Fetcher {
         };
         let partitions: Vec<_> = resolving.iter().map(|(partition, _)| partition.clone()).collect();
         let found = self.shared.client.admin().lookup_offsets(&partitions, at).await?;
-        Ok(found.into_iter().map(|(_, offset)| offset).collect())
+        Ok(found.into_iter().map(|(_, offset)| offset.map(|offset| (offset, None))).collect())
     }
 }
 

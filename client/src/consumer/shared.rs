@@ -158,13 +158,19 @@ impl Shared {
         }
     }
 
-    /// Goes on reading at `offset`.
-    pub(super) fn place(&self, partition: &TopicPartition, life: u64, offset: Offset) {
+    /// Goes on reading at `offset`, before which lies a record of `leader_epoch`, if that is known.
+    pub(super) fn place(
+        &self,
+        partition: &TopicPartition,
+        life: u64,
+        (offset, leader_epoch): (Offset, Option<u32>),
+    ) {
         let mut book = self.book.lock();
         if let Some(part) = book.partitions.get_mut(partition)
             && part.life == life
         {
             part.start_at(offset);
+            part.leader_epoch = leader_epoch;
             book.version += 1;
         }
     }

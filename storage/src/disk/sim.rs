@@ -128,9 +128,14 @@ impl SimDisk {
     /// The disk as the next process finds it after this one died: nothing is lost, and what was not
     /// durable still is not. This disk is dead afterwards.
     pub fn kill(&self) -> SimDisk {
-        let mut world = self.world.lock();
-        let mut next = world.clone();
-        world.dead = true;
+        let next = self.copy();
+        self.world.lock().dead = true;
+        next
+    }
+
+    /// A second disk that holds what processes see on this one now, as a backup does. This one goes on.
+    pub fn copy(&self) -> SimDisk {
+        let mut next = self.world.lock().clone();
         next.faults = Faults::default();
         next.dead = false;
         for inode in next.files.values_mut() {

@@ -18,7 +18,8 @@ use riverrun_proto::Offset;
 
 use super::{LogFlusher, LogReader, LogWriter, OpenedLog, preparer::NextSlot};
 use crate::{
-    Damage, IoFailure, LogFailure, LogOffsets, LogOptions, StorageError,
+    Damage, IoFailure, LogFailure, LogOffsets, LogOptions, RecoveryVerdict, StorageError,
+    Timestamp,
     disk::{Disk, DiskFile},
     mark::{Mark, MarkPage},
     offsets::Watermarks,
@@ -245,8 +246,11 @@ pub(super) fn assemble(
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     options: LogOptions,
-    found: Recovered,
+    (found, now): (Recovered, Timestamp),
 ) -> Result<OpenedLog, StorageError> {
+    // A recovery began its epoch already, and a log that was just made has its first one.
+    let is_older = found.report.verdict == RecoveryVerdict::Trusted && !found.report.created;
+    let next_epoch = is_older.then(|| state::epoch_of_start(found.state.epoch(), now));
     let failure = OnceLock::new();
     if let Some(damage) = found.damages.first() {
         failure.get_or_init(|| LogFailure::Damaged(damage.clone()));
@@ -272,6 +276,6 @@ pub(super) fn assemble(
     });
     let flusher = LogFlusher::new(shared.clone());
     let reader = LogReader::new(shared.clone());
-    let writer = LogWriter::new(shared, options, found.active, found.producers);
+    let writer = LogWriter::new(shared, options, found.active, (found.producers, next_epoch));
     Ok(OpenedLog { writer, flusher, reader, report: found.report })
 }

@@ -71,6 +71,8 @@ pub struct LogWriter {
     active: Option<SegmentWriter>,
     /// Idempotent producers.
     producers: Producers,
+    /// The epoch of this start, which begins with its first record. `None` once it began.
+    next_epoch: Option<LeaderEpoch>,
     /// Append time of the newest entry.
     last_append_time: Timestamp,
     /// Offsets of the producer snapshots on disk, oldest first.
@@ -83,12 +85,12 @@ impl LogWriter {
         shared: Arc<Shared>,
         options: LogOptions,
         active: Option<SegmentWriter>,
-        (producers, snapshots): (Producers, VecDeque<Offset>),
+        ((producers, snapshots), next_epoch): ((Producers, VecDeque<Offset>), Option<LeaderEpoch>),
     ) -> LogWriter {
         let last_append_time =
             shared.segments.read().last().map_or(Timestamp::MIN, |last| last.last_append_time());
         announce_sizes(&shared, &options);
-        LogWriter { shared, options, active, producers, last_append_time, snapshots }
+        LogWriter { shared, options, active, producers, next_epoch, last_append_time, snapshots }
     }
 
     /// Appends `batch` at the log end. Base offset and leader epoch are stamped on the way; the payload is
@@ -116,6 +118,7 @@ impl LogWriter {
             return Err(AppendError::OffsetsExhausted { log_end: base_offset });
         };
         let append_time = now.max(self.last_append_time);
+        self.begin_next_epoch()?;
         self.make_room(len as u64, span, append_time)?;
         let entry = NewEntry {
             kind: EntryKind::Records,
@@ -311,6 +314,24 @@ impl LogWriter {
         self.shared.watermarks.set_log_end(place.offset);
         drop(tail);
         self.last_append_time = entry.append_time;
+        Ok(())
+    }
+
+    /// Begins the epoch of this start, when nothing was appended in it yet.
+    fn begin_next_epoch(&mut self) -> Result<(), AppendError> {
+        let Some(epoch) = self.next_epoch else { return Ok(()) };
+        if epoch > self.leader_epoch() {
+            self.begin_epoch(epoch).map_err(|error| match error {
+                StorageError::Io(failure) => refused(failure),
+                StorageError::Failed(failure) => failure.into(),
+                StorageError::Missing { .. }
+                | StorageError::Foreign { .. }
+                | StorageError::Version { .. }
+                | StorageError::Option { .. }
+                | StorageError::OutOfRange { .. } => unreachable!("only the state is stored"),
+            })?;
+        }
+        self.next_epoch = None;
         Ok(())
     }
 

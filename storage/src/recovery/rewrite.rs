@@ -50,7 +50,7 @@ pub(super) fn rewrite(
     walked: &Walked,
     verdict: RecoveryVerdict,
 ) -> Result<Recovered, StorageError> {
-    let epoch = LeaderEpoch(survey.highest_epoch().max(walked.epoch).0 + 1);
+    let epoch = state::epoch_of_start(survey.highest_epoch().max(walked.epoch), site.now);
     let (cut, header) = new_header(site, &survey, walked, epoch)?;
     let mut writer = make_segment(site, header, copy_bytes(&survey, cut, walked.end, site)?)?;
     copy(site, &survey, (cut, walked.end), &mut writer)?;

@@ -112,7 +112,8 @@ pub(super) fn fetch_request(wire: v1::FetchRequest) -> Result<FetchRequest, Inva
         partition: part.partition,
         offset: part.offset,
         bytes_max: part.max_bytes,
-        leader_epoch: part.leader_epoch,
+        // 0 is what an answer without records says.
+        leader_epoch: part.leader_epoch.filter(|epoch| *epoch > 0),
     };
     let member = |member: v1::GroupMember| Member {
         group: member.group,

@@ -1,10 +1,12 @@
+use std::sync::Arc;
+
 use riverrun_proto::{
     LeaderEpoch, Offset,
     batch::{BuilderOptions, Compression},
 };
 
 use super::fill;
-use crate::{Timestamp, disk::sim::SimDisk, testing::*};
+use crate::{Log, Timestamp, disk::sim::SimDisk, testing::*};
 
 /// A log with these batches of timestamps, compressed in turn.
 fn log_of(disk: &SimDisk, batches: &[&[i64]]) -> crate::OpenedLog {
@@ -100,4 +102,43 @@ fn epochs_end_where_the_next_begins() {
     assert_eq!(run.leader_epoch, LeaderEpoch(4));
     log.writer.close().unwrap();
     assert_eq!(ends(&open(&disk).reader), expected);
+}
+
+#[test]
+fn a_history_that_went_on_from_a_copy_has_epochs_of_its_own() {
+    const SECOND_MS: i64 = 1_000;
+    let at = |seconds: i64| Timestamp(1_800_000_000_000 + seconds * SECOND_MS);
+    let open_at = |disk: &SimDisk, seconds| {
+        Log::open(Arc::new(disk.clone()), DIR, options(), at(seconds)).unwrap()
+    };
+    for closed in [true, false] {
+        let disk = SimDisk::new(1);
+        let mut log = open_at(&disk, 0);
+        fill(&mut log, 5);
+        log.flusher.flush().unwrap();
+        let copy = if closed {
+            log.writer.close().unwrap();
+            let copy = disk.copy();
+            log = open_at(&disk, 10);
+            copy
+        } else {
+            disk.copy()
+        };
+        fill(&mut log, 5);
+        let read = log.reader.read(Offset(14), Offset(20), 1).unwrap();
+        let position = (read.next_offset, read.leader_epoch);
+        assert_eq!(position.0, Offset(16));
+
+        let mut other = open_at(&copy, 20);
+        assert_eq!(other.reader.offsets().log_end, Offset(10));
+        assert_eq!(other.reader.epoch_end(position.1).1, Offset(10), "shorter, closed {closed}");
+        fill(&mut other, 20);
+        assert_eq!(other.reader.epoch_end(position.1).1, Offset(10), "longer, closed {closed}");
+        let old = log.reader.epoch_at(Offset(9));
+        assert_eq!(other.reader.epoch_end(old).1, Offset(10), "common to both");
+        assert_eq!(other.reader.epoch_at(Offset(9)), old);
+        other.writer.close().unwrap();
+        let again = open_at(&copy, 20);
+        assert_eq!(again.reader.epoch_end(position.1).1, Offset(10), "after another start");
+    }
 }
