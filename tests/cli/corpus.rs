@@ -1,0 +1,227 @@
+//! Real text through the command line: into four partitions by key, back through a group of two, with the broker killed
+//! three times on the way.
+//!
+//! The text is what the machine has of crate sources. `CORPUS_BYTES` says how much of it; the check takes little, the full
+//! size is `CORPUS_BYTES=200000000 cargo test --release -p riverrun-tests corpus`.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    process::Child,
+    sync::mpsc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::process::Broker;
+
+/// Stands between key and value; the corpus has none.
+const SEPARATOR: u8 = 1;
+/// Bytes of text unless `CORPUS_BYTES` says more.
+const BYTES: usize = 6 << 20;
+/// Partitions of the topic.
+const PARTITIONS: u64 = 4;
+
+/// Records as `produce` reads them: key, separator, number of the line, line.
+struct Corpus {
+    input: Vec<u8>,
+    /// By number of the line: where its record lies in `input`.
+    lines: Vec<std::ops::Range<usize>>,
+}
+
+impl Corpus {
+    /// Every line of as many source files as it takes.
+    fn gather(bytes: usize) -> Corpus {
+        let mut corpus = Corpus { input: Vec::new(), lines: Vec::new() };
+        let mut folders = sources();
+        while let Some(folder) = folders.pop() {
+            let mut entries: Vec<PathBuf> =
+                fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+            entries.sort();
+            for path in entries {
+                if path.is_dir() && !path.is_symlink() {
+                    folders.push(path);
+                } else if is_text(&path) {
+                    corpus.add(&fs::read(path).unwrap());
+                }
+                if corpus.input.len() >= bytes {
+                    return corpus;
+                }
+            }
+        }
+        assert!(corpus.input.len() >= bytes.min(BYTES), "the machine has too little text");
+        println!("the machine has only {} bytes of text", corpus.input.len());
+        corpus
+    }
+
+    fn add(&mut self, text: &[u8]) {
+        for line in text.split(|byte| *byte == b'\n') {
+            let start = self.input.len();
+            // Neighbours of a sorted word list, of a table, of an indented block share a key.
+            let key = line.get(..8).unwrap_or(line);
+            self.input.extend(key.iter().map(|byte| if *byte == SEPARATOR { b' ' } else { *byte }));
+            self.input.push(SEPARATOR);
+            write!(self.input, "{}:", self.lines.len()).unwrap();
+            self.input.extend_from_slice(line);
+            self.lines.push(start..self.input.len());
+            self.input.push(b'\n');
+        }
+    }
+
+    /// Key and value of a line.
+    fn record(&self, number: usize) -> (&[u8], &[u8]) {
+        let line = &self.input[self.lines[number].clone()];
+        let at = line.iter().position(|byte| *byte == SEPARATOR).unwrap();
+        (&line[..at], &line[at + 1..])
+    }
+}
+
+/// Sources of the crates this was built with, and of the house.
+fn sources() -> Vec<PathBuf> {
+    let house = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
+    let registry = cargo.or(home).map(|cargo| cargo.join("registry").join("src"));
+    let found = registry.into_iter().filter(|registry| registry.is_dir());
+    let own = ["storage", "broker", "client", "cli", "docs"].map(|room| house.join(room));
+    found.chain(own).collect()
+}
+
+fn is_text(path: &Path) -> bool {
+    let known = ["rs", "md", "txt", "toml", "c", "h", "proto"];
+    path.extension().is_some_and(|extension| known.iter().any(|known| extension == *known))
+}
+
+/// Feeds `produce` a quarter at a time: a new one when the broker was killed and is back.
+fn feed(mut stdin: impl Write + Send + 'static, input: Vec<u8>) -> (JoinHandle<()>, Quarters) {
+    let (fed, hear_fed) = mpsc::channel();
+    let (go, hear_go) = mpsc::channel();
+    let feeder = thread::spawn(move || {
+        for quarter in input.chunks(input.len().div_ceil(4)) {
+            stdin.write_all(quarter).unwrap();
+            fed.send(()).unwrap();
+            if hear_go.recv().is_err() {
+                return;
+            }
+        }
+    });
+    (feeder, Quarters { fed: hear_fed, go })
+}
+
+struct Quarters {
+    fed: mpsc::Receiver<()>,
+    go: mpsc::Sender<()>,
+}
+
+/// A member of the group, and what it prints.
+struct Member {
+    child: Child,
+    printed: JoinHandle<Vec<u8>>,
+}
+
+impl Member {
+    fn start(broker: &Broker) -> Member {
+        let mut child =
+            broker.spawn(&["consume", "t", "--group", "g", "--format", "%p %o %k\u{1}%v\n"]);
+        let mut stdout = child.stdout.take().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        thread::spawn(move || stderr.read_to_end(&mut Vec::new()));
+        let printed = thread::spawn(move || {
+            let mut text = Vec::new();
+            stdout.read_to_end(&mut text).unwrap();
+            text
+        });
+        Member { child, printed }
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+        self.child.wait().unwrap();
+        self.printed.join().unwrap()
+    }
+}
+
+/// Records by partition and offset, as both members printed them.
+type Printed = HashMap<(u64, u64), (Vec<u8>, Vec<u8>)>;
+
+/// Takes in what a member printed. A record may be printed again after a kill, and is the same then.
+fn take_in(printed: &mut Printed, text: &[u8]) {
+    for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let mut parts = line.splitn(3, |byte| *byte == b' ');
+        let mut number =
+            || std::str::from_utf8(parts.next().unwrap()).unwrap().parse::<u64>().unwrap();
+        let place = (number(), number());
+        let rest = parts.next().unwrap();
+        let at = rest.iter().position(|byte| *byte == SEPARATOR).unwrap();
+        let record = (rest[..at].to_vec(), rest[at + 1..].to_vec());
+        if let Some(before) = printed.insert(place, record.clone()) {
+            assert_eq!(before, record, "{place:?} changed");
+        }
+    }
+}
+
+/// Every line once, offsets without a gap, and each key in the order of the lines. Gives the number of keys.
+fn check(corpus: &Corpus, printed: &Printed) -> usize {
+    let mut seen = vec![false; corpus.lines.len()];
+    let mut last_of_key: HashMap<&[u8], usize> = HashMap::new();
+    for partition in 0..PARTITIONS {
+        let count = printed.keys().filter(|(of, _)| *of == partition).count() as u64;
+        for offset in 0..count {
+            let gap = || panic!("partition {partition} has no offset {offset} of {count}");
+            let (key, value) = printed.get(&(partition, offset)).unwrap_or_else(gap);
+            let digits = value.iter().position(|byte| *byte == b':').unwrap();
+            let number: usize = std::str::from_utf8(&value[..digits]).unwrap().parse().unwrap();
+            assert_eq!(corpus.record(number), (&key[..], &value[..]), "line {number} changed");
+            assert!(!std::mem::replace(&mut seen[number], true), "line {number} is there twice");
+            let last = last_of_key.insert(key, number);
+            assert!(last < Some(number), "key of line {number} is out of order: {last:?}");
+        }
+    }
+    let missing = seen.iter().filter(|seen| !**seen).count();
+    assert_eq!(missing, 0, "of {} lines are missing", seen.len());
+    last_of_key.len()
+}
+
+fn lag(broker: &Broker) -> Option<u64> {
+    let described = broker.call(&["group", "describe", "g", "-o", "json"]).stdout;
+    serde_json::from_slice::<Value>(&described).ok()?["lag"].as_u64()
+}
+
+#[test]
+fn real_text_survives_three_kills_by_key_and_in_order() {
+    let bytes = std::env::var("CORPUS_BYTES").ok().map_or(BYTES, |bytes| bytes.parse().unwrap());
+    let corpus = Corpus::gather(bytes);
+    let mut broker = Broker::start();
+    broker.call(&["topic", "create", "t", "--partitions", &PARTITIONS.to_string()]).ok();
+    let members = [Member::start(&broker), Member::start(&broker)];
+    let mut producing = broker.spawn(&["produce", "t", "--key-separator", "\u{1}"]);
+    let (feeder, quarters) = feed(producing.stdin.take().unwrap(), corpus.input.clone());
+    for _ in 1..=3 {
+        quarters.fed.recv().unwrap();
+        broker.kill();
+        broker.restart();
+        quarters.go.send(()).unwrap();
+    }
+    quarters.fed.recv().unwrap();
+    drop(quarters);
+    feeder.join().unwrap();
+    let produced = producing.wait_with_output().unwrap();
+    assert!(produced.status.success(), "{}", String::from_utf8_lossy(&produced.stderr));
+    while lag(&broker) != Some(0) {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let mut printed = Printed::new();
+    for member in members {
+        take_in(&mut printed, &member.end());
+    }
+    let keys = check(&corpus, &printed);
+    assert_eq!(broker.stop().code(), Some(0));
+    let data_dir = broker.data_dir();
+    crate::support::process::run(&["log", "verify", data_dir.to_str().unwrap()], b"").ok();
+    println!("{} lines, {} keys", corpus.lines.len(), keys);
+}
