@@ -55,7 +55,6 @@ impl Corpus {
             }
         }
         assert!(corpus.input.len() >= bytes.min(BYTES), "the machine has too little text");
-        println!("the machine has only {} bytes of text", corpus.input.len());
         corpus
     }
 
@@ -223,5 +222,5 @@ fn real_text_survives_three_kills_by_key_and_in_order() {
     assert_eq!(broker.stop().code(), Some(0));
     let data_dir = broker.data_dir();
     crate::support::process::run(&["log", "verify", data_dir.to_str().unwrap()], b"").ok();
-    println!("{} lines, {} keys", corpus.lines.len(), keys);
+    println!("{} bytes, {} lines, {keys} keys", corpus.input.len(), corpus.lines.len());
 }
