@@ -2,13 +2,14 @@
 //!
 //! - [`broker`]: the composition root. [`config`], [`clock`], [`shutdown`], [`quota`]: what everybody needs.
 //! - [`gateway`]: the doors; they translate. [`service`]: the verbs; they check and find.
-//! - [`topic`], [`partition`], [`group`], [`offset`]: the core rooms.
+//! - [`topic`], [`partition`], [`group`], [`offset`], [`delivery`]: the core rooms.
 //!
 //! Imports go downward only: gateway, service, core rooms, storage.
 
 pub mod broker;
 pub mod clock;
 pub mod config;
+pub mod delivery;
 pub mod gateway;
 pub mod group;
 pub mod offset;
