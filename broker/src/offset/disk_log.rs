@@ -3,8 +3,6 @@
 //! One log holds all groups. Should one writer become too little, further logs take the ids of
 //! [`groups_log_id`] for the shards after the first, and a group stays in the shard it was created in.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use riverrun_proto::TopicId;
 use uuid::Uuid;
@@ -17,8 +15,6 @@ use crate::partition::{
 
 /// Id of the first shard's log. Internal ids lie below 2^16.
 const GROUPS_LOG_BASE: u128 = 0x100;
-/// Wait between tries while the disk is full.
-const FULL_DISK_PAUSE: Duration = Duration::from_millis(200);
 
 /// The id under which shard `shard` of the groups' log stands on disk. Never changes.
 pub fn groups_log_id(shard: u8) -> TopicId {
@@ -33,18 +29,12 @@ pub fn entries(replay: Replay) -> impl Iterator<Item = Bytes> {
 impl StateLog for DiskLog {
     fn append(&self, entry: Bytes) -> Pending<'_> {
         Box::pin(async move {
-            loop {
-                match DiskLog::append(self, entry.clone(), |_| ()).await {
-                    Ok(()) => return Ok(()),
-                    // Nothing was written: memory is ahead of the log until this entry is in it.
-                    Err(StoreError::Append(
-                        error @ (AppendError::DiskFull(_) | AppendError::Io { .. }),
-                    )) => {
-                        tracing::warn!(%error, "stored offsets wait for room");
-                        tokio::time::sleep(FULL_DISK_PAUSE).await;
-                    }
-                    Err(error) => return Err(StateLogError { reason: error.to_string().into() }),
-                }
+            match DiskLog::append(self, entry, |_| ()).await {
+                Ok(()) => Ok(()),
+                Err(StoreError::Append(
+                    error @ (AppendError::DiskFull(_) | AppendError::Io { .. }),
+                )) => Err(StateLogError::NoRoom { reason: error.to_string().into() }),
+                Err(error) => Err(StateLogError::Failed { reason: error.to_string().into() }),
             }
         })
     }

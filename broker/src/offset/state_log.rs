@@ -4,12 +4,21 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 
-/// Why the log takes no more entries. Final until the broker starts anew.
+/// Why the log did not take an entry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the groups' log failed: {reason}")]
-pub struct StateLogError {
-    /// What happened.
-    pub reason: Arc<str>,
+pub enum StateLogError {
+    /// The disk has no room. Nothing was written; the same entry may be added later.
+    #[error("no room for the groups' log: {reason}")]
+    NoRoom {
+        /// What the disk said.
+        reason: Arc<str>,
+    },
+    /// The entry may or may not be there. Final until the broker starts anew.
+    #[error("the groups' log failed: {reason}")]
+    Failed {
+        /// What happened.
+        reason: Arc<str>,
+    },
 }
 
 /// An answer to be awaited.
@@ -43,6 +52,10 @@ pub(crate) mod memory {
         /// The append from which on everything fails; it may have happened all the same.
         pub(crate) fails_at: Mutex<Option<(usize, bool)>>,
         pub(crate) appends: Mutex<usize>,
+        /// Tries that found no room.
+        pub(crate) refused: Mutex<usize>,
+        /// Nothing has room.
+        pub(crate) is_full: Mutex<bool>,
     }
 
     impl MemoryLog {
@@ -53,6 +66,8 @@ pub(crate) mod memory {
                 replaced: Mutex::new(0),
                 fails_at: Mutex::new(None),
                 appends: Mutex::new(0),
+                refused: Mutex::new(0),
+                is_full: Mutex::new(false),
             })
         }
     }
@@ -60,6 +75,10 @@ pub(crate) mod memory {
     impl StateLog for MemoryLog {
         fn append(&self, entry: Bytes) -> Pending<'_> {
             Box::pin(async move {
+                if *self.is_full.lock() {
+                    *self.refused.lock() += 1;
+                    return Err(StateLogError::NoRoom { reason: "made full".into() });
+                }
                 self.gate.acquire().await.expect("never closed").forget();
                 let count = std::mem::replace(&mut *self.appends.lock(), 0) + 1;
                 *self.appends.lock() = count;
@@ -69,7 +88,7 @@ pub(crate) mod memory {
                 }
                 match fails {
                     None => Ok(()),
-                    Some(_) => Err(StateLogError { reason: "made to fail".into() }),
+                    Some(_) => Err(StateLogError::Failed { reason: "made to fail".into() }),
                 }
             })
         }

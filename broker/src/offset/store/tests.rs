@@ -162,6 +162,42 @@ async fn closing_writes_what_waits_and_refuses_the_rest() {
     assert!(matches!(store.reserve(0).await, Err(StoreError::Closed)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn commits_wait_while_the_disk_is_full_and_go_on_when_it_is_not() {
+    let log = MemoryLog::open(Vec::new());
+    let store = open(&log);
+    store.write(create("g"), 0).await.unwrap();
+    *log.is_full.lock() = true;
+    let ticket = store.reserve(0).await.unwrap().send(commit("g", key(1, 0), 5, None));
+    while *log.refused.lock() < 3 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(offset(&store, "g", key(1, 0)), None);
+    *log.is_full.lock() = false;
+    assert_eq!(ticket.wait().await, Ok(Vec::new()));
+    assert_eq!(offset(&store, "g", key(1, 0)), Some(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_does_not_wait_for_room_on_the_disk() {
+    let log = MemoryLog::open(Vec::new());
+    let store = open(&log);
+    store.write(create("g"), 0).await.unwrap();
+    *log.is_full.lock() = true;
+    let first = store.reserve(0).await.unwrap().send(commit("g", key(1, 0), 5, None));
+    while *log.refused.lock() < 3 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let second = store.reserve(0).await.unwrap().send(commit("g", key(1, 0), 6, None));
+    store.close();
+    let hour = Duration::from_secs(3_600);
+    tokio::time::timeout(hour, store.finished()).await.expect("the writer ended");
+    assert_eq!(first.wait().await, Err(StoreError::Closed));
+    assert_eq!(second.wait().await, Err(StoreError::Closed));
+    let anew = open(&log);
+    assert_eq!(offset(&anew, "g", key(1, 0)), None, "nobody was told that it is stored");
+}
+
 #[tokio::test]
 async fn there_is_a_most_of_groups() {
     let log = MemoryLog::open(Vec::new());

@@ -1,6 +1,6 @@
 //! The one writer: gathers what waits, makes it durable with one append, then lets everybody see it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::Message;
@@ -17,6 +17,9 @@ const ENTRY_BYTES: usize = 512 << 10;
 /// The log is replaced by a snapshot after this many bytes of entries, or more when the snapshot is large.
 const SNAPSHOT_AFTER_BYTES: usize = 4 << 20;
 
+/// Wait between tries while the disk is full.
+const FULL_DISK_PAUSE: Duration = Duration::from_millis(200);
+
 /// Writes that become one entry.
 #[derive(Default)]
 struct Batch {
@@ -26,7 +29,8 @@ struct Batch {
     bytes: usize,
 }
 
-/// Writes until the store is closed and empty, or the log fails.
+/// Writes until the store is closed and empty, or the log fails. A full disk only makes it wait, unless the
+/// store is closed: the end of the broker waits for no disk.
 pub(super) async fn run(shared: Arc<Shared>, log: Arc<dyn StateLog>) {
     let mut since_snapshot = 0;
     let mut snapshot_bytes = 0;
@@ -89,10 +93,10 @@ async fn write(shared: &Shared, log: &dyn StateLog, batch: Batch) -> Result<(), 
     let mut answers = batch.answers;
     if !batch.changes.is_empty() {
         let entry = record::encode(batch.changes);
-        if let Err(error) = log.append(entry.clone()).await {
-            let reason = error.reason.clone();
+        if let Err(error) = append(shared, log, &entry).await {
+            let refused = StoreError::from(&error);
             for (queued, _) in answers {
-                let _ = queued.answer.send(Err(StoreError::Failed { reason: reason.clone() }));
+                let _ = queued.answer.send(Err(refused.clone()));
             }
             return Err(error);
         }
@@ -108,10 +112,33 @@ async fn write(shared: &Shared, log: &dyn StateLog, batch: Batch) -> Result<(), 
     Ok(())
 }
 
+/// Adds an entry. While there is no room it is tried again, because what groups live by is ahead of the log.
+async fn append(shared: &Shared, log: &dyn StateLog, entry: &Bytes) -> Result<(), StateLogError> {
+    loop {
+        match log.append(entry.clone()).await {
+            Err(error @ StateLogError::NoRoom { .. }) if !shared.queue.lock().closed => {
+                tracing::warn!(%error, "stored offsets wait for room");
+                tokio::time::sleep(FULL_DISK_PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+impl From<&StateLogError> for StoreError {
+    fn from(error: &StateLogError) -> StoreError {
+        match error {
+            // Told only once the store is closed, and then nothing was written.
+            StateLogError::NoRoom { .. } => StoreError::Closed,
+            StateLogError::Failed { reason } => StoreError::Failed { reason: reason.clone() },
+        }
+    }
+}
+
 /// Refuses everything from here on.
 fn fail(shared: &Shared, error: &StateLogError) {
     tracing::error!(%error, "groups and stored offsets are refused until the broker starts anew");
-    let failed = StoreError::Failed { reason: error.reason.clone() };
+    let failed = StoreError::from(error);
     let failed = shared.failed.get_or_init(|| failed).clone();
     shared.room.close();
     let waiting = {
