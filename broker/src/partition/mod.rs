@@ -22,6 +22,7 @@ pub mod error;
 pub mod gauge;
 pub mod housekeeping;
 mod ledger;
+mod maintain;
 mod queue;
 mod read;
 mod replicator;

@@ -1,4 +1,4 @@
-//! The writing side of a partition.
+//! The writing side of a partition: appends, flushes, and the receipts they end in.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -7,15 +7,12 @@ use std::{
 };
 
 use riverrun_proto::Offset;
-use riverrun_storage::{
-    AppendError as LogAppendError, Appended, LogWriter, StorageError, Timestamp,
-};
-use tokio::{sync::oneshot, task};
+use riverrun_storage::{AppendError as LogAppendError, Appended, Timestamp};
 
 use super::Durability;
 use super::{
-    Append, AppendError, AppendReceipt, AppendTicket, Completer, MaintainError, NotLeader,
-    Partition, PartitionFailed, PartitionSettings, Role, WaitFor, Waiting,
+    Append, AppendError, AppendReceipt, AppendTicket, Completer, NotLeader, Partition,
+    PartitionFailed, Role, WaitFor, Waiting,
     ledger::{AppendFacts, Ledger, Needs},
     shard::{Act, Command, Flush},
 };
@@ -91,130 +88,6 @@ impl Partition {
         self.enter(appended, 0, WaitFor::AtLeast(level), completer);
         self.start_flush();
         ticket.wait().await.map(|receipt| receipt.reached)
-    }
-
-    /// Moves the log start up to `offset`, which may not be past the high watermark. Returns the log start.
-    ///
-    /// # Errors
-    /// When another node leads, the offset is past the visible end, or storage refuses.
-    pub async fn drop_before(self: &Arc<Self>, offset: Offset) -> Result<Offset, MaintainError> {
-        self.check_leads()?;
-        let high_watermark = self.tail.high_watermark();
-        if offset > high_watermark {
-            return Err(MaintainError::PastVisibleEnd { requested: offset, high_watermark });
-        }
-        self.with_writer(move |writer, _| {
-            writer.drop_before(offset).map(|dropped| dropped.log_start)
-        })
-        .await
-    }
-
-    /// Puts other settings in force.
-    ///
-    /// # Errors
-    /// When storage refuses them; the old ones stay.
-    pub async fn reconfigure(
-        self: &Arc<Self>,
-        settings: PartitionSettings,
-    ) -> Result<(), MaintainError> {
-        let log = settings.log.clone();
-        self.with_writer(move |writer, _| writer.set_options(log)).await?;
-        let durability = settings.durability;
-        *self.settings.write() = Arc::new(settings);
-        self.settle(|ledger| ledger.set_durability(durability));
-        self.start_flush();
-        Ok(())
-    }
-
-    /// True when retention may drop something at all.
-    pub fn has_retention(&self) -> bool {
-        let policy = self.settings.read().retention;
-        policy.age_max.is_some() || policy.bytes_max.is_some()
-    }
-
-    /// Drops what retention does not keep. Returns bytes dropped.
-    ///
-    /// # Errors
-    /// When storage refuses.
-    pub async fn maintain(self: &Arc<Self>, now_ms: i64) -> Result<u64, MaintainError> {
-        let policy = self.settings.read().retention;
-        self.with_writer(move |writer, _| {
-            writer.apply_retention(Timestamp(now_ms), &policy).map(|dropped| dropped.bytes)
-        })
-        .await
-    }
-
-    /// True when keys of this partition are compacted.
-    pub fn has_compaction(&self) -> bool {
-        self.settings.read().compaction.is_some()
-    }
-
-    /// Makes one compaction pass, if enough was written since the last one. Returns records left out, and
-    /// whether another pass should follow.
-    ///
-    /// # Errors
-    /// When storage refuses, or a damaged segment is in the way.
-    pub async fn compact(self: &Arc<Self>, now_ms: i64) -> Result<(u64, bool), MaintainError> {
-        let Some(options) = self.settings.read().compaction else { return Ok((0, false)) };
-        let partition = self.clone();
-        let pass = task::spawn_blocking(move || {
-            let now = Timestamp(now_ms);
-            let mut compactor = partition.compactor.lock();
-            if partition.is_closed() || !compactor.is_due(now, &options)? {
-                return Ok((0, false));
-            }
-            let done = compactor.compact(now, &options)?;
-            Ok((done.record_count, done.has_more))
-        });
-        pass.await.unwrap_or(Err(MaintainError::Closed))
-    }
-
-    /// Refuses further appends, finishes those that wait, flushes, and gives the log up with a clean mark.
-    /// Those who wait for records are woken. Closing twice is harmless.
-    ///
-    /// # Errors
-    /// When the log had stopped or the disk refuses; the next start then recovers.
-    pub async fn close(self: &Arc<Self>) -> Result<(), MaintainError> {
-        if self.closed.swap(true, SeqCst) {
-            return Ok(());
-        }
-        let (sender, closed) = oneshot::channel();
-        let act: Act = Box::new(move |writer, _| {
-            let given_up = writer.take().map_or(Err(MaintainError::Closed), |writer| {
-                writer.close().map_err(MaintainError::from)
-            });
-            drop(sender.send(given_up));
-        });
-        let sent = self.shard.commands.push(Command::Act(self.clone(), act));
-        let result = match sent {
-            Ok(()) => closed.await.unwrap_or(Err(MaintainError::Closed)),
-            Err(_) => Err(MaintainError::Closed),
-        };
-        self.tail.wake_all();
-        result
-    }
-
-    /// True once the partition was asked to close.
-    pub fn is_closed(&self) -> bool {
-        self.closed.load(SeqCst)
-    }
-
-    /// Runs `work` with the writer on the shard's thread.
-    async fn with_writer<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&mut LogWriter, Timestamp) -> Result<T, StorageError> + Send + 'static,
-    ) -> Result<T, MaintainError> {
-        let (sender, done) = oneshot::channel();
-        let act: Act = Box::new(move |writer, now| {
-            let result = writer.as_mut().map_or(Err(MaintainError::Closed), |writer| {
-                work(writer, now).map_err(MaintainError::from)
-            });
-            drop(sender.send(result));
-        });
-        if self.shard.commands.push(Command::Act(self.clone(), act)).is_err() {
-            return Err(MaintainError::Closed);
-        }
-        done.await.unwrap_or(Err(MaintainError::Closed))
     }
 }
 
@@ -359,7 +232,7 @@ impl Partition {
     }
 
     /// Refuses unless this node may append.
-    fn check_leads(&self) -> Result<(), NotLeader> {
+    pub(super) fn check_leads(&self) -> Result<(), NotLeader> {
         match self.role() {
             Role::Leader => Ok(()),
             Role::Follower => Err(NotLeader),
