@@ -3,16 +3,18 @@
 //! - [`name`]: what a name may be.
 //! - [`config`]: settings with defaults and bounds.
 //! - [`catalog`]: all metadata as a fold over logged commands.
-//! - [`registry`]: name to partitions; creates, alters and deletes.
+//! - [`registry`]: name to partitions; creates, alters and deletes. [`live`]: one topic as it is now.
 //! - [`producers`]: identities of idempotent producers.
 
 pub mod catalog;
 pub mod config;
 pub mod error;
+pub mod live;
 pub mod name;
 pub mod producers;
 pub mod registry;
 mod settings;
 
 pub use config::{CleanupPolicy, TopicConfig};
-pub use registry::{Registry, Topic};
+pub use live::{Slot, Topic};
+pub use registry::Registry;

@@ -14,10 +14,10 @@ use crate::{
         watch::{WatchState, WatchTarget},
     },
     topic::{
-        Topic,
+        Slot, Topic,
         config::durability_message,
         error::InvalidField,
-        registry::{NewTopic, Slot, TopicChange},
+        registry::{NewTopic, TopicChange},
     },
 };
 

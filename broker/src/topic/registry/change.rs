@@ -1,0 +1,255 @@
+//! Changes of topics: checked, logged as a command, then applied.
+
+use std::{sync::Arc, time::Duration};
+
+use riverrun_proto::{
+    PartitionId, TopicId,
+    grpc::{
+        state::v1::{
+            TopicAltered, TopicCreated, TopicDeleted, TopicPrepared, TopicPurged,
+            metadata_command::Command,
+        },
+        v1,
+    },
+    limits::PARTITION_COUNT_MAX,
+};
+use tokio::task;
+use uuid::Uuid;
+
+use super::Registry;
+use crate::{
+    partition::directory::OpenError,
+    quota::QuotaExceeded,
+    topic::{
+        catalog::id_bytes,
+        config::{TopicConfig, forget, overlaid},
+        error::{InvalidField, TopicError},
+        live::{Slot, Topic},
+        name::check_topic_name,
+        settings::partition_settings,
+    },
+};
+
+/// A topic to create.
+#[derive(Clone, Debug)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// Partitions; 0 means 1.
+    pub partition_count: u32,
+    /// Settings that differ from the defaults.
+    pub given: v1::TopicConfig,
+    /// Check everything and create nothing.
+    pub validate_only: bool,
+}
+
+/// A change of a topic.
+#[derive(Clone, Debug)]
+pub struct TopicChange {
+    /// Its name.
+    pub name: String,
+    /// Partitions from now on; 0 leaves them.
+    pub partition_count: u32,
+    /// Settings to change.
+    pub given: v1::TopicConfig,
+    /// Settings to put back to their defaults.
+    pub reset: Vec<String>,
+    /// Check everything and change nothing.
+    pub validate_only: bool,
+}
+
+impl Registry {
+    /// Creates a topic. Once begun it should not be cancelled; run it in a task of its own.
+    ///
+    /// # Errors
+    /// Names what is not allowed; nothing was created then.
+    pub async fn create(&self, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
+        let _change = self.change.lock().await;
+        let entry = self.check_new(&new)?;
+        if new.validate_only {
+            return Ok(Arc::new(entry.into_topic(Vec::new())));
+        }
+        let topic_id = id_bytes(entry.id);
+        self.commit(Command::TopicPrepared(TopicPrepared { topic_id: topic_id.clone() })).await?;
+        let created = Command::TopicCreated(TopicCreated {
+            topic_id,
+            topic: new.name,
+            partitions: entry.partition_count,
+            overrides: Some(entry.given),
+        });
+        let slots = match self.open_new(&entry, 0).await {
+            Ok(slots) => slots,
+            Err(error) => {
+                self.purge(entry.id).await;
+                return Err(error);
+            }
+        };
+        // Where nobody can say whether this was stored, the next start finds the directories or removes them.
+        self.commit(created).await?;
+        Ok(self.publish(entry.into_topic(slots)))
+    }
+
+    /// Changes a topic while it runs. Once begun it should not be cancelled.
+    ///
+    /// # Errors
+    /// Names what is not allowed; nothing was changed then.
+    pub async fn alter(&self, change: TopicChange) -> Result<Arc<Topic>, TopicError> {
+        let _change = self.change.lock().await;
+        let topic = self.topic(&change.name)?;
+        let entry = self.check_change(&topic, &change)?;
+        if change.validate_only {
+            return Ok(Arc::new(entry.into_topic(topic.partitions.clone())));
+        }
+        let added = self.open_new(&entry, topic.partition_count()).await?;
+        let altered = Command::TopicAltered(TopicAltered {
+            topic_id: id_bytes(topic.id),
+            partitions: entry.partition_count,
+            overrides: Some(entry.given),
+        });
+        self.commit(altered).await?;
+        for partition in topic.open_partitions() {
+            let id = partition.partition_id();
+            partition.reconfigure(partition_settings(topic.id, id, &entry.config)).await?;
+        }
+        let slots = topic.partitions.iter().cloned().chain(added).collect();
+        Ok(self.publish(entry.into_topic(slots)))
+    }
+
+    /// Deletes a topic and its records. Once begun it should not be cancelled.
+    ///
+    /// # Errors
+    /// When it does not exist, or its deletion could not be stored; nothing was deleted then.
+    pub async fn delete(&self, name: &str, topic_id: &[u8]) -> Result<(), TopicError> {
+        let _change = self.change.lock().await;
+        let topic = self.topic(name)?;
+        topic.check_id(topic_id)?;
+        self.commit(Command::TopicDeleted(TopicDeleted { topic_id: id_bytes(topic.id) })).await?;
+        self.topics.write().remove(&topic.name);
+        self.changed();
+        for partition in topic.open_partitions() {
+            if let Err(error) = partition.close().await {
+                tracing::info!(partition = %partition.name(), %error, "closed for deletion");
+            }
+        }
+        self.purge(topic.id).await;
+        Ok(())
+    }
+
+    /// Removes the directories that logged commands doomed: what a crash interrupted.
+    pub async fn remove_doomed(&self) {
+        let _change = self.change.lock().await;
+        let doomed: Vec<_> = self.catalog.read().doomed().collect();
+        for topic_id in doomed {
+            self.purge(topic_id).await;
+        }
+    }
+
+    fn check_new(&self, new: &NewTopic) -> Result<Entry, TopicError> {
+        check_topic_name(&new.name)?;
+        let partition_count = new.partition_count.max(1);
+        check_partition_count(partition_count, 1)?;
+        let config = TopicConfig::from_given(&new.given)?;
+        if self.topics.read().contains_key(new.name.as_str()) {
+            return Err(TopicError::Exists { topic: new.name.clone() });
+        }
+        self.check_room(1, partition_count)?;
+        Ok(Entry {
+            id: TopicId(Uuid::new_v4()),
+            name: new.name.as_str().into(),
+            partition_count,
+            given: new.given,
+            config,
+        })
+    }
+
+    fn check_change(&self, topic: &Topic, change: &TopicChange) -> Result<Entry, TopicError> {
+        let mut given = topic.given;
+        for name in &change.reset {
+            forget(&mut given, name)?;
+        }
+        let given = overlaid(&given, &change.given);
+        let config = TopicConfig::from_given(&given)?;
+        let now = topic.partition_count();
+        let partition_count =
+            if change.partition_count == 0 { now } else { change.partition_count };
+        check_partition_count(partition_count, now)?;
+        self.check_room(0, partition_count - now)?;
+        Ok(Entry { id: topic.id, name: topic.name.clone(), partition_count, given, config })
+    }
+
+    fn check_room(&self, topics: usize, partitions: u32) -> Result<(), QuotaExceeded> {
+        let catalog = self.catalog.read();
+        let exceeded = |quota, limit: u32| QuotaExceeded {
+            quota,
+            limit: limit as usize,
+            retry_after: Duration::ZERO,
+        };
+        if catalog.topic_count() + topics > self.limits.topics_max as usize {
+            return Err(exceeded("limits.topics_max", self.limits.topics_max));
+        }
+        if catalog.partition_count() + u64::from(partitions) > u64::from(self.limits.partitions_max)
+        {
+            return Err(exceeded("limits.partitions_max", self.limits.partitions_max));
+        }
+        Ok(())
+    }
+
+    /// Makes the partitions from number `first` on.
+    async fn open_new(&self, entry: &Entry, first: u32) -> Result<Vec<Slot>, TopicError> {
+        let opener = self.opener.clone();
+        let (id, config, count) = (entry.id, entry.config.clone(), entry.partition_count);
+        let opened = task::spawn_blocking(move || {
+            (first..count)
+                .map(|number| {
+                    opener
+                        .open(partition_settings(id, PartitionId(number), &config))
+                        .map(Slot::Open)
+                })
+                .collect::<Result<Vec<_>, OpenError>>()
+        });
+        Ok(opened.await.map_err(|_| TopicError::Interrupted)??)
+    }
+
+    /// Removes the directories of a doomed topic. What cannot be removed now goes at the next start.
+    async fn purge(&self, topic_id: TopicId) {
+        let opener = self.opener.clone();
+        let removed = task::spawn_blocking(move || opener.remove_topic(topic_id)).await;
+        match removed {
+            Ok(Ok(())) => {
+                let purged = TopicPurged { topic_id: id_bytes(topic_id) };
+                if let Err(error) = self.commit(Command::TopicPurged(purged)).await {
+                    tracing::warn!(%topic_id, %error, "removal of a topic not logged");
+                }
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%topic_id, %error, "files of a deleted topic are left")
+            }
+            Err(_) => tracing::warn!(%topic_id, "removal of a deleted topic was interrupted"),
+        }
+    }
+}
+
+/// A topic that is checked and not made yet.
+#[derive(Debug)]
+struct Entry {
+    id: TopicId,
+    name: Arc<str>,
+    partition_count: u32,
+    given: v1::TopicConfig,
+    config: TopicConfig,
+}
+
+impl Entry {
+    fn into_topic(self, partitions: Vec<Slot>) -> Topic {
+        let Entry { id, name, partition_count: _, given, config } = self;
+        Topic { id, name, given, config, partitions }
+    }
+}
+
+fn check_partition_count(count: u32, min: u32) -> Result<(), InvalidField> {
+    if (min..=PARTITION_COUNT_MAX).contains(&count) {
+        return Ok(());
+    }
+    let expected = format!("{min} to {PARTITION_COUNT_MAX}");
+    Err(InvalidField { field: "partitions", expected, found: count.to_string() })
+}
