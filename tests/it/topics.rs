@@ -1,9 +1,17 @@
 //! Topics and their records live through restarts.
 
+use std::{path::Path, time::Duration};
+
+use riverrun_broker::Config;
 use riverrun_proto::grpc::v1;
+use riverrun_storage::disk::{
+    Disk,
+    sim::{Call, Fault, FaultError, SimDisk},
+};
 
 use crate::support::{
     broker::TestBroker,
+    client::in_time,
     records::{append, code, error, fetch, values},
 };
 
@@ -120,4 +128,28 @@ async fn deleted_records_are_out_of_range_with_the_range() {
     let past = v1::DeleteRecordsRequest { topic: "t".into(), partition: 0, before_offset: 4 };
     let past = stubs.admin.delete_records(past).await.unwrap_err();
     assert_eq!(error(&past).code(), v1::ErrorCode::InvalidArgument);
+}
+
+#[tokio::test]
+async fn files_that_other_work_kept_from_going_go_while_the_broker_runs() {
+    let disk = SimDisk::new(1);
+    let quick = |config: &mut Config| config.disk.housekeeping_interval = Duration::from_millis(10);
+    let broker = TestBroker::start_on(disk.clone(), quick).await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 2, v1::TopicConfig::default()).await;
+    stubs.append("t", &["a"]).await;
+    let topic_id = broker.inside().registry().topic("t").unwrap().id;
+    let dir = Path::new("logs").join(topic_id.to_string());
+    // As when a compaction makes a file in a directory that was just emptied.
+    disk.inject(Fault { call: Call::Remove, nth: 1, error: FaultError::Io, lasting: true });
+    let delete = v1::DeleteTopicRequest { topic: "t".into(), ..Default::default() };
+    stubs.admin.delete_topic(delete).await.expect("deleted, though files are left");
+    assert!(disk.list(&dir).is_ok());
+    disk.heal();
+    in_time(async {
+        while disk.list(&dir).is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }

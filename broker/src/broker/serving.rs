@@ -82,7 +82,6 @@ impl Serving {
         let rounds = config.disk.housekeeping_interval;
         first.spawn(async move {
             set_health(&health, true).await;
-            registry.remove_doomed().await;
             tokio::join!(
                 keep_house(housekeeper, &registry, rounds, end.clone()),
                 compact(&registry, (clock, rounds * COMPACTION_ROUNDS), end),
@@ -179,6 +178,7 @@ async fn keep_house(
         }
         housekeeper.look_at_space();
         housekeeper.round(&registry.open_partitions()).await;
+        registry.remove_doomed().await;
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     name::InvalidTopicName,
 };
 use crate::{
-    partition::{MaintainError, PartitionFailed, directory::OpenError, state_log::StoreError},
+    partition::{PartitionFailed, directory::OpenError, state_log::StoreError},
     quota::QuotaExceeded,
 };
 
@@ -108,9 +108,6 @@ pub enum TopicError {
     /// The change could not be stored.
     #[error("could not store the change: {0}")]
     Store(#[from] StoreError),
-    /// A partition did not take the change.
-    #[error("could not change a partition: {0}")]
-    Maintain(#[from] MaintainError),
     /// A bug: a checked command did not fit.
     #[error("metadata command does not fit: {0}")]
     Catalog(#[from] CatalogError),

@@ -100,7 +100,6 @@ fn store_error(error: TopicError) -> InitProducerError {
         | TopicError::IdMismatch(_)
         | TopicError::Quota(_)
         | TopicError::Open(_)
-        | TopicError::Maintain(_)
         | TopicError::Interrupted => unreachable!("a commit stores and applies"),
     }
 }

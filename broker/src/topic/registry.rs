@@ -6,10 +6,15 @@
 //! Order of a creation: `prepared` is logged, the directories are made, `created` is logged, the topic can
 //! be found. Of a deletion: `deleted` is logged, the topic cannot be found, its partitions are closed, the
 //! directories go, `purged` is logged. A crash anywhere leaves an id that the next start removes, or
-//! nothing; directories that no command dooms are never removed.
+//! nothing; directories that other work keeps from going are tried again while the broker runs; directories
+//! that no command dooms are never removed.
+//!
+//! Memory is what the log says: what fails after a command was logged undoes nothing of it.
 
 mod change;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,

@@ -300,7 +300,6 @@ impl Describe for TopicError {
             TopicError::IdMismatch(error) => error.describe(),
             TopicError::Quota(error) => error.describe(),
             TopicError::Store(error) => error.describe(),
-            TopicError::Maintain(error) => error.describe(),
             TopicError::Open(_) | TopicError::Catalog(_) | TopicError::Interrupted => {
                 retriable(ErrorCode::Internal, self, RETRY_AFTER)
             }

@@ -80,7 +80,7 @@ impl Registry {
         let slots = match self.open_new(&entry, 0).await {
             Ok(slots) => slots,
             Err(error) => {
-                self.purge(entry.id).await;
+                self.remove_now(entry.id).await;
                 return Err(error);
             }
         };
@@ -90,6 +90,9 @@ impl Registry {
     }
 
     /// Changes a topic while it runs. Once begun it should not be cancelled.
+    ///
+    /// The topic is changed once the command is logged, whatever its partitions say: one that does not take
+    /// the new settings has stopped or is closed, and has them when it is opened again.
     ///
     /// # Errors
     /// Names what is not allowed; nothing was changed then.
@@ -109,7 +112,10 @@ impl Registry {
         self.commit(altered).await?;
         for partition in topic.open_partitions() {
             let id = partition.partition_id();
-            partition.reconfigure(partition_settings(topic.id, id, &entry.config)).await?;
+            let settings = partition_settings(topic.id, id, &entry.config);
+            if let Err(error) = partition.reconfigure(settings).await {
+                tracing::warn!(partition = %partition.name(), %error, "new settings not in force");
+            }
         }
         let slots = topic.partitions.iter().cloned().chain(added).collect();
         Ok(self.publish(entry.into_topic(slots)))
@@ -131,16 +137,34 @@ impl Registry {
                 tracing::info!(partition = %partition.name(), %error, "closed for deletion");
             }
         }
-        self.purge(topic.id).await;
+        self.remove_now(topic.id).await;
         Ok(())
     }
 
-    /// Removes the directories that logged commands doomed: what a crash interrupted.
+    /// Removes the directories that logged commands doomed and that are still there: a crash interrupted
+    /// their removal, or other work on the files (a compaction, a flush) that has ended since. Costs nothing
+    /// when there are none.
     pub async fn remove_doomed(&self) {
+        if self.catalog.read().doomed().next().is_none() {
+            return;
+        }
         let _change = self.change.lock().await;
+        if self.log.partition().failure().is_some() {
+            // The last command may be in the log though nobody was told: what it created must stay.
+            return;
+        }
         let doomed: Vec<_> = self.catalog.read().doomed().collect();
         for topic_id in doomed {
-            self.purge(topic_id).await;
+            if let Err(error) = self.purge(topic_id).await {
+                tracing::debug!(%topic_id, %error, "files of a deleted topic are still left");
+            }
+        }
+    }
+
+    /// Removes the directories of a doomed topic. What cannot be removed now goes by [`Registry::remove_doomed`].
+    async fn remove_now(&self, topic_id: TopicId) {
+        if let Err(error) = self.purge(topic_id).await {
+            tracing::warn!(%topic_id, %error, "files of a deleted topic are left for now");
         }
     }
 
@@ -210,22 +234,12 @@ impl Registry {
         Ok(opened.await.map_err(|_| TopicError::Interrupted)??)
     }
 
-    /// Removes the directories of a doomed topic. What cannot be removed now goes at the next start.
-    async fn purge(&self, topic_id: TopicId) {
+    /// Removes the directories of a doomed topic and logs that they are gone.
+    async fn purge(&self, topic_id: TopicId) -> Result<(), TopicError> {
         let opener = self.opener.clone();
         let removed = task::spawn_blocking(move || opener.remove_topic(topic_id)).await;
-        match removed {
-            Ok(Ok(())) => {
-                let purged = TopicPurged { topic_id: id_bytes(topic_id) };
-                if let Err(error) = self.commit(Command::TopicPurged(purged)).await {
-                    tracing::warn!(%topic_id, %error, "removal of a topic not logged");
-                }
-            }
-            Ok(Err(error)) => {
-                tracing::warn!(%topic_id, %error, "files of a deleted topic are left")
-            }
-            Err(_) => tracing::warn!(%topic_id, "removal of a deleted topic was interrupted"),
-        }
+        removed.map_err(|_| TopicError::Interrupted)??;
+        self.commit(Command::TopicPurged(TopicPurged { topic_id: id_bytes(topic_id) })).await
     }
 }
 
