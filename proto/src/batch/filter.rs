@@ -6,8 +6,8 @@
 use bytes::Bytes;
 
 use super::{
-    Compression, DecodeError, HEADER_BYTES, RecordBatch, RecordView, compression::Compressor,
-    header,
+    Compression, DecodeError, HEADER_BYTES, RecordBatch, RecordView, Records,
+    compression::Compressor, header,
 };
 
 impl RecordBatch {
@@ -20,9 +20,31 @@ impl RecordBatch {
     pub fn retain(
         &self,
         inflated_bytes_max: usize,
-        mut keep: impl FnMut(&RecordView<'_>) -> bool,
+        keep: impl FnMut(&RecordView<'_>) -> bool,
     ) -> Result<Option<RecordBatch>, DecodeError> {
         let records = self.records(inflated_bytes_max)?;
+        self.kept(&records, self.header.compression()?, keep)
+    }
+
+    /// As [`RecordBatch::retain`], over the records of this batch, inflated before and not walked, and without the codec:
+    /// what is kept of a compressed batch comes uncompressed, unless all of it is.
+    ///
+    /// # Errors
+    /// When the records are malformed.
+    pub fn pick(
+        &self,
+        records: &Records,
+        keep: impl FnMut(&RecordView<'_>) -> bool,
+    ) -> Result<Option<RecordBatch>, DecodeError> {
+        self.kept(records, Compression::None, keep)
+    }
+
+    fn kept(
+        &self,
+        records: &Records,
+        codec: Compression,
+        mut keep: impl FnMut(&RecordView<'_>) -> bool,
+    ) -> Result<Option<RecordBatch>, DecodeError> {
         let mut views = records.views();
         let mut kept = vec![0; HEADER_BYTES];
         let mut header = self.header;
@@ -45,7 +67,7 @@ impl RecordBatch {
             return Ok(Some(self.clone()));
         }
         header.max_timestamp_ms = max_timestamp_ms;
-        let (mut bytes, codec) = compress(header.compression()?, kept);
+        let (mut bytes, codec) = compress(codec, kept);
         header.attributes = header.attributes & !header::COMPRESSION_MASK | codec.id();
         let header = header::write(&mut bytes, header);
         Ok(Some(RecordBatch::from_parts(Bytes::from(bytes), header)))

@@ -170,6 +170,10 @@ fn compaction_keeps_offsets_and_span() {
         assert_eq!(records[1], OffsetRecord { offset: Offset(53), record: all[3].clone() });
         assert_eq!(records.len(), 2);
         assert_eq!(decoded.header().max_timestamp_ms, 999);
+        let picked = batch.pick(&batch.records(usize::MAX).unwrap(), |view| view.offset.0 % 2 == 1);
+        let picked = RecordBatch::decode(picked.unwrap().unwrap().into_bytes()).unwrap();
+        assert_eq!(picked.header().compression(), Ok(Compression::None));
+        assert_eq!(records_of(&picked), records_of(&kept));
         assert_eq!(batch.retain(usize::MAX, |_| false), Ok(None));
         assert_eq!(batch.retain(usize::MAX, |_| true), Ok(Some(batch.clone())));
         let dense = decoded.check_produced(ProducedLimits::default());
