@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod commit;
+pub mod delivery;
 pub mod fetch;
 pub mod group;
 pub mod group_admin;
