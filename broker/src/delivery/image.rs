@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    change::{Attempt, DeadCause},
+    change::{ATTEMPTS_KEPT, Attempt, Change, DeadCause},
+    offset_set::OffsetSet,
     run::Run,
 };
 
@@ -15,14 +16,14 @@ use super::{
 pub struct LaneImage {
     /// Every offset below is settled.
     pub floor: u64,
-    /// Settled offsets from the floor on, sorted, neither touching nor overlapping.
-    pub done: Vec<Run>,
+    /// Settled offsets past the floor; the floor itself is not settled.
+    pub done: OffsetSet,
     /// Failures of records that are not settled.
     pub failures: BTreeMap<u64, FailureImage>,
     /// Records to become dead letters.
     pub dead: BTreeMap<u64, DeadImage>,
-    /// Records that wait for a far hour, by hours since 1970-01-01 UTC; sorted and disjoint.
-    pub far: BTreeMap<i64, Vec<Run>>,
+    /// Records that wait for a far hour, by hours since 1970-01-01 UTC. Some may be settled meanwhile.
+    pub far: BTreeMap<i64, OffsetSet>,
     /// Dead letters written so far.
     pub dead_count: u64,
 }
@@ -53,5 +54,158 @@ impl LaneImage {
     /// A lane that begins at `floor`.
     pub fn at(floor: u64) -> LaneImage {
         LaneImage { floor, ..LaneImage::default() }
+    }
+
+    /// Whether `offset` is settled.
+    pub fn is_settled(&self, offset: u64) -> bool {
+        offset < self.floor || self.done.contains(offset)
+    }
+
+    /// Takes in one change of this lane. What is settled stays settled until a [`Change::Seek`]; a failure of a
+    /// settled record changes nothing.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Done { run, .. } => self.settle(*run),
+            Change::Failed { offset, failures, not_before_ms, attempt, .. } => {
+                if !self.is_settled(*offset) {
+                    let failed = self.failures.entry(*offset).or_default();
+                    failed.failures = *failures;
+                    failed.not_before_ms = *not_before_ms;
+                    remember(&mut failed.history, attempt);
+                }
+            }
+            Change::DeadPending { offset, cause, failures, attempt, .. } => {
+                if !self.is_settled(*offset) {
+                    let failed = self.failures.remove(offset).unwrap_or_default();
+                    let mut history = failed.history;
+                    attempt.iter().for_each(|attempt| remember(&mut history, attempt));
+                    let dead = DeadImage { cause: *cause, failures: *failures, history };
+                    self.dead.insert(*offset, dead);
+                }
+            }
+            Change::Dead { offset, .. } => {
+                if !self.is_settled(*offset) {
+                    self.dead_count += 1;
+                    self.settle(Run::one(*offset));
+                }
+            }
+            Change::Seek { offset, .. } => {
+                *self = LaneImage { dead_count: self.dead_count, ..LaneImage::at(*offset) };
+            }
+            Change::Scheduled { hour, run, .. } => {
+                self.far.entry(*hour).or_default().insert(run.offsets());
+            }
+            Change::ScheduleCame { hour, .. } => {
+                self.far.remove(hour);
+            }
+        }
+    }
+
+    fn settle(&mut self, run: Run) {
+        if run.is_empty() || run.end <= self.floor {
+            return;
+        }
+        if run.start <= self.floor {
+            self.floor = self.done.advance_floor(run.end);
+        } else {
+            self.done.insert(run.offsets());
+        }
+        forget(&mut self.failures, run);
+        forget(&mut self.dead, run);
+    }
+}
+
+/// Removes what stands under offsets of `run`.
+fn forget<T>(map: &mut BTreeMap<u64, T>, run: Run) {
+    while let Some(offset) = map.range(run.offsets()).next().map(|(offset, _)| *offset) {
+        map.remove(&offset);
+    }
+}
+
+fn remember(history: &mut Vec<Attempt>, attempt: &Attempt) {
+    if history.len() >= ATTEMPTS_KEPT {
+        history.remove(0);
+    }
+    history.push(attempt.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        delivery::{FailureCause, LaneKey},
+        test_random::Random,
+    };
+
+    fn lane() -> LaneKey {
+        LaneKey::new(riverrun_proto::TopicId(uuid::Uuid::nil()), 0)
+    }
+
+    fn attempt(time_ms: i64) -> Attempt {
+        Attempt { time_ms, cause: FailureCause::Nack, session: "s".into(), reason: "why".into() }
+    }
+
+    fn failed(offset: u64, failures: u32) -> Change {
+        let attempt = attempt(failures.into());
+        Change::Failed { lane: lane(), offset, failures, not_before_ms: 5, attempt }
+    }
+
+    fn done(start: u64, end: u64) -> Change {
+        Change::Done { lane: lane(), run: Run::new(start, end) }
+    }
+
+    #[test]
+    fn what_is_settled_in_any_order_moves_the_floor() {
+        Random::each(50, |random| {
+            let mut image = LaneImage::at(10);
+            let mut left: Vec<u64> = (10..200).collect();
+            while !left.is_empty() {
+                let at = usize::try_from(random.below(left.len() as u64)).unwrap();
+                let offset = left.swap_remove(at);
+                image.apply(&done(offset, offset + 1));
+                assert_eq!(image.floor, left.iter().min().copied().unwrap_or(200));
+                assert_eq!(image.floor + image.done.len() + left.len() as u64, 200);
+                assert!(!image.done.contains(image.floor));
+            }
+        });
+    }
+
+    #[test]
+    fn a_settled_record_has_no_failures() {
+        let mut image = LaneImage::at(0);
+        for change in [failed(3, 1), failed(4, 1), failed(4, 2), failed(7, 1)] {
+            image.apply(&change);
+        }
+        assert_eq!(image.failures[&4].history.len(), 2);
+        image.apply(&done(4, 7));
+        image.apply(&failed(5, 1));
+        assert_eq!(image.failures.keys().copied().collect::<Vec<_>>(), [3, 7]);
+        image.apply(&done(0, 4));
+        assert_eq!((image.floor, image.failures.len()), (7, 1));
+    }
+
+    #[test]
+    fn a_dead_letter_is_settled_once_it_is_written() {
+        let mut image = LaneImage::at(0);
+        image.apply(&failed(2, 1));
+        let attempt = Some(attempt(2));
+        let (cause, failures) = (DeadCause::FailuresMax, 2);
+        image.apply(&Change::DeadPending { lane: lane(), offset: 2, cause, failures, attempt });
+        assert_eq!((image.failures.len(), image.dead[&2].history.len()), (0, 2));
+        assert!(!image.is_settled(2));
+        for _ in 0..2 {
+            image.apply(&Change::Dead { lane: lane(), offset: 2 });
+            assert_eq!((image.is_settled(2), image.dead.len(), image.dead_count), (true, 0, 1));
+        }
+    }
+
+    #[test]
+    fn a_history_is_bounded_and_keeps_the_latest() {
+        let mut image = LaneImage::at(0);
+        (1..=40).for_each(|failures| image.apply(&failed(1, failures)));
+        let history = &image.failures[&1].history;
+        assert_eq!((history.len(), history[0].time_ms, history[15].time_ms), (16, 25, 40));
+        image.apply(&Change::Seek { lane: lane(), offset: 1 });
+        assert_eq!(image, LaneImage::at(1));
     }
 }
