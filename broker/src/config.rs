@@ -55,6 +55,8 @@ pub struct GrpcConfig {
     pub streams_per_connection_max: u32,
     /// Largest request message, in bytes.
     pub message_bytes_max: usize,
+    /// Bytes of requests that a client may send before they are taken up, on one connection. A call has half.
+    pub window_bytes: u32,
     /// Largest header list of a call, in bytes.
     pub header_list_bytes_max: u32,
     /// Silence after which a connection is asked for a sign of life.
@@ -72,8 +74,16 @@ pub struct LimitsConfig {
     pub in_flight_bytes_max: usize,
     /// The same for one connection.
     pub in_flight_bytes_per_connection_max: usize,
-    /// Most bytes of replies being read or decoded at once, over all connections.
+    /// Most bytes of request messages being received or worked on, over all connections, beyond what each
+    /// connection has of its own.
+    pub receive_bytes_max: usize,
+    /// Most bytes of replies being made or sent, over all connections, beyond what each connection has of its
+    /// own.
     pub read_bytes_max: usize,
+    /// The same for one connection.
+    pub read_bytes_per_connection_max: usize,
+    /// Bytes of requests, and as many of replies, that every connection has of its own.
+    pub connection_bytes: usize,
     /// Longest time a call waits for a free share of a bound before it is refused.
     pub quota_wait: Duration,
     /// Most long polls and watches that wait at once.
@@ -148,6 +158,7 @@ impl Default for GrpcConfig {
             connections_per_ip_max: 256,
             streams_per_connection_max: 256,
             message_bytes_max: 16 << 20,
+            window_bytes: 4 << 20,
             header_list_bytes_max: 16 << 10,
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(20),
@@ -161,7 +172,10 @@ impl Default for LimitsConfig {
         LimitsConfig {
             in_flight_bytes_max: 256 << 20,
             in_flight_bytes_per_connection_max: 32 << 20,
+            receive_bytes_max: 256 << 20,
             read_bytes_max: 512 << 20,
+            read_bytes_per_connection_max: 128 << 20,
+            connection_bytes: 1 << 20,
             quota_wait: Duration::from_secs(2),
             waiters_max: 20_000,
             fetch_bytes_max: 64 << 20,
@@ -206,6 +220,12 @@ impl Config {
         if self.limits.in_flight_bytes_max < largest {
             return Err(ConfigError::Contradiction {
                 key: "limits.in_flight_bytes_max",
+                other: "grpc.message_bytes_max",
+            });
+        }
+        if self.limits.receive_bytes_max < largest {
+            return Err(ConfigError::Contradiction {
+                key: "limits.receive_bytes_max",
                 other: "grpc.message_bytes_max",
             });
         }

@@ -3,13 +3,23 @@
 //! Past a bound a caller first waits for a moment (its stream is not read meanwhile, so the sender slows
 //! down) and is then refused with a time to come back after. Nothing here knows what the bytes are.
 
-use std::{sync::Arc, time::Duration};
+mod room;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use thiserror::Error;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time,
 };
+
+pub use self::room::Room;
 
 /// Time a refused caller is told to wait.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
@@ -35,7 +45,12 @@ pub struct Quota {
     /// Longest time to wait for a share.
     wait: Duration,
     free: Arc<Semaphore>,
+    /// Callers that wait for a share now.
+    waiting: Arc<AtomicUsize>,
 }
+
+/// Counts one who waits, also when the wait is cut short.
+struct Waiting<'a>(&'a AtomicUsize);
 
 /// A share of one quota, or of two; given back when dropped.
 #[derive(Debug, Default)]
@@ -49,13 +64,20 @@ impl Share {
     pub fn with(self, other: Share) -> Share {
         Share { one: self.one, other: other.one.or(other.other) }
     }
+
+    /// Gives back all but `count`.
+    pub fn shrink(&mut self, count: usize) {
+        for permit in [&mut self.one, &mut self.other].into_iter().flatten() {
+            drop(permit.split(permit.num_permits().saturating_sub(count)));
+        }
+    }
 }
 
 impl Quota {
     /// A quota of `limit`, named after the setting that bounds it.
     pub fn new(name: &'static str, limit: usize, wait: Duration) -> Quota {
         let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
-        Quota { name, limit, wait, free: Arc::new(Semaphore::new(limit)) }
+        Quota { name, limit, wait, free: Arc::new(Semaphore::new(limit)), waiting: Arc::default() }
     }
 
     /// Takes `count`, waiting a moment for it. More than the whole quota counts as all of it, so that one
@@ -67,6 +89,7 @@ impl Quota {
         if let Ok(share) = self.try_take(count) {
             return Ok(share);
         }
+        let _waiting = Waiting::new(&self.waiting);
         let permit =
             time::timeout(self.wait, self.free.clone().acquire_many_owned(self.whole(count)));
         match permit.await {
@@ -89,12 +112,40 @@ impl Quota {
         self.limit - self.free.available_permits()
     }
 
+    /// Longest time to wait for a share.
+    pub fn wait(&self) -> Duration {
+        self.wait
+    }
+
+    /// True while somebody waits for a share.
+    pub fn is_short(&self) -> bool {
+        self.waiting.load(Relaxed) > 0
+    }
+
+    fn free(&self) -> usize {
+        self.free.available_permits()
+    }
+
     fn whole(&self, count: usize) -> u32 {
         u32::try_from(count.min(self.limit)).unwrap_or(u32::MAX)
     }
 
-    fn exceeded(&self) -> QuotaExceeded {
+    /// The refusal that names it.
+    pub fn exceeded(&self) -> QuotaExceeded {
         QuotaExceeded { quota: self.name, limit: self.limit, retry_after: RETRY_AFTER }
+    }
+}
+
+impl Waiting<'_> {
+    fn new(count: &AtomicUsize) -> Waiting<'_> {
+        count.fetch_add(1, Relaxed);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 

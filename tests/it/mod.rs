@@ -11,5 +11,6 @@ mod flood;
 mod groups;
 mod hostile_messages;
 mod limits;
+mod memory;
 mod produce;
 mod topics;

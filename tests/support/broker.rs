@@ -136,6 +136,12 @@ pub(crate) struct Stubs {
 }
 
 impl Stubs {
+    /// Stubs on a connection of their own to a broker in another process.
+    pub(crate) async fn connect(address: &str) -> Stubs {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+        Stubs::new(endpoint.connect().await.expect("connects"))
+    }
+
     pub(crate) fn new(channel: Channel) -> Stubs {
         Stubs {
             produce: ProduceClient::new(channel.clone()).max_decoding_message_size(128 << 20),

@@ -169,6 +169,15 @@ impl Broker {
         fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
     }
 
+    /// The most memory that it ever had resident, in bytes.
+    pub(crate) fn peak_bytes(&self) -> usize {
+        let pid = self.child.as_ref().expect("it is running").id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let kib: usize = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kib << 10
+    }
+
     /// Kills it as a crash would.
     pub(crate) fn kill(&mut self) {
         self.end(Signal::KILL);

@@ -20,6 +20,7 @@ use crate::{
     config::Config,
     gateway::grpc::{Acceptor, Arrivals, GrpcDoor, set_health},
     partition::housekeeping::{self, Housekeeper},
+    quota::Quota,
     shutdown::{Shutdown, ShutdownWatch},
     topic::Registry,
 };
@@ -61,9 +62,13 @@ impl Serving {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let count = config.threads.io_count(cores);
         let (health, _) = tonic_health::server::health_reporter();
+        let limits = &config.limits;
+        let receiving =
+            Quota::new("limits.receive_bytes_max", limits.receive_bytes_max, limits.quota_wait);
         let door = GrpcDoor {
             services: rooms.services.clone(),
             config: config.clone(),
+            receiving,
             shutdown: shutdown.watch(),
             health: health.clone(),
         };

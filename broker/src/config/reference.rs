@@ -94,6 +94,11 @@ pub(super) const KEYS: &[Key] = &[
         "Largest request message. A topic's `message_bytes_max` cannot be used beyond it.",
     ),
     key(
+        "grpc.window_bytes",
+        Field::Size32(|c| &mut c.grpc.window_bytes, 128 << 10, 64 << 20),
+        "Bytes of requests that a client may send on one connection before the broker takes them up; one call may send half of it.",
+    ),
+    key(
         "grpc.header_list_bytes_max",
         Field::Size32(|c| &mut c.grpc.header_list_bytes_max, 1 << 10, 1 << 20),
         "Largest header list of a call.",
@@ -121,12 +126,27 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "limits.in_flight_bytes_per_connection_max",
         Field::Size(|c| &mut c.limits.in_flight_bytes_per_connection_max, 64 * KIB, TIB),
-        "Most bytes of produced batches that wait to be appended, for one connection.",
+        "Most bytes of produced batches that wait to be appended, for one connection; also the most that it may take of `receive_bytes_max`.",
+    ),
+    key(
+        "limits.receive_bytes_max",
+        Field::Size(|c| &mut c.limits.receive_bytes_max, MIB, TIB),
+        "Most bytes of request messages being received or worked on, over all connections, beyond `connection_bytes` of each.",
     ),
     key(
         "limits.read_bytes_max",
         Field::Size(|c| &mut c.limits.read_bytes_max, MIB, TIB),
-        "Most bytes of fetch replies being made at once, over all connections.",
+        "Most bytes of replies being made or not yet sent, over all connections, beyond `connection_bytes` of each.",
+    ),
+    key(
+        "limits.read_bytes_per_connection_max",
+        Field::Size(|c| &mut c.limits.read_bytes_per_connection_max, MIB, TIB),
+        "Most that one connection may take of `read_bytes_max`.",
+    ),
+    key(
+        "limits.connection_bytes",
+        Field::Size(|c| &mut c.limits.connection_bytes, 64 * KIB, 1 << 30),
+        "Bytes of requests, and as many of replies, that each connection has of its own, whatever others hold.",
     ),
     key(
         "limits.quota_wait",

@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     partition::{Partition, ReadError, TailWaiter, VisibleRange},
-    quota::{Quota, QuotaExceeded},
+    quota::{Quota, QuotaExceeded, Room, Share},
     shutdown::ShutdownWatch,
     topic::{
         Registry,
@@ -39,6 +39,8 @@ pub const PARTITIONS_MAX: usize = 10_000;
 const BYTES_DEFAULT: u32 = 16 << 20;
 /// Bytes of one partition when the caller does not say.
 const PARTITION_BYTES_DEFAULT: u32 = 1 << 20;
+/// Least to read with what room is left.
+const BYTES_LEAST: usize = 64 << 10;
 
 /// How records come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,6 +171,15 @@ pub struct Fetched {
     pub records: Result<FetchedRecords, FetchPartitionError>,
 }
 
+/// What was read, and the room it takes until the last byte of the reply is sent.
+#[derive(Debug)]
+pub struct Answer {
+    /// Partitions that have something, in the order of the request.
+    pub partitions: Vec<Fetched>,
+    /// What was taken for their records.
+    pub shares: Vec<Share>,
+}
+
 /// Records of one partition.
 #[derive(Clone, Debug, Default)]
 pub struct FetchedRecords {
@@ -254,10 +265,12 @@ struct Source {
 }
 
 /// One pass over all partitions.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Pass {
     /// By index of the request.
     fetched: Vec<(usize, Fetched)>,
+    /// What was taken for the records.
+    shares: Vec<Share>,
     /// Bytes read.
     bytes: usize,
     /// Records counted.
@@ -278,20 +291,26 @@ impl FetchService {
         FetchService { registry, waiters, reading, bytes_max, turn, fence, shutdown }
     }
 
+    /// Bytes of replies being made or sent, over all callers.
+    pub fn reading(&self) -> &Quota {
+        &self.reading
+    }
+
     /// Callers that wait now.
     pub fn waiter_count(&self) -> usize {
         self.waiters.used()
     }
 
-    /// Reads. Answers as soon as `bytes_min` are there, a partition has an error, or the wait is over.
+    /// Reads. Answers as soon as `bytes_min` are there, a partition has an error, or the wait is over. The
+    /// records are counted against `room`, that of the caller's connection.
     ///
     /// # Errors
     /// When the request is refused as a whole; errors of single partitions are in the answer.
-    pub async fn fetch(&self, request: FetchRequest) -> Result<Vec<Fetched>, FetchError> {
+    pub async fn fetch(&self, request: FetchRequest, room: &Room) -> Result<Answer, FetchError> {
         self.check(&request)?;
         let deadline = Instant::now() + request.wait;
         let sources = self.find(&request);
-        let pass = self.read_all(&request, &sources).await?;
+        let pass = self.read_all(&request, &sources, room).await?;
         if pass.is_enough(&request) {
             return Ok(pass.answer());
         }
@@ -299,7 +318,7 @@ impl FetchService {
             return Ok(pass.answer_with_all(&sources));
         }
         let _waiter_share = self.waiters.try_take(1)?;
-        self.wait_and_read(&request, &sources, (deadline, pass)).await
+        self.wait_and_read(&request, &sources, (deadline, pass), room).await
     }
 
     /// Stands on all tails until there is enough or the deadline is over.
@@ -308,25 +327,29 @@ impl FetchService {
         request: &FetchRequest,
         sources: &[Source],
         (deadline, mut pass): (Instant, Pass),
-    ) -> Result<Vec<Fetched>, FetchError> {
+        room: &Room,
+    ) -> Result<Answer, FetchError> {
         let mut waiter = TailWaiter::for_bytes();
         for partition in sources.iter().filter_map(|source| source.found.as_ref().ok()) {
             waiter.register(partition.tail(), 0);
         }
         loop {
-            waiter.rearm(pass.missing(request));
-            pass = self.read_all(request, sources).await?;
+            // Before it reads again: what was read so far is read again when there is more, and takes no
+            // memory meanwhile.
+            let missing = pass.missing(request);
+            pass.forget();
+            waiter.rearm(missing);
+            pass = self.read_all(request, sources, room).await?;
             if pass.is_enough(request) {
                 return Ok(pass.answer());
             }
-            // What was read so far is read again when there is more; meanwhile it takes no memory.
             pass.forget();
             let woken = tokio::select! {
                 woken = timeout_at(deadline, waiter.wait()) => woken.is_ok(),
                 () = self.shutdown.begun() => false,
             };
             if !woken {
-                let last = self.read_all(request, sources).await?;
+                let last = self.read_all(request, sources, room).await?;
                 return Ok(last.answer_with_all(sources));
             }
             self.check_fence(request)?;
@@ -369,6 +392,7 @@ impl FetchService {
         &self,
         request: &FetchRequest,
         sources: &[Source],
+        room: &Room,
     ) -> Result<Pass, FetchError> {
         let bytes_max = if request.bytes_max == 0 { BYTES_DEFAULT } else { request.bytes_max };
         let mut budget = Budget {
@@ -376,15 +400,15 @@ impl FetchService {
             records: (request.records_max > 0).then_some(request.records_max as usize),
             is_first: true,
         };
-        let mut pass = Pass { fetched: Vec::new(), bytes: 0, records: 0, any_error: false };
+        let mut pass = Pass::default();
         let start = self.turn.fetch_add(1, Relaxed);
         for index in 0..sources.len() {
             let index = (start + index) % sources.len();
             let source = &sources[index];
-            let Some(fetched) = self.read_one(source, request.format, &mut budget).await? else {
-                continue;
-            };
-            pass.add(index, fetched);
+            let read = self.read_one(source, request.format, (&mut budget, room)).await?;
+            if let Some((fetched, share)) = read {
+                pass.add(index, fetched, share);
+            }
         }
         Ok(pass)
     }
@@ -394,40 +418,48 @@ impl FetchService {
         &self,
         source: &Source,
         format: Format,
-        budget: &mut Budget,
-    ) -> Result<Option<Fetched>, FetchError> {
+        (budget, room): (&mut Budget, &Room),
+    ) -> Result<Option<(Fetched, Share)>, FetchError> {
         let part = &source.request;
         let fetched = |visible, records| {
             let (topic, partition) = (part.topic.clone(), part.partition);
-            Some(Fetched { topic, partition, visible, records })
+            Fetched { topic, partition, visible, records }
+        };
+        let failed = |visible, error: FetchPartitionError| {
+            Ok(Some((fetched(visible, Err(error)), Share::default())))
         };
         let partition = match &source.found {
             Ok(partition) => partition,
-            Err(error) => return Ok(fetched(None, Err(error.clone().into()))),
+            Err(error) => return failed(None, error.clone().into()),
         };
         let offset = Offset(part.offset);
         let visible = match partition.check_position(offset, part.leader_epoch.map(LeaderEpoch)) {
             Ok(visible) => visible,
-            Err(error) => return Ok(fetched(Some(partition.visible()), Err(error.into()))),
+            Err(error) => return failed(Some(partition.visible()), error.into()),
         };
         if offset >= visible.high_watermark || budget.is_spent() {
             return Ok(None);
         }
-        let bytes_max = budget.bytes_for(part.bytes_max);
-        let _reading = self.reading.take(bytes_max).await?;
+        let Some((bytes_max, mut share)) = budget.take(part.bytes_max, room).await? else {
+            return Ok(None);
+        };
         let read = match partition.read(offset, bytes_max).await {
             Ok(read) => read,
-            Err(error) => return Ok(fetched(Some(visible), Err(error.into()))),
+            Err(error) => return failed(Some(visible), error.into()),
         };
         if !budget.is_first && read.batches.len() > budget.bytes {
             // A batch larger than what is left comes first in a later turn.
             return Ok(None);
         }
-        let records = cut::cut(read, offset, format, budget.records).await;
-        if let Ok(records) = &records {
-            budget.spend(records.bytes(), records.record_count);
+        let records = match cut::cut(read, offset, format, budget.records).await {
+            Ok(records) => records,
+            Err(error) => return failed(Some(visible), error),
+        };
+        if !budget.top_up(&mut share, (bytes_max, records.held_bytes()), room)? {
+            return Ok(None);
         }
-        Ok(fetched(Some(visible), records))
+        budget.spend(records.bytes(), records.record_count);
+        Ok(Some((fetched(Some(visible), Ok(records)), share)))
     }
 }
 
@@ -451,6 +483,41 @@ impl Budget {
         self.bytes.min(asked as usize).max(1)
     }
 
+    /// Takes room for a partition: what is asked for, or what is left of the connection's own. Only a request
+    /// that holds nothing yet waits; `None` when there is no room for more.
+    async fn take(
+        &self,
+        partition_bytes_max: u32,
+        room: &Room,
+    ) -> Result<Option<(usize, Share)>, QuotaExceeded> {
+        let bytes = self.bytes_for(partition_bytes_max);
+        match room.try_take_some(bytes, BYTES_LEAST.min(bytes)) {
+            None if self.is_first => Ok(Some((bytes, room.take(bytes).await?))),
+            taken => Ok(taken),
+        }
+    }
+
+    /// Makes the share fit what was read: one batch, or what it inflated to, may be more than was asked for.
+    /// False when there is no room for it beside what was read before.
+    fn top_up(
+        &self,
+        share: &mut Share,
+        (taken, bytes): (usize, usize),
+        room: &Room,
+    ) -> Result<bool, QuotaExceeded> {
+        if bytes <= taken {
+            share.shrink(bytes);
+            return Ok(true);
+        }
+        *share = Share::default();
+        match room.try_take(bytes) {
+            Ok(whole) => *share = whole,
+            Err(exceeded) if self.is_first => return Err(exceeded),
+            Err(_) => return Ok(false),
+        }
+        Ok(true)
+    }
+
     fn spend(&mut self, bytes: usize, records: usize) {
         self.bytes = self.bytes.saturating_sub(bytes);
         self.records = self.records.map(|left| left.saturating_sub(records));
@@ -459,7 +526,7 @@ impl Budget {
 }
 
 impl Pass {
-    fn add(&mut self, index: usize, fetched: Fetched) {
+    fn add(&mut self, index: usize, fetched: Fetched, share: Share) {
         match &fetched.records {
             Ok(records) => {
                 self.bytes += records.bytes();
@@ -468,6 +535,7 @@ impl Pass {
             Err(_) => self.any_error = true,
         }
         self.fetched.push((index, fetched));
+        self.shares.push(share);
     }
 
     fn is_enough(&self, request: &FetchRequest) -> bool {
@@ -481,16 +549,18 @@ impl Pass {
 
     fn forget(&mut self) {
         self.fetched = Vec::new();
+        self.shares = Vec::new();
     }
 
     /// Partitions that have something, in the order of the request.
-    fn answer(mut self) -> Vec<Fetched> {
+    fn answer(mut self) -> Answer {
         self.fetched.sort_by_key(|(index, _)| *index);
-        self.fetched.into_iter().map(|(_, fetched)| fetched).collect()
+        let partitions = self.fetched.into_iter().map(|(_, fetched)| fetched).collect();
+        Answer { partitions, shares: self.shares }
     }
 
     /// Every partition, in the order of the request.
-    fn answer_with_all(mut self, sources: &[Source]) -> Vec<Fetched> {
+    fn answer_with_all(mut self, sources: &[Source]) -> Answer {
         let mut missing = vec![true; sources.len()];
         for (index, _) in &self.fetched {
             missing[*index] = false;
@@ -517,6 +587,11 @@ impl Source {
 }
 
 impl FetchedRecords {
+    /// Bytes they take in memory.
+    fn held_bytes(&self) -> usize {
+        self.bytes() + self.records.len() * size_of::<OffsetRecord>()
+    }
+
     /// Bytes of the records.
     fn bytes(&self) -> usize {
         let field = |field: &Option<Bytes>| field.as_ref().map_or(0, Bytes::len);

@@ -6,6 +6,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,12 +14,13 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::Semaphore,
     time::{Sleep, sleep},
 };
 use tonic::transport::server::Connected;
 
-use super::caps::Place;
-use crate::quota::Quota;
+use super::{caps::Place, received::Receiving};
+use crate::quota::{Quota, Room};
 
 /// Bytes of the HTTP/2 connection preface.
 const PREFACE_BYTES: usize = 24;
@@ -46,6 +48,12 @@ pub(crate) struct Caller {
     pub(crate) address: SocketAddr,
     /// Share of the in-flight bytes of this connection.
     pub(crate) in_flight: Quota,
+    /// Batches of its pipelines on their way.
+    pub(super) pipeline_slots: Arc<Semaphore>,
+    /// Room for its requests.
+    pub(super) receiving: Receiving,
+    /// Room for its replies.
+    pub(super) replies: Room,
 }
 
 impl Connection {

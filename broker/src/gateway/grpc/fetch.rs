@@ -8,7 +8,9 @@ use riverrun_proto::grpc::v1::{self, fetch_server::Fetch};
 use tonic::{Request, Response, Status};
 
 use super::{
+    connection::Caller,
     convert::{fetch_request, fetched_partition, offset_query, partition_state, watch_targets},
+    reply::Paid,
     status::{Describe, status},
 };
 use crate::{
@@ -31,10 +33,14 @@ impl Fetch for FetchGateway {
         &self,
         request: Request<v1::FetchRequest>,
     ) -> Result<Response<v1::FetchResponse>, Status> {
+        let caller = request.extensions().get::<Caller>().expect("set for every connection");
+        let room = caller.replies.clone();
         let request = fetch_request(request.into_inner()).map_err(|error| status(&error))?;
-        let fetched = self.fetch.fetch(request).await.map_err(|error| status(&error))?;
-        let partitions = fetched.into_iter().map(fetched_partition).collect();
-        Ok(Response::new(v1::FetchResponse { partitions }))
+        let fetched = self.fetch.fetch(request, &room).await.map_err(|error| status(&error))?;
+        let partitions = fetched.partitions.into_iter().map(fetched_partition).collect();
+        let mut response = Response::new(v1::FetchResponse { partitions });
+        response.extensions_mut().insert(Paid::new(fetched.shares));
+        Ok(response)
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchResponse, Status>> + Send>>;

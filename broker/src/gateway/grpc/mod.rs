@@ -5,6 +5,7 @@
 //! both were measured to matter most.
 
 mod admin;
+mod bounded;
 mod caps;
 mod connection;
 mod convert;
@@ -13,7 +14,9 @@ mod group;
 mod group_admin;
 mod group_status;
 mod produce;
+mod received;
 mod refusal;
+mod reply;
 pub(crate) mod status;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -35,19 +38,22 @@ use tonic::transport::{Server, server::Router};
 
 use self::{
     admin::AdminGateway,
+    bounded::Bounded,
     caps::{Caps, Place},
     connection::{Caller, Connection},
     fetch::FetchGateway,
     group::GroupGateway,
-    produce::ProduceGateway,
+    produce::{ProduceGateway, pipeline},
+    received::Receiving,
     refusal::NamedRefusals,
 };
-use crate::{config::Config, quota::Quota, service::Services, shutdown::ShutdownWatch};
+use crate::{
+    config::{Config, LimitsConfig},
+    quota::{Quota, Room},
+    service::Services,
+    shutdown::ShutdownWatch,
+};
 
-/// Flow-control window of one stream.
-const STREAM_WINDOW_BYTES: u32 = 8 << 20;
-/// Flow-control window of one connection.
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Largest HTTP/2 frame.
 const FRAME_BYTES_MAX: u32 = 1 << 20;
 /// Streams that a client may open and reset before it is asked to go.
@@ -66,6 +72,8 @@ pub(crate) struct GrpcDoor {
     pub(crate) services: Services,
     /// Settings in force.
     pub(crate) config: Arc<Config>,
+    /// Bytes of requests being received, over all connections.
+    pub(crate) receiving: Quota,
     /// Hears of the end.
     pub(crate) shutdown: ShutdownWatch,
     /// Tells clients that the broker serves.
@@ -145,13 +153,11 @@ impl GrpcDoor {
     /// When the protocol stack refuses its settings.
     pub(crate) async fn serve(self, arrivals: Arrivals) -> Result<(), tonic::transport::Error> {
         let handshake_timeout = self.config.grpc.handshake_timeout;
-        let in_flight_max = self.config.limits.in_flight_bytes_per_connection_max;
-        let quota_wait = self.config.limits.quota_wait;
+        let (limits, receiving) = (self.config.limits.clone(), self.receiving.clone());
+        let reading = self.services.fetch.reading().clone();
         let connections = ReceiverStream::new(arrivals).map(move |handover| {
             let Handover { socket, address, place } = handover;
-            let quota = "limits.in_flight_bytes_per_connection_max";
-            let in_flight = Quota::new(quota, in_flight_max, quota_wait);
-            let caller = Caller { address, in_flight };
+            let caller = caller(address, &limits, (&receiving, &reading));
             let socket = TcpStream::from_std(socket)?;
             Ok::<_, io::Error>(Connection::new(socket, caller, handshake_timeout, place))
         });
@@ -182,8 +188,8 @@ impl GrpcDoor {
         let bytes_max = grpc.message_bytes_max;
         let health = tonic_health::server::HealthService::from_health_reporter(self.health.clone());
         Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_stream_window_size(grpc.window_bytes / 2)
+            .initial_connection_window_size(grpc.window_bytes)
             .max_frame_size(FRAME_BYTES_MAX)
             .max_concurrent_streams(grpc.streams_per_connection_max)
             .http2_max_header_list_size(grpc.header_list_bytes_max)
@@ -191,20 +197,50 @@ impl GrpcDoor {
             .http2_max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
             .http2_keepalive_interval(Some(grpc.keepalive_interval))
             .http2_keepalive_timeout(Some(grpc.keepalive_timeout))
-            .add_service(NamedRefusals(
-                ProduceServer::new(produce).max_decoding_message_size(bytes_max),
+            .add_service(Bounded::new(
+                NamedRefusals(ProduceServer::new(produce).max_decoding_message_size(bytes_max)),
+                bytes_max,
             ))
-            .add_service(NamedRefusals(
-                FetchServer::new(fetch).max_decoding_message_size(bytes_max),
+            .add_service(Bounded::new(
+                NamedRefusals(FetchServer::new(fetch).max_decoding_message_size(bytes_max)),
+                bytes_max,
             ))
-            .add_service(NamedRefusals(
-                AdminServer::new(admin).max_decoding_message_size(bytes_max),
+            .add_service(Bounded::new(
+                NamedRefusals(AdminServer::new(admin).max_decoding_message_size(bytes_max)),
+                bytes_max,
             ))
-            .add_service(NamedRefusals(
-                GroupServer::new(groups).max_decoding_message_size(bytes_max),
+            .add_service(Bounded::new(
+                NamedRefusals(GroupServer::new(groups).max_decoding_message_size(bytes_max)),
+                bytes_max,
             ))
-            .add_service(tonic_health::pb::health_server::HealthServer::new(health))
-            .add_service(reflection())
+            .add_service(Bounded::new(
+                tonic_health::pb::health_server::HealthServer::new(health),
+                bytes_max,
+            ))
+            .add_service(Bounded::new(reflection(), bytes_max))
+    }
+}
+
+/// A new connection from `address`, with its room in the quotas of all.
+fn caller(
+    address: SocketAddr,
+    limits: &LimitsConfig,
+    (receiving, reading): (&Quota, &Quota),
+) -> Caller {
+    let quota = |name, limit| Quota::new(name, limit, limits.quota_wait);
+    let own = || quota("limits.connection_bytes", limits.connection_bytes);
+    let in_flight = || {
+        let limit = limits.in_flight_bytes_per_connection_max;
+        quota("limits.in_flight_bytes_per_connection_max", limit)
+    };
+    let replies =
+        quota("limits.read_bytes_per_connection_max", limits.read_bytes_per_connection_max);
+    Caller {
+        address,
+        in_flight: in_flight(),
+        pipeline_slots: pipeline::connection_slots(),
+        receiving: Receiving::new(Room::of_connection(own(), in_flight(), receiving.clone())),
+        replies: Room::of_connection(own(), replies, reading.clone()),
     }
 }
 

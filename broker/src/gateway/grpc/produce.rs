@@ -1,6 +1,6 @@
 //! The `Produce` service on the wire.
 
-mod pipeline;
+pub(super) mod pipeline;
 
 use std::sync::Arc;
 
@@ -104,10 +104,11 @@ impl Produce for ProduceGateway {
         &self,
         request: Request<Streaming<v1::AppendRequest>>,
     ) -> Result<Response<Self::AppendPipelineStream>, Status> {
-        let connection = connection_quota(&request);
+        let caller =
+            request.extensions().get::<Caller>().expect("set for every connection").clone();
         let requests = request.into_inner();
         let end = self.shutdown.clone();
-        let replies = pipeline::run(self.service.clone(), connection, requests, end);
+        let replies = pipeline::run(self.service.clone(), caller, requests, end);
         Ok(Response::new(Box::pin(replies)))
     }
 }

@@ -2,7 +2,7 @@
 //! people. The encoded `Error` travels in the trailer `riverrun-error-bin`, or inside replies that cover
 //! several partitions.
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use bytes::Bytes;
 use prost::Message;
@@ -35,6 +35,8 @@ use crate::{
 
 /// Name of the trailer.
 pub(super) const TRAILER: &str = "riverrun-error-bin";
+/// Longest sentence of an error.
+const MESSAGE_BYTES_MAX: usize = 2 << 10;
 /// A partition or broker that is down is tried again after this.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -93,7 +95,25 @@ fn status_code(code: ErrorCode) -> Code {
 
 /// An error with nothing but code and sentence.
 pub(crate) fn plain(code: ErrorCode, message: &impl std::fmt::Display) -> v1::Error {
-    v1::Error { code: code as i32, message: message.to_string(), ..v1::Error::default() }
+    let mut sentence = Sentence(String::new());
+    // Fails only when it is full; what fits is enough.
+    let _ = write!(sentence, "{message}");
+    v1::Error { code: code as i32, message: sentence.0, ..v1::Error::default() }
+}
+
+/// A message cut where it gets long: a client that sends a name of many MiB is not told all of it.
+struct Sentence(String);
+
+impl std::fmt::Write for Sentence {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let left = MESSAGE_BYTES_MAX - self.0.len();
+        if text.len() <= left {
+            self.0.push_str(text);
+            return Ok(());
+        }
+        self.0.push_str(&text[..text.floor_char_boundary(left)]);
+        Err(std::fmt::Error)
+    }
 }
 
 pub(super) fn retriable(
@@ -345,5 +365,13 @@ mod tests {
             assert_eq!(error.code(), ErrorCode::NotLeader);
             assert!(error.retry_after_ms > 0, "{error:?}");
         }
+    }
+
+    #[test]
+    fn long_sentences_are_cut_between_characters() {
+        let long = "\u{e9}".repeat(MESSAGE_BYTES_MAX);
+        let told = plain(ErrorCode::Internal, &format!("x{long}")).message;
+        assert!((MESSAGE_BYTES_MAX - 1..=MESSAGE_BYTES_MAX).contains(&told.len()));
+        assert_eq!(plain(ErrorCode::Internal, &"short").message, "short");
     }
 }

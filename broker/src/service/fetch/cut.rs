@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use riverrun_proto::{
     Offset, RecordBatch,
-    batch::{BatchHeader, DecodeError},
+    batch::{BatchHeader, DecodeError, OffsetRecord},
     limits::INFLATED_BYTES_MAX,
 };
 use tokio::task;
@@ -149,7 +149,9 @@ fn decode(
             if record.offset < from {
                 continue;
             }
-            if fetched.record_count == records_max {
+            // Small records take more memory decoded than inflated.
+            let taken = fetched.record_count * size_of::<OffsetRecord>();
+            if fetched.record_count == records_max || taken >= DECODED_BYTES_MAX {
                 return Ok(fetched);
             }
             fetched.next_offset = Offset(record.offset.0 + 1);

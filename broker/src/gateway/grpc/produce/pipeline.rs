@@ -2,7 +2,8 @@
 //! one message.
 //!
 //! One task reads and sends; the reply stream takes what the writer and flush threads have put down. The
-//! number of batches on their way is bounded: past it the task does not read, and the client's window fills.
+//! number of batches on their way and receipts not taken is bounded, for one pipeline and for all of a
+//! connection: past it the task does not read, and the client's window fills.
 
 use std::sync::{
     Arc,
@@ -20,6 +21,7 @@ use tokio::{
 use tonic::{Status, Streaming};
 
 use super::super::{
+    connection::Caller,
     convert::{append_response, failed_response, produce_request},
     refusal::named,
 };
@@ -32,6 +34,8 @@ use crate::{
 
 /// Batches on their way in one pipeline.
 const IN_FLIGHT_MAX: usize = 4_096;
+/// The same over all pipelines of a connection.
+const CONNECTION_IN_FLIGHT_MAX: usize = 2 * IN_FLIGHT_MAX;
 
 /// Receipts on their way to the client.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ struct Receipts {
     more: Notify,
     /// Room for further batches.
     slots: Semaphore,
+    /// The same over all pipelines of the connection; what is taken of `slots` is taken here too.
+    connection_slots: Arc<Semaphore>,
     /// Nothing more will be read.
     input_ended: AtomicBool,
     /// Why not, when it could not be read. Told after the last receipt.
@@ -53,21 +59,20 @@ struct Replies {
     reader: AbortHandle,
 }
 
+/// Room for batches of all pipelines of a new connection.
+pub(in crate::gateway::grpc) fn connection_slots() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(CONNECTION_IN_FLIGHT_MAX))
+}
+
 /// Runs a pipeline: the stream of its replies.
 pub(super) fn run(
     service: Arc<ProduceService>,
-    connection: Option<Quota>,
+    caller: Caller,
     requests: Streaming<v1::AppendRequest>,
     shutdown: ShutdownWatch,
 ) -> impl Stream<Item = Result<v1::AppendPipelineResponse, Status>> + Send {
-    let receipts = Arc::new(Receipts {
-        ready: Mutex::default(),
-        more: Notify::new(),
-        slots: Semaphore::new(IN_FLIGHT_MAX),
-        input_ended: AtomicBool::new(false),
-        broken: Mutex::default(),
-    });
-    let input = Input { service, connection, receipts: receipts.clone() };
+    let receipts = Arc::new(Receipts::new(caller.pipeline_slots));
+    let input = Input { service, in_flight: caller.in_flight, receipts: receipts.clone() };
     let reader = task::spawn(async move {
         input.read(requests, &shutdown).await;
         input.receipts.end();
@@ -85,7 +90,7 @@ pub(super) fn run(
 /// The request side.
 struct Input {
     service: Arc<ProduceService>,
-    connection: Option<Quota>,
+    in_flight: Quota,
     receipts: Arc<Receipts>,
 }
 
@@ -112,7 +117,7 @@ impl Input {
                 return None;
             }
         };
-        self.receipts.slots.acquire().await.ok()?.forget();
+        self.receipts.take_slot().await?;
         Some(wire)
     }
 
@@ -127,7 +132,7 @@ impl Input {
             true => Completer::nobody(),
             false => Completer::sink(self.receipts.clone(), request_id),
         };
-        match self.service.send(request, self.connection.as_ref(), completer).await {
+        match self.service.send(request, Some(&self.in_flight), completer).await {
             Ok(()) if answers_at_once => self.receipts.add(append_response(request_id, None)),
             Ok(()) => {}
             Err(error) => self.receipts.add(failed_response(request_id, &error)),
@@ -145,6 +150,17 @@ impl ReceiptSink for Receipts {
 }
 
 impl Receipts {
+    fn new(connection_slots: Arc<Semaphore>) -> Receipts {
+        Receipts {
+            ready: Mutex::default(),
+            more: Notify::new(),
+            slots: Semaphore::new(IN_FLIGHT_MAX),
+            connection_slots,
+            input_ended: AtomicBool::new(false),
+            broken: Mutex::default(),
+        }
+    }
+
     fn add(&self, response: v1::AppendResponse) {
         let mut ready = self.ready.lock();
         ready.push(response);
@@ -153,6 +169,18 @@ impl Receipts {
         if is_first {
             self.more.notify_one();
         }
+    }
+
+    async fn take_slot(&self) -> Option<()> {
+        let slot = self.slots.acquire().await.ok()?;
+        self.connection_slots.acquire().await.ok()?.forget();
+        slot.forget();
+        Some(())
+    }
+
+    fn give_slots(&self, count: usize) {
+        self.slots.add_permits(count);
+        self.connection_slots.add_permits(count);
     }
 
     fn end(&self) {
@@ -169,7 +197,7 @@ impl Receipts {
             task::yield_now().await;
             let taken = std::mem::take(&mut *self.ready.lock());
             if !taken.is_empty() {
-                self.slots.add_permits(taken.len());
+                self.give_slots(taken.len());
                 return Some(taken);
             }
             if ended && self.slots.available_permits() == IN_FLIGHT_MAX {
@@ -180,9 +208,44 @@ impl Receipts {
     }
 }
 
+impl Drop for Receipts {
+    fn drop(&mut self) {
+        // Those that nobody took.
+        self.connection_slots.add_permits(IN_FLIGHT_MAX - self.slots.available_permits());
+    }
+}
+
 impl Drop for Replies {
     fn drop(&mut self) {
         // The client is gone: nothing more is read from it.
         self.reader.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pipelines_of_a_connection_share_their_slots_and_give_all_of_them_back() {
+        let slots = connection_slots();
+        let pipelines = [(); 3].map(|()| Receipts::new(slots.clone()));
+        for receipts in &pipelines[..2] {
+            for _ in 0..IN_FLIGHT_MAX {
+                receipts.take_slot().await.unwrap();
+            }
+            assert!(poll!(Box::pin(receipts.take_slot())).is_pending(), "full itself");
+        }
+        let [first, second, third] = pipelines;
+        let mut waiting = Box::pin(third.take_slot());
+        assert!(poll!(&mut waiting).is_pending(), "the connection is full");
+        first.add(v1::AppendResponse::default());
+        assert_eq!(first.next().await.unwrap().len(), 1);
+        assert!(poll!(&mut waiting).is_ready());
+        drop(waiting);
+        drop((first, second, third));
+        assert_eq!(slots.available_permits(), CONNECTION_IN_FLIGHT_MAX);
     }
 }

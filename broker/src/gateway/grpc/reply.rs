@@ -1,0 +1,120 @@
+//! A reply whose bytes are counted until the protocol stack lets go of them.
+//!
+//! The share travels with the bytes: the stack keeps them in its queue while the client opens no window or does
+//! not read, and drops them once they are in the socket or the stream is reset. Either gives the share back.
+//!
+//! A call that brings its shares along (fetch) was counted before it read anything. Any other reply is small;
+//! it is counted once encoded, and refused when there is no room, so that nothing waits uncounted.
+
+use std::{
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
+use tonic::{Status, body::Body, codegen::http::HeaderMap};
+
+use super::status::status;
+use crate::quota::{Room, Share};
+
+/// Bytes of a reply that are not counted: the encoder sets as many aside for every call.
+const FREE_BYTES: usize = 8 << 10;
+
+/// Shares that a handler took for its reply, on their way to the body by the extensions of the response.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Paid(Arc<Mutex<Vec<Share>>>);
+
+/// The counted body.
+#[derive(Debug)]
+pub(super) struct Reply {
+    inner: Body,
+    room: Room,
+    /// For the first frame past the free bytes.
+    paid: Vec<Share>,
+    /// Free bytes left.
+    free: usize,
+    /// There was no room; the trailers say so and nothing follows.
+    refused: bool,
+}
+
+/// Bytes and what was taken for them.
+struct Counted {
+    bytes: Bytes,
+    _shares: Vec<Share>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Paid {
+    pub(super) fn new(shares: Vec<Share>) -> Paid {
+        Paid(Arc::new(Mutex::new(shares)))
+    }
+}
+
+impl Reply {
+    pub(super) fn new(inner: Body, room: Room, paid: Paid) -> Reply {
+        let paid = mem::take(&mut *paid.0.lock());
+        Reply { inner, room, paid, free: FREE_BYTES, refused: false }
+    }
+
+    fn count(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        let bytes = match frame.into_data() {
+            Ok(bytes) => bytes,
+            Err(trailers) => return trailers,
+        };
+        if bytes.len() <= self.free {
+            self.free -= bytes.len();
+            return Frame::data(bytes);
+        }
+        let mut shares = mem::take(&mut self.paid);
+        if shares.is_empty() {
+            match self.room.try_take(bytes.len()) {
+                Ok(share) => shares.push(share),
+                Err(exceeded) => {
+                    self.refused = true;
+                    return Frame::trailers(trailers(&status(&exceeded)));
+                }
+            }
+        }
+        Frame::data(Bytes::from_owner(Counted { bytes, _shares: shares }))
+    }
+}
+
+fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    // Fails only for a message that cannot be a header; ours are encoded.
+    drop(status.add_header(&mut trailers));
+    trailers
+}
+
+impl HttpBody for Reply {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.refused {
+            return Poll::Ready(None);
+        }
+        let polled = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        Poll::Ready(polled.map(|frame| frame.map(|frame| self.count(frame))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.refused || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

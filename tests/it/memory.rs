@@ -1,0 +1,192 @@
+//! The memory of the broker stays under its bound, whatever clients begin and do not end.
+//!
+//! The broker runs in a process of its own, so that the peak is its own. Every flood asks for many times the
+//! bound; a client that behaves works on meanwhile.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use riverrun_proto::grpc::v1;
+use tokio::{
+    net::TcpStream,
+    task::{JoinHandle, JoinSet},
+};
+use tonic::codegen::http;
+
+use crate::support::{
+    broker::Stubs,
+    client::in_time,
+    frames::{DATA, END_HEADERS, END_STREAM, HEADERS, Wire, be32, call, frame, message},
+    process::Broker,
+    records::fetch,
+};
+
+const MIB: usize = 1 << 20;
+/// By these settings requests and replies take at most 16 + 32 MiB, and 3 MiB for each connection:
+/// 1 of window, 2 of its own, and as little as calls take themselves.
+const SETTINGS: &str = r#"
+[grpc]
+message_bytes_max = "4MiB"
+window_bytes = "1MiB"
+[limits]
+in_flight_bytes_per_connection_max = "8MiB"
+receive_bytes_max = "16MiB"
+read_bytes_max = "32MiB"
+read_bytes_per_connection_max = "16MiB"
+connection_bytes = "1MiB"
+quota_wait = "300ms"
+[threads]
+io = 2
+readers = 2
+"#;
+/// What a flood may add to the peak: the bound, and something for a build without optimisation.
+const GROWTH_MAX: usize = 128 * MIB;
+
+/// A broker with a topic `t`, and a client that behaves.
+async fn house() -> (Broker, Stubs) {
+    let broker = Broker::start_with(SETTINGS);
+    let mut stubs = Stubs::connect(&broker.address).await;
+    stubs.create("t", 1, v1::TopicConfig::default()).await;
+    check_well(&mut stubs).await;
+    (broker, stubs)
+}
+
+fn address(broker: &Broker) -> SocketAddr {
+    broker.address.parse().unwrap()
+}
+
+/// Checks that appends and reads of the healthy client go on, with more than is free of charge.
+async fn check_well(stubs: &mut Stubs) {
+    let value = "v".repeat(100_000);
+    for _ in 0..5 {
+        let receipt = in_time(stubs.append("t", &[&value])).await;
+        let read = v1::FetchRequest { max_records: 1, ..fetch("t", receipt.base_offset) };
+        let read = in_time(stubs.fetch.fetch(read)).await.expect("read").into_inner();
+        assert_eq!(read.partitions[0].records[0].value.as_ref().unwrap().len(), value.len());
+    }
+}
+
+/// A call that sends all of `body` and does not end. Ends when all is sent, or the broker answered.
+async fn begin(
+    sender: h2::client::SendRequest<Bytes>,
+    path: &'static str,
+    mut body: Bytes,
+) -> Option<h2::SendStream<Bytes>> {
+    let request = http::Request::post(format!("http://localhost{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap();
+    let mut sender = sender.ready().await.ok()?;
+    let (response, mut stream) = sender.send_request(request, false).ok()?;
+    let sending = async {
+        while !body.is_empty() {
+            stream.reserve_capacity(body.len());
+            let capacity = std::future::poll_fn(|context| stream.poll_capacity(context)).await;
+            let Some(Ok(count)) = capacity else { return None };
+            stream.send_data(body.split_to(count.min(body.len())), false).ok()?;
+        }
+        Some(())
+    };
+    tokio::select! {
+        sent = sending => sent?,
+        _ = response => return None,
+    }
+    Some(stream)
+}
+
+/// A connection whose calls have begun, and which of them were taken up to their last byte.
+struct Begun {
+    driver: JoinHandle<Result<(), h2::Error>>,
+    taken: Vec<h2::SendStream<Bytes>>,
+}
+
+async fn begin_many(address: SocketAddr, calls: usize, path: &'static str, body: &Bytes) -> Begun {
+    let socket = TcpStream::connect(address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder.max_send_buffer_size(16 * MIB);
+    let (sender, connection) = builder.handshake::<_, Bytes>(socket).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let begun = (0..calls).map(|_| begin(sender.clone(), path, body.clone()));
+    let taken = in_time(join_all(begun)).await.into_iter().flatten().collect();
+    Begun { driver, taken }
+}
+
+#[tokio::test]
+async fn half_received_requests_keep_the_bound() {
+    const CONNECTIONS: usize = 8;
+    const CALLS: usize = 32;
+    const SENT: usize = 3 * MIB;
+    for path in ["/riverrun.v1.Produce/Append", "/riverrun.v1.Produce/AppendPipeline"] {
+        let (broker, mut healthy) = house().await;
+        let before = broker.peak_bytes();
+        let declared = u32::try_from(4 * MIB).unwrap();
+        let body: Bytes = [&[0], &be32(declared)[..], &vec![7; SENT]].concat().into();
+        let mut flood = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            let (address, body) = (address(&broker), body.clone());
+            flood.spawn(async move { begin_many(address, CALLS, path, &body).await });
+        }
+        for _ in 0..3 {
+            check_well(&mut healthy).await;
+        }
+        let begun: Vec<Begun> = flood.join_all().await;
+        check_well(&mut healthy).await;
+        let growth = broker.peak_bytes() - before;
+        let taken: usize = begun.iter().map(|begun| begun.taken.len()).sum();
+        assert!(growth < GROWTH_MAX, "{growth} bytes more for {taken} calls of {path}");
+        begun.iter().for_each(|begun| begun.driver.abort());
+    }
+}
+
+/// Fills the topic, so that every fetch has its 4 MiB.
+async fn fill(stubs: &mut Stubs) {
+    let value = "v".repeat(900_000);
+    for _ in 0..5 {
+        stubs.append("t", &[&value]).await;
+    }
+    let all = v1::FetchRequest { max_bytes: 8 << 20, ..fetch("t", 0) };
+    in_time(stubs.fetch.fetch(all)).await.expect("read");
+}
+
+#[tokio::test]
+async fn replies_that_nobody_reads_keep_the_bound() {
+    const CONNECTIONS: usize = 8;
+    const CALLS: usize = 32;
+    /// The setting of the first window of a stream.
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    // Without a window the broker cannot begin to send; with one byte it can.
+    for (window, format) in [
+        (0, v1::RecordFormat::Encoded),
+        (1, v1::RecordFormat::Encoded),
+        (1, v1::RecordFormat::Structured),
+    ] {
+        let (broker, mut healthy) = house().await;
+        fill(&mut healthy).await;
+        let before = broker.peak_bytes();
+        let mut large = v1::FetchRequest { max_bytes: 4 << 20, ..fetch("t", 0) };
+        large.partitions[0].max_bytes = 4 << 20;
+        large.format = format as i32;
+        let mut wires = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut wire = Wire::greeted(address(&broker), &[(INITIAL_WINDOW_SIZE, window)]).await;
+            for nth in 0..CALLS {
+                let stream = u32::try_from(nth * 2 + 1).unwrap();
+                let head = call("/riverrun.v1.Fetch/Fetch");
+                let head = frame(HEADERS, END_HEADERS, stream, &head);
+                let body = frame(DATA, END_STREAM, stream, &message(&large));
+                assert!(wire.send(&[head, body].concat()).await);
+            }
+            wires.push(wire);
+        }
+        check_well(&mut healthy).await;
+        for wire in &mut wires {
+            let seen = wire.until(|seen| seen.answered.len() == CALLS).await;
+            assert!(!seen.closed, "{seen:?}");
+        }
+        check_well(&mut healthy).await;
+        let growth = broker.peak_bytes() - before;
+        assert!(growth < GROWTH_MAX, "{growth} bytes more, {format:?}, window {window}");
+    }
+}
