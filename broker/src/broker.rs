@@ -8,7 +8,9 @@
 
 mod serving;
 
-use std::{fmt, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt, future::Future, io, net::SocketAddr, path::Path, pin::Pin, sync::Arc, time::Duration,
+};
 
 use parking_lot::Mutex;
 use riverrun_proto::{Offset, TopicId};
@@ -26,7 +28,7 @@ use crate::{
     config::{Config, ConfigError},
     offset::disk_log::groups_log_id,
     partition::{
-        DiskGauge, PartitionOpener, StateLog, Workers,
+        DiskGauge, PartitionOpener, ReadOnly, StateLog, Workers,
         housekeeping::Housekeeper,
         state_log::{Replay, StateLogError},
     },
@@ -102,6 +104,8 @@ pub struct Broker {
     rooms: Rooms,
     serving: Option<Serving>,
     shutdown: Arc<Shutdown>,
+    /// Why nothing can be written, when that is so.
+    read_only: Option<ReadOnly>,
     /// Held until the end.
     _data_dir: Option<DataDir>,
 }
@@ -132,14 +136,17 @@ struct Rooms {
 impl Broker {
     /// Opens the data directory, everything in it, and the doors. Blocks; not for async code.
     ///
+    /// A data directory that cannot be written to is served for reading: every write is refused, and nothing
+    /// in it is changed.
+    ///
     /// # Errors
     /// When something is not as it should be; nothing was changed then.
     pub fn start(config: Config) -> Result<Broker, StartError> {
         config.check()?;
-        let new = Meta { cluster_id: Uuid::new_v4(), node_id: 0 };
-        let data_dir = DataDir::open(&config.data_dir, new, RealDiskOptions::default())?;
+        let (data_dir, read_only) = open_data_dir(&config.data_dir)?;
         let (disk, meta, clock) = (data_dir.disk(), data_dir.meta(), Clock::real());
-        Broker::start_on(config, Ground { disk, meta, clock, data_dir: Some(data_dir) })
+        let ground = Ground { disk, meta, clock, data_dir: Some(data_dir) };
+        Broker::start_with(config, ground, read_only)
     }
 
     /// As [`Broker::start`], on the given ground.
@@ -147,32 +154,38 @@ impl Broker {
     /// # Errors
     /// As [`Broker::start`].
     pub fn start_on(config: Config, ground: Ground) -> Result<Broker, StartError> {
+        Broker::start_with(config, ground, None)
+    }
+
+    fn start_with(
+        config: Config,
+        ground: Ground,
+        read_only: Option<ReadOnly>,
+    ) -> Result<Broker, StartError> {
         config.check()?;
         let config = Arc::new(config);
         let listener = listen(config.grpc.listen)?;
         let gauge = Arc::new(DiskGauge::new(config.disk.free_bytes_min));
-        let limits = RecycleLimits {
-            count_max: config.disk.recycle_files_max,
-            bytes_max: config.disk.recycle_bytes_max,
-            ..RecycleLimits::default()
+        let (pool, housekeeper) = match read_only {
+            Some(_) => (Arc::new(RecyclePool::unused(ground.disk.clone())), None),
+            None => {
+                let (pool, housekeeper) = open_house(&config, &ground, &gauge)?;
+                (pool, Some(housekeeper))
+            }
         };
-        let pool = RecyclePool::open(ground.disk.clone(), limits)
-            .map_err(|source| StartError::Io { op: "empty the recycled files", source })?;
-        let pool = Arc::new(pool);
-        let housekeeper = Housekeeper::open(
-            ground.disk.clone(),
-            ground.clock.clone(),
-            (gauge.clone(), pool.clone()),
-            config.disk.free_bytes_min,
-        )
-        .map_err(|source| StartError::Io { op: "open the ballast file", source })?;
         let shutdown = Arc::new(Shutdown::new());
-        let rooms = Rooms::open(&config, &ground, (gauge, pool), &shutdown)?;
+        let resources = (gauge, pool, read_only.clone());
+        let rooms = Rooms::open(&config, &ground, resources, &shutdown)?;
         let serving = Serving::start(&config, &rooms, (listener, housekeeper), &shutdown)
             .map_err(|source| StartError::Io { op: "start serving", source })?;
-        Ok(Broker { rooms, serving: Some(serving), shutdown, _data_dir: ground.data_dir })
+        let _data_dir = ground.data_dir;
+        Ok(Broker { rooms, serving: Some(serving), shutdown, read_only, _data_dir })
     }
 
+    /// Why nothing can be written, when that is so.
+    pub fn read_only(&self) -> Option<&ReadOnly> {
+        self.read_only.as_ref()
+    }
     /// Address of the gRPC door.
     pub fn address(&self) -> SocketAddr {
         self.serving.as_ref().expect("served until it is stopped").address()
@@ -214,7 +227,7 @@ impl Rooms {
     fn open(
         config: &Arc<Config>,
         ground: &Ground,
-        (gauge, pool): (Arc<DiskGauge>, Arc<RecyclePool>),
+        (gauge, pool, read_only): (Arc<DiskGauge>, Arc<RecyclePool>, Option<ReadOnly>),
         shutdown: &Shutdown,
     ) -> Result<Rooms, StartError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -228,6 +241,7 @@ impl Rooms {
             gauge,
             pool,
             workers: workers.clone(),
+            read_only,
         };
         let (metadata, groups_log) = open_state_logs(&opener)?;
         let limits = RegistryLimits {
@@ -288,6 +302,46 @@ fn services(
         admin: Arc::new(AdminService::new(registry.clone(), cluster)),
         groups,
     }
+}
+
+/// Opens the data directory; for reading only when it cannot be written to, and then says why.
+fn open_data_dir(path: &Path) -> Result<(DataDir, Option<ReadOnly>), OpenDataDirError> {
+    let new = Meta { cluster_id: Uuid::new_v4(), node_id: 0 };
+    let options = RealDiskOptions::default();
+    match DataDir::open(path, new, options) {
+        Err(OpenDataDirError::ReadOnly { source, .. }) => {
+            let data_dir = DataDir::open_read_only(path, options)?;
+            let read_only = ReadOnly { dir: path.into(), cause: source.to_string().into() };
+            tracing::warn!("{read_only}");
+            Ok((data_dir, Some(read_only)))
+        }
+        opened => Ok((opened?, None)),
+    }
+}
+
+/// What keeps files for others to use, and what looks after free room.
+fn open_house(
+    config: &Config,
+    ground: &Ground,
+    gauge: &Arc<DiskGauge>,
+) -> Result<(Arc<RecyclePool>, Housekeeper), StartError> {
+    let limits = RecycleLimits {
+        count_max: config.disk.recycle_files_max,
+        bytes_max: config.disk.recycle_bytes_max,
+        ..RecycleLimits::default()
+    };
+    let pool = RecyclePool::open(ground.disk.clone(), limits)
+        .map_err(|source| StartError::Io { op: "empty the recycled files", source })?;
+    let pool = Arc::new(pool);
+    let housekeeper = Housekeeper::open(
+        ground.disk.clone(),
+        ground.clock.clone(),
+        (gauge.clone(), pool.clone()),
+        config.disk.free_bytes_min,
+    );
+    let housekeeper =
+        housekeeper.map_err(|source| StartError::Io { op: "open the ballast file", source })?;
+    Ok((pool, housekeeper))
 }
 
 fn listen(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {

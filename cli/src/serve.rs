@@ -40,7 +40,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Stop> {
     let broker = Broker::start(settings.clone()).map_err(|error| not_started(&error))?;
     let program = std::env::args().next().unwrap_or_else(|| "riverrun".to_owned());
     // Whoever started it may have closed the pipe; the broker runs on.
-    output::print(&greeting(&settings, broker.address(), &program)).ok();
+    output::print(&greeting(&settings, &broker, &program)).ok();
     let waited = wait_for_signal();
     broker.stop();
     Ok(waited.map_err(|error| Failure::other(format!("cannot wait for signals: {error}")))?)
@@ -103,7 +103,8 @@ fn raise_file_limit() {
 }
 
 /// The lines printed once the broker listens.
-fn greeting(settings: &Config, address: SocketAddr, program: &str) -> String {
+fn greeting(settings: &Config, broker: &Broker, program: &str) -> String {
+    let address = broker.address();
     let mut text = format!(
         "riverrun {}\n  data        {}\n  listening   {address} (gRPC)\n  durability  fsync: what is acknowledged survives a power cut\n",
         env!("CARGO_PKG_VERSION"),
@@ -113,6 +114,10 @@ fn greeting(settings: &Config, address: SocketAddr, program: &str) -> String {
         text.push_str(
             "  INSECURE    whoever reaches this address may read, write and delete everything\n",
         );
+    }
+    if let Some(read_only) = broker.read_only() {
+        text.push_str(&format!("  READ-ONLY   {read_only}\n"));
+        return text;
     }
     let default: SocketAddr = Config::default().grpc.listen;
     let server = if address == default { String::new() } else { format!(" --server {address}") };

@@ -51,6 +51,8 @@ pub enum ErrorCode {
     PartitionFailed,
     /// The disk is full. Retriable.
     DiskFull,
+    /// The broker can only read its data directory. Fatal.
+    ReadOnly,
     /// A quota is used up. Retriable.
     QuotaExceeded,
     /// A newer epoch of this producer exists. Fenced.
@@ -146,6 +148,7 @@ impl ErrorCode {
             | ErrorCode::CorruptBatch
             | ErrorCode::RecordTooLarge
             | ErrorCode::DataCorrupt
+            | ErrorCode::ReadOnly
             | ErrorCode::OutOfOrderSequence
             | ErrorCode::UnknownProducerId
             | ErrorCode::UnknownGroup
@@ -195,6 +198,7 @@ impl ErrorCode {
             Ok(Wire::SubscriptionExists) => ErrorCode::SubscriptionExists,
             Ok(Wire::SubscriptionInUse) => ErrorCode::SubscriptionInUse,
             Ok(Wire::SessionReplaced) => ErrorCode::SessionReplaced,
+            Ok(Wire::ReadOnly) => ErrorCode::ReadOnly,
             Ok(Wire::UnknownSession) => ErrorCode::UnknownSession,
             Ok(Wire::Unspecified) | Err(_) => ErrorCode::Protocol,
         }
@@ -323,11 +327,11 @@ mod tests {
 
     #[test]
     fn every_code_of_the_wire_has_one_here() {
-        for code in 1..=32 {
+        for code in 1..=33 {
             assert!(v1::ErrorCode::try_from(code).is_ok(), "code {code}");
             assert_ne!(ErrorCode::from_wire(code), ErrorCode::Protocol, "code {code}");
         }
-        assert!(v1::ErrorCode::try_from(33).is_err(), "a new code needs a place in this client");
+        assert!(v1::ErrorCode::try_from(34).is_err(), "a new code needs a place in this client");
         assert_eq!(ErrorCode::from_wire(0), ErrorCode::Protocol);
         assert_eq!(ErrorCode::from_wire(9_999), ErrorCode::Protocol);
     }

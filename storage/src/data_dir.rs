@@ -8,6 +8,7 @@
 //! Invariants:
 //! - A directory that is refused was not changed, except that a missing lock file may have been made
 //!   in one that is ours.
+//! - One opened for reading only was not changed at all.
 //! - `meta.properties` is written last, so its presence says that the rest was created.
 //! - Nothing is concluded from a missing file: records without `meta.properties` are refused.
 
@@ -26,7 +27,7 @@ use thiserror::Error;
 pub use self::meta::{FORMAT_VERSION, Meta};
 use self::meta::{META_FILE, META_TEMPORARY, StoredMeta};
 use crate::{
-    disk::{Disk, EntryKind, RealDisk, RealDiskOptions},
+    disk::{Disk, EntryKind, ReadOnlyDisk, RealDisk, RealDiskOptions},
     lock::{DirLock, LOCK_FILE, LockError},
 };
 
@@ -110,7 +111,7 @@ pub enum OpenDataDirError {
 /// An open data directory, held for this process until it is dropped.
 #[derive(Debug)]
 pub struct DataDir {
-    disk: Arc<RealDisk>,
+    disk: Arc<dyn Disk>,
     meta: Meta,
     path: PathBuf,
     _lock: DirLock,
@@ -138,6 +139,28 @@ impl DataDir {
         let meta = settle(&disk, path, new)?;
         let path = path.to_owned();
         Ok(DataDir { disk: Arc::new(disk), meta, path, _lock: lock })
+    }
+
+    /// Opens the data directory at `path` for reading only: nothing in it is changed, and its disk refuses
+    /// what would.
+    ///
+    /// # Errors
+    /// As [`DataDir::open`], and when there is no data directory at `path`.
+    pub fn open_read_only(
+        path: &Path,
+        options: RealDiskOptions,
+    ) -> Result<DataDir, OpenDataDirError> {
+        check_owner(path)?;
+        let disk = RealDisk::open(path, options).map_err(|source| failure("open", path, source))?;
+        let lock = DirLock::acquire_unwritten(path).map_err(|error| lock_failure(path, error))?;
+        let stored = meta::load(&disk).map_err(|source| failure("read", path, source))?;
+        let Some(meta) = judge(&disk, path, &stored)? else {
+            let source = Errno::ROFS.into();
+            return Err(OpenDataDirError::ReadOnly { path: path.to_owned(), source });
+        };
+        check_dirs(&disk, path)?;
+        let disk = Arc::new(ReadOnlyDisk::new(Arc::new(disk)));
+        Ok(DataDir { disk, meta, path: path.to_owned(), _lock: lock })
     }
 
     /// Its identity.

@@ -14,11 +14,13 @@
 //!   later `Ok` says otherwise.
 //!
 //! - `real`: the operating system's files, mapped where that is safe ([`RealDisk`]).
+//! - `read_only`: any disk, for reading only ([`ReadOnlyDisk`]).
 //! - `mmap`, `sigbus`: the map of an active segment and what guards it; the only unsafe code.
 //! - `sim` (feature `sim`): the twin for tests.
 
 mod mmap;
 mod names;
+mod read_only;
 mod real;
 mod sigbus;
 #[cfg(any(test, feature = "sim"))]
@@ -28,7 +30,10 @@ mod tests;
 
 use std::{fmt::Debug, io, path::Path, sync::Arc};
 
-pub use self::real::{RealDisk, RealDiskOptions};
+pub use self::{
+    read_only::ReadOnlyDisk,
+    real::{RealDisk, RealDiskOptions},
+};
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

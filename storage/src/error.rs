@@ -92,6 +92,9 @@ pub enum LogFailure {
     /// Bytes below the durable mark are damaged. Nothing was changed on disk.
     #[error("log is damaged and refuses writes: {0}")]
     Damaged(#[from] Damage),
+    /// It was opened for reading only. Nothing was changed on disk.
+    #[error("log is open for reading only")]
+    ReadOnly,
 }
 
 /// A failure to open, flush, trim or close a log.

@@ -56,28 +56,34 @@ pub struct DirLock {
 }
 
 impl DirLock {
+    /// As [`DirLock::acquire`] for a directory in which nothing can be written: locks the lock file or, where
+    /// there is none, the directory itself. The process id is not left there.
+    ///
+    /// # Errors
+    /// As [`DirLock::acquire`].
+    pub fn acquire_unwritten(dir: &Path) -> Result<DirLock, LockError> {
+        let path = dir.join(LOCK_FILE);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = match rustix::fs::open(&path, flags, Mode::empty()) {
+            Err(Errno::NOENT) => rustix::fs::open(dir, flags | OFlags::DIRECTORY, Mode::empty()),
+            opened => opened,
+        };
+        let locked = opened.map_err(Refusal::from).and_then(|fd| lock(File::from(fd)));
+        locked.map(|file| DirLock { file }).map_err(|refusal| refusal.of(dir))
+    }
+
     /// Locks `dir`, which exists, without waiting.
     ///
     /// # Errors
     /// [`LockError`]; a process that holds the lock is not disturbed.
     pub fn acquire(dir: &Path) -> Result<DirLock, LockError> {
-        let path = dir.join(LOCK_FILE);
-        match DirLock::try_acquire(&path) {
-            Ok(lock) => Ok(lock),
-            Err(Refusal::Held(pid)) => Err(LockError::Held { dir: dir.to_owned(), pid }),
-            Err(Refusal::Io(source)) => Err(LockError::Io { path, source }),
-        }
+        DirLock::try_acquire(&dir.join(LOCK_FILE)).map_err(|refusal| refusal.of(dir))
     }
 
     fn try_acquire(path: &Path) -> Result<DirLock, Refusal> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?;
-        let file = File::from(fd);
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(Refusal::Held(pid_in(&file))),
-            Err(error) => return Err(error.into()),
-        }
+        let file = lock(File::from(fd))?;
         let pid = format!("{}\n", std::process::id());
         file.set_len(0)?;
         file.write_all_at(pid.as_bytes(), 0)?;
@@ -92,10 +98,29 @@ impl Drop for DirLock {
     }
 }
 
-/// Why [`DirLock::try_acquire`] failed, without the path.
+/// Locks the description of `file`.
+fn lock(file: File) -> Result<File, Refusal> {
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(Refusal::Held(pid_in(&file))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Why a lock was not given, without the path.
 enum Refusal {
     Held(Option<u32>),
     Io(io::Error),
+}
+
+impl Refusal {
+    /// As the error of locking `dir`.
+    fn of(self, dir: &Path) -> LockError {
+        match self {
+            Refusal::Held(pid) => LockError::Held { dir: dir.to_owned(), pid },
+            Refusal::Io(source) => LockError::Io { path: dir.join(LOCK_FILE), source },
+        }
+    }
 }
 
 impl From<io::Error> for Refusal {

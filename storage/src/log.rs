@@ -67,7 +67,7 @@ impl Log {
         let created = create::create_if_absent(disk.as_ref(), &dir, &options, now)?;
         let mut found = recovery::recover(disk.as_ref(), &dir, &options, now)?;
         found.report.created = created;
-        shared::assemble(disk, dir, options, (found, now))
+        Ok(shared::assemble(disk, dir, options, (found, now)))
     }
 
     /// As [`Log::open`] for a log whose creation once came to its end: an empty one is never made in its
@@ -86,6 +86,27 @@ impl Log {
             return Err(StorageError::Missing { path: dir });
         }
         Log::open(disk, dir, options, now)
+    }
+
+    /// Opens the log in `dir` for reading what is known durable. Nothing on disk is changed: neither is a log
+    /// made, nor one recovered that was not closed cleanly, and it refuses writes with
+    /// [`LogFailure::ReadOnly`](crate::LogFailure::ReadOnly).
+    ///
+    /// # Errors
+    /// As [`Log::open_existing`].
+    pub fn open_read_only(
+        disk: Arc<dyn Disk>,
+        dir: impl Into<PathBuf>,
+        options: LogOptions,
+        now: Timestamp,
+    ) -> Result<OpenedLog, StorageError> {
+        let dir = dir.into();
+        options.validate()?;
+        if create::is_absent(disk.as_ref(), &dir)? {
+            return Err(StorageError::Missing { path: dir });
+        }
+        let found = recovery::recover_read_only(disk.as_ref(), &dir, &options, now)?;
+        Ok(shared::assemble(disk, dir, options, (found, now)))
     }
 
     /// Removes everything of the log in `dir`, which must not be open. Removing one that is not there

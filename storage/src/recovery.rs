@@ -20,10 +20,11 @@
 //! disk cannot be known from reading them (the page cache may say so after a failed write), so they are never
 //! adopted in place. What follows damage is nothing: the directory stays as it is and the log refuses writes.
 //!
+//! Opened for reading only, a log that is not trusted ends at `M`, and nothing is changed either.
+//!
 //! Every step may be cut short by another crash: the new segment is durable before it has a name, the
 //! name is durable before what it replaces is removed, and a start that finds both removes the rest (row 9).
 
-mod damaged;
 mod links;
 mod producers;
 mod report;
@@ -32,6 +33,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod trusted;
+mod unwritten;
 mod walk;
 
 use std::{collections::VecDeque, path::Path, sync::Arc};
@@ -113,6 +115,14 @@ fn verdict(at_break: AtBreak, against_mark: AgainstMark) -> RecoveryVerdict {
     row.expect("the table is complete").2
 }
 
+/// What is known about a log whose newest mark cannot be trusted.
+enum Judged {
+    /// Its damages, and what its entries prove durable.
+    Damaged(Vec<Damage>, Offset),
+    /// Everything known durable is there.
+    Sound(LogState, walk::Walked, RecoveryVerdict),
+}
+
 /// Opens the log in `dir`, which exists.
 pub(crate) fn recover(
     disk: &dyn Disk,
@@ -125,26 +135,59 @@ pub(crate) fn recover(
     if let Some(recovered) = trusted::open_trusted(site, &survey)? {
         return Ok(recovered);
     }
+    match judge(site, &survey)? {
+        Judged::Damaged(damages, proven) => {
+            unwritten::open_unwritten(site, survey, damages, proven)
+        }
+        Judged::Sound(state, walked, verdict) => {
+            rewrite::rewrite(site, survey, state, &walked, verdict)
+        }
+    }
+}
+
+/// Opens the log in `dir`, which exists, for reading what is known durable. Changes nothing on disk.
+pub(crate) fn recover_read_only(
+    disk: &dyn Disk,
+    dir: &Path,
+    options: &LogOptions,
+    now: Timestamp,
+) -> Result<Recovered, StorageError> {
+    let site = Site { disk, dir, options, now };
+    let survey = survey::survey(site)?;
+    if let Some(found) = trusted::find_trusted(site, &survey)? {
+        return Ok(unwritten::open_trusted(survey, found));
+    }
+    match judge(site, &survey)? {
+        Judged::Damaged(damages, proven) => {
+            unwritten::open_unwritten(site, survey, damages, proven)
+        }
+        Judged::Sound(_, walked, verdict) => {
+            let mut found = unwritten::open_unwritten(site, survey, Vec::new(), walked.durable)?;
+            found.report.verdict = verdict;
+            Ok(found)
+        }
+    }
+}
+
+/// Judges a log whose newest mark cannot be trusted.
+fn judge(site: Site<'_>, survey: &survey::Survey) -> Result<Judged, StorageError> {
     let state = match survey.sound_state() {
         Ok(state) => state,
         // Neither where the log begins nor any record is left: opened, it would read as an empty one.
         Err(_) if survey.tells_nothing() => {
-            return Err(StorageError::Missing { path: dir.to_owned() });
+            return Err(StorageError::Missing { path: site.dir.to_owned() });
         }
-        Err(damage) => return damaged::open_damaged(site, survey, vec![damage], Offset::ZERO),
+        Err(damage) => return Ok(Judged::Damaged(vec![damage], Offset::ZERO)),
     };
-    let damages = links::damages_below_mark(site, &survey)?;
+    let damages = links::damages_below_mark(site, survey)?;
     if !damages.is_empty() {
-        return damaged::open_damaged(site, survey, damages, Offset::ZERO);
+        return Ok(Judged::Damaged(damages, Offset::ZERO));
     }
-    let walked = walk::walk(site, &survey)?;
-    match verdict(walked.at_break, walked.against_mark()) {
-        RecoveryVerdict::Damaged => {
-            let damage = walked.damage(&survey);
-            damaged::open_damaged(site, survey, vec![damage], walked.durable)
-        }
+    let walked = walk::walk(site, survey)?;
+    Ok(match verdict(walked.at_break, walked.against_mark()) {
+        RecoveryVerdict::Damaged => Judged::Damaged(vec![walked.damage(survey)], walked.durable),
         found @ (RecoveryVerdict::Trusted
         | RecoveryVerdict::CleanEnd
-        | RecoveryVerdict::TornTail) => rewrite::rewrite(site, survey, state, &walked, found),
-    }
+        | RecoveryVerdict::TornTail) => Judged::Sound(state, walked, found),
+    })
 }

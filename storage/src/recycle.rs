@@ -96,6 +96,12 @@ impl RecyclePool {
         Ok(RecyclePool { disk, limits, inner: Mutex::default() })
     }
 
+    /// A pool that keeps nothing and changes nothing, of a `disk` that is only read.
+    pub fn unused(disk: Arc<dyn Disk>) -> RecyclePool {
+        let limits = RecycleLimits { count_max: 0, bytes_max: 0, ..RecycleLimits::default() };
+        RecyclePool { disk, limits, inner: Mutex::default() }
+    }
+
     /// Takes the file at `path` out of its directory, for the pool when there is room. One that is not
     /// there is removed already.
     ///

@@ -72,13 +72,13 @@ fn logs(dir: &TempDir) -> PathBuf {
 }
 
 /// Why a broker does not start on `dir`.
-async fn refusal(dir: &TempDir) -> StartError {
+pub(super) async fn refusal(dir: &TempDir) -> StartError {
     let config = config(&dir.path().join("data"));
     spawn_blocking(move || Broker::start(config).expect_err("refused")).await.unwrap()
 }
 
 /// Every file below `dir` with its bytes.
-fn tree(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(super) fn tree(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -207,7 +207,7 @@ async fn what_is_no_file_under_a_segments_name_is_refused() {
 }
 
 /// Copies the directory `from` with everything in it.
-fn copy_tree(from: &Path, to: &Path) {
+pub(super) fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -221,7 +221,7 @@ fn copy_tree(from: &Path, to: &Path) {
 }
 
 /// Stores `offset` of partition 0 for the group `g`.
-async fn commit(broker: &TestBroker, topic: &str, offset: u64) -> Option<v1::Error> {
+pub(super) async fn commit(broker: &TestBroker, topic: &str, offset: u64) -> Option<v1::Error> {
     let member = v1::GroupMember { group: "g".into(), member_epoch: -1, ..Default::default() };
     let one = v1::OffsetCommit { topic: topic.into(), offset, ..Default::default() };
     let request = v1::CommitOffsetsRequest { member: Some(member), offsets: vec![one] };

@@ -13,4 +13,5 @@ mod hostile_messages;
 mod limits;
 mod memory;
 mod produce;
+mod read_only;
 mod topics;

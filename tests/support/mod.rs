@@ -7,4 +7,5 @@ pub(crate) mod damage;
 pub(crate) mod frames;
 pub(crate) mod process;
 pub(crate) mod raw_call;
+pub(crate) mod read_only_mount;
 pub(crate) mod records;

@@ -51,11 +51,11 @@ struct Thread {
 }
 
 impl Serving {
-    /// Starts the threads, the listener and the rounds of housekeeping.
+    /// Starts the threads, the listener and, where something can be written, the rounds of housekeeping.
     pub(super) fn start(
         config: &Arc<Config>,
         rooms: &Rooms,
-        (listener, housekeeper): (TcpListener, Housekeeper),
+        (listener, housekeeper): (TcpListener, Option<Housekeeper>),
         shutdown: &Shutdown,
     ) -> io::Result<Serving> {
         let address = listener.local_addr()?;
@@ -87,10 +87,16 @@ impl Serving {
         let rounds = config.disk.housekeeping_interval;
         first.spawn(async move {
             set_health(&health, true).await;
-            tokio::join!(
-                keep_house(housekeeper, &registry, rounds, end.clone()),
-                compact(&registry, (clock, rounds * COMPACTION_ROUNDS), end),
-            );
+            match housekeeper {
+                Some(housekeeper) => {
+                    tokio::join!(
+                        keep_house(housekeeper, &registry, rounds, end.clone()),
+                        compact(&registry, (clock, rounds * COMPACTION_ROUNDS), end),
+                    );
+                }
+                // Nothing can be written, so there is nothing to look after.
+                None => end.begun().await,
+            }
             set_health(&health, false).await;
         });
         if let Some(groups) = rooms.groups.0.lock().take() {

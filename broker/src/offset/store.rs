@@ -31,7 +31,7 @@ use super::{
     record::RecordError,
     state_log::StateLog,
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, partition::ReadOnly};
 
 /// Most KiB of writes waiting.
 const QUEUE_KIB_MAX: u32 = 64 << 10;
@@ -45,6 +45,9 @@ pub enum StoreError {
         /// What happened.
         reason: Arc<str>,
     },
+    /// Nothing can be written.
+    #[error(transparent)]
+    ReadOnly(#[from] ReadOnly),
     /// The broker is shutting down.
     #[error("the broker is shutting down")]
     Closed,
@@ -218,7 +221,7 @@ struct Shared {
     room: Arc<Semaphore>,
     /// Sequence of the last write that is durable and in memory.
     settled: watch::Sender<u64>,
-    /// Set once, by the writer.
+    /// Set once, by the writer, or before it runs.
     failed: OnceLock<StoreError>,
     clock: Clock,
     /// Most groups. Constant.
@@ -290,6 +293,12 @@ impl OffsetStore {
     /// Looks at the durable state, for a few lines.
     pub fn read<R>(&self, look: impl FnOnce(&Groups) -> R) -> R {
         look(&self.shared.groups.read())
+    }
+
+    /// Refuses every write for `reason`, from the beginning. What is stored stays readable.
+    pub fn refuse(&self, reason: StoreError) {
+        self.shared.failed.get_or_init(|| reason);
+        self.close();
     }
 
     /// Takes no more writes; the writer ends after what waits is written.

@@ -15,7 +15,7 @@ use riverrun_storage::{
 };
 use thiserror::Error;
 
-use super::{DiskGauge, Partition, PartitionSettings, Workers, replicator::Replicator};
+use super::{DiskGauge, Partition, PartitionSettings, ReadOnly, Workers, replicator::Replicator};
 use crate::clock::Clock;
 
 /// Directory of one topic.
@@ -77,6 +77,8 @@ pub struct PartitionOpener {
     pub pool: Arc<RecyclePool>,
     /// Threads that will write it.
     pub workers: Arc<Workers>,
+    /// Set when the data directory is only read: no partition is made or recovered.
+    pub read_only: Option<ReadOnly>,
 }
 
 impl PartitionOpener {
@@ -110,7 +112,11 @@ impl PartitionOpener {
     ) -> Result<Arc<Partition>, OpenError> {
         let path = partition_dir(settings.log.topic_id, settings.log.partition);
         let now = Timestamp(self.clock.wall_ms());
-        let opened = open(self.disk.clone(), path.clone(), settings.log.clone(), now);
+        let (disk, options) = (self.disk.clone(), settings.log.clone());
+        let opened = match self.read_only {
+            Some(_) => Log::open_read_only(disk, path.clone(), options, now),
+            None => open(disk, path.clone(), options, now),
+        };
         let opened = match opened {
             Err(StorageError::Io(source)) if source.is_disk_full() => {
                 return Err(OpenError::NoRoom { path, source });
@@ -118,8 +124,9 @@ impl PartitionOpener {
             opened => opened?,
         };
         opened.writer.recycle_through(self.pool.clone());
-        let (shard, gauge) = (self.workers.shard(), self.gauge.clone());
-        Ok(Partition::new(opened, settings, shard, gauge, Replicator::local()))
+        let shard = self.workers.shard();
+        let limits = (self.gauge.clone(), self.read_only.clone());
+        Ok(Partition::new(opened, settings, shard, limits, Replicator::local()))
     }
 
     /// Removes everything of a topic whose partitions are closed. Blocks. Removing it twice is harmless.

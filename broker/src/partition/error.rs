@@ -1,6 +1,6 @@
 //! What can go wrong between the house and one partition.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use riverrun_proto::{Offset, ProducerEpoch, ProducerId};
 use riverrun_storage::{CompactError, LogFailure, StorageError};
@@ -40,12 +40,25 @@ pub struct DiskFull {
 #[error("this node does not lead the partition")]
 pub struct NotLeader;
 
+/// A data directory that cannot be written to: it is served for reading.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("data directory `{}` is read-only, so every write is refused: {cause}", dir.display())]
+pub struct ReadOnly {
+    /// The directory.
+    pub dir: Arc<Path>,
+    /// What the operating system said.
+    pub cause: Arc<str>,
+}
+
 /// A batch that was not acknowledged.
 #[derive(Clone, Debug, Error)]
 pub enum AppendError {
     /// The partition failed earlier.
     #[error(transparent)]
     Failed(#[from] PartitionFailed),
+    /// Nothing can be written.
+    #[error(transparent)]
+    ReadOnly(#[from] ReadOnly),
     /// The batch may or may not survive: its flush failed, or the broker stopped in between.
     #[error("the write may or may not have happened: {reason}")]
     Indeterminate {
@@ -175,6 +188,9 @@ pub enum MaintainError {
     /// Another node leads; nothing was changed.
     #[error(transparent)]
     NotLeader(#[from] NotLeader),
+    /// Nothing can be written.
+    #[error(transparent)]
+    ReadOnly(#[from] ReadOnly),
     /// An offset past the visible end.
     #[error(
         "`before_offset` must be at most the high watermark {high_watermark}, found {requested}"
@@ -203,7 +219,7 @@ impl PartitionFailed {
 impl From<&LogFailure> for PartitionFailed {
     fn from(failure: &LogFailure) -> PartitionFailed {
         let damaged = match failure {
-            LogFailure::Io(_) => None,
+            LogFailure::Io(_) | LogFailure::ReadOnly => None,
             LogFailure::Damaged(damage) => {
                 Some(OffsetRange { start: damage.offsets.start, end: damage.offsets.end })
             }

@@ -75,6 +75,7 @@ impl Partition {
     /// When storage refuses, or a damaged segment is in the way.
     pub async fn compact(self: &Arc<Self>, now_ms: i64) -> Result<(u64, bool), MaintainError> {
         let Some(options) = self.settings.read().compaction else { return Ok((0, false)) };
+        self.check_changeable()?;
         let partition = self.clone();
         let pass = task::spawn_blocking(move || {
             let now = Timestamp(now_ms);
@@ -98,9 +99,10 @@ impl Partition {
             return Ok(());
         }
         let (sender, closed) = oneshot::channel();
+        let is_read_only = self.read_only.is_some();
         let act: Act = Box::new(move |writer, _| {
             let given_up = writer.take().map_or(Err(MaintainError::Closed), |writer| {
-                writer.close().map_err(MaintainError::from)
+                if is_read_only { Ok(()) } else { writer.close().map_err(MaintainError::from) }
             });
             drop(sender.send(given_up));
         });
@@ -118,11 +120,17 @@ impl Partition {
         self.closed.load(SeqCst)
     }
 
+    /// Refuses when nothing can be written.
+    fn check_changeable(&self) -> Result<(), MaintainError> {
+        self.read_only.as_ref().map_or(Ok(()), |read_only| Err(read_only.clone().into()))
+    }
+
     /// Runs `work` with the writer on the shard's thread.
     async fn with_writer<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&mut LogWriter, Timestamp) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, MaintainError> {
+        self.check_changeable()?;
         let (sender, done) = oneshot::channel();
         let act: Act = Box::new(move |writer, now| {
             let result = writer.as_mut().map_or(Err(MaintainError::Closed), |writer| {

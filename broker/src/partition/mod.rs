@@ -47,13 +47,16 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use riverrun_proto::{Offset, PartitionId, RecordBatch, TopicId};
-use riverrun_storage::{LogCompactor, LogFlusher, LogPreparer, LogReader, LogWriter, OpenedLog};
+use riverrun_storage::{
+    LogCompactor, LogFailure, LogFlusher, LogPreparer, LogReader, LogWriter, OpenedLog,
+};
 
 pub use self::{
     directory::{PartitionOpener, partition_dir},
     durability::Durability,
     error::{
         AppendError, DiskFull, MaintainError, NotLeader, OffsetRange, PartitionFailed, ReadError,
+        ReadOnly,
     },
     gauge::DiskGauge,
     read::{PartitionFacts, PartitionRead, TimeAnswer, VisibleRange},
@@ -121,6 +124,8 @@ pub struct Partition {
     leads: AtomicBool,
     /// Why the partition refuses writes. Set once.
     failure: OnceLock<PartitionFailed>,
+    /// Why nothing can be written, when the data directory is only read. Constant.
+    read_only: Option<ReadOnly>,
     /// Set when the partition is to be closed; appends are refused from then on.
     closed: AtomicBool,
     /// Monotonic time of the last append, in milliseconds. Written by the shard.
@@ -143,7 +148,7 @@ impl Partition {
         opened: OpenedLog,
         settings: PartitionSettings,
         shard: ShardHandle,
-        gauge: Arc<DiskGauge>,
+        (gauge, read_only): (Arc<DiskGauge>, Option<ReadOnly>),
         replicator: Replicator,
     ) -> Arc<Partition> {
         let OpenedLog { writer, flusher, reader, report: _ } = opened;
@@ -153,7 +158,8 @@ impl Partition {
         let leads = AtomicBool::new(ledger.role() == Role::Leader);
         let tail = Arc::new(Tail::new(ledger.visible().high_watermark));
         let failure = OnceLock::new();
-        if let Some(found) = reader.failure() {
+        let found = reader.failure();
+        if let Some(found) = found.filter(|found| !matches!(found, LogFailure::ReadOnly)) {
             failure.get_or_init(|| PartitionFailed::from(&found));
         }
         let compactor = Mutex::new(writer.compactor());
@@ -173,6 +179,7 @@ impl Partition {
             tail,
             leads,
             failure,
+            read_only,
             closed: AtomicBool::new(false),
             last_append_ms: AtomicU64::new(0),
             interval_armed: AtomicBool::new(false),
@@ -206,6 +213,11 @@ impl Partition {
     /// Why the partition refuses writes, if it does.
     pub fn failure(&self) -> Option<&PartitionFailed> {
         self.failure.get()
+    }
+
+    /// Why nothing can be written, when the data directory is only read.
+    pub fn read_only(&self) -> Option<&ReadOnly> {
+        self.read_only.as_ref()
     }
 
     /// What this node may do with the partition.

@@ -46,7 +46,14 @@ impl House {
         let gauge = Arc::new(DiskGauge::new(1 << 20));
         let pool =
             Arc::new(RecyclePool::open(Arc::new(disk.clone()), RecycleLimits::default()).unwrap());
-        let opener = PartitionOpener { disk: Arc::new(disk.clone()), clock, gauge, pool, workers };
+        let opener = PartitionOpener {
+            disk: Arc::new(disk.clone()),
+            clock,
+            gauge,
+            pool,
+            workers,
+            read_only: None,
+        };
         House { disk, opener }
     }
 
@@ -62,7 +69,7 @@ impl House {
         let opened = Log::open(disk, dir, settings.log.clone(), Timestamp(1)).unwrap();
         let (shard, gauge) = (self.opener.workers.shard(), self.opener.gauge.clone());
         let (told, others) = Told::leader();
-        (Partition::new(opened, settings, shard, gauge, Replicator::Told(told)), others)
+        (Partition::new(opened, settings, shard, (gauge, None), Replicator::Told(told)), others)
     }
 
     /// The house as the next start finds it after a power loss that kept nothing it was not told to keep.

@@ -27,6 +27,9 @@ impl Partition {
         if let Some(failure) = self.failure.get() {
             return Err(failure.clone().into());
         }
+        if let Some(read_only) = &self.read_only {
+            return Err(read_only.clone().into());
+        }
         self.check_leads()?;
         if self.closed.load(SeqCst) {
             return Err(AppendError::Closed);

@@ -197,3 +197,44 @@ fn a_crash_anywhere_in_creation_leaves_a_directory_that_opens() {
         }
     }
 }
+
+#[test]
+fn a_directory_is_opened_for_reading_only_and_left_as_it_is() {
+    let home = tempfile::tempdir().unwrap();
+    let read_only = || DataDir::open_read_only(home.path(), RealDiskOptions::default());
+    let refused = read_only().expect_err("there is nothing to read").to_string();
+    assert!(refused.contains("can not be written to"), "{refused}");
+    assert_eq!(names(home.path()), BTreeSet::new());
+
+    let first = open(home.path()).unwrap();
+    let held = read_only().expect_err("somebody writes to it").to_string();
+    assert!(held.contains(&std::process::id().to_string()), "{held}");
+    drop(first);
+    let before = names(home.path());
+    for has_lock_file in [true, false] {
+        if !has_lock_file {
+            std::fs::remove_file(home.path().join(LOCK_FILE)).unwrap();
+        }
+        let data = read_only().unwrap();
+        assert_eq!(data.meta(), NEW);
+        assert!(matches!(read_only(), Err(OpenDataDirError::Locked(_))));
+        let disk = data.disk();
+        let path = Path::new(META_FILE);
+        let changes = [
+            disk.open(path, OpenMode::Write).map(|_| ()),
+            disk.open(path, OpenMode::Append { bytes_max: 1 << 20 }).map(|_| ()),
+            disk.open(Path::new("new"), OpenMode::CreateNew).map(|_| ()),
+            disk.create_dir(Path::new("new")),
+            disk.rename(path, Path::new("new")),
+            disk.remove_file(path),
+            disk.remove_dir(Path::new(RECYCLE_DIR)),
+        ];
+        for change in changes {
+            let code = change.expect_err("refused").raw_os_error();
+            assert_eq!(code, Some(Errno::ROFS.raw_os_error()));
+        }
+        assert!(disk.open(path, OpenMode::Read).is_ok());
+        let expected = before.iter().filter(|name| has_lock_file || *name != LOCK_FILE);
+        assert_eq!(names(home.path()), expected.cloned().collect());
+    }
+}

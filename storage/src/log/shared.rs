@@ -247,13 +247,15 @@ pub(super) fn assemble(
     dir: PathBuf,
     options: LogOptions,
     (found, now): (Recovered, Timestamp),
-) -> Result<OpenedLog, StorageError> {
+) -> OpenedLog {
     // A recovery began its epoch already, and a log that was just made has its first one.
     let is_older = found.report.verdict == RecoveryVerdict::Trusted && !found.report.created;
     let next_epoch = is_older.then(|| state::epoch_of_start(found.state.epoch(), now));
     let failure = OnceLock::new();
     if let Some(damage) = found.damages.first() {
         failure.get_or_init(|| LogFailure::Damaged(damage.clone()));
+    } else if found.active.is_none() {
+        failure.get_or_init(|| LogFailure::ReadOnly);
     }
     let shared = Arc::new(Shared {
         disk,
@@ -277,5 +279,5 @@ pub(super) fn assemble(
     let flusher = LogFlusher::new(shared.clone());
     let reader = LogReader::new(shared.clone());
     let writer = LogWriter::new(shared, options, found.active, (found.producers, next_epoch));
-    Ok(OpenedLog { writer, flusher, reader, report: found.report })
+    OpenedLog { writer, flusher, reader, report: found.report }
 }

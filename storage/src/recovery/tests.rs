@@ -2,6 +2,7 @@
 
 mod flips;
 mod rows;
+mod unwritten;
 
 use std::{
     path::{Path, PathBuf},

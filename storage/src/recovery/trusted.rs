@@ -19,14 +19,28 @@ use crate::{
     segment::{IndexBuilder, Segment},
     segment_file,
     segment_writer::SegmentWriter,
-    state::{self, StoredState},
+    state::{self, LogState, StoredState},
 };
 
-/// Opens the log when its newest mark can be trusted.
-pub(super) fn open_trusted(
+/// A log whose newest mark can be trusted.
+pub(super) struct TrustedLog {
+    /// The mark.
+    pub(super) mark: Mark,
+    /// The state.
+    pub(super) state: LogState,
+    /// All segments but the last one.
+    pub(super) segments: Vec<Arc<Segment>>,
+    /// The last one.
+    pub(super) active: Segment,
+    /// What it holds.
+    pub(super) found: ActiveFound,
+}
+
+/// The log, when its newest mark can be trusted. Changes nothing.
+pub(super) fn find_trusted(
     site: Site<'_>,
     survey: &Survey,
-) -> Result<Option<Recovered>, StorageError> {
+) -> Result<Option<TrustedLog>, StorageError> {
     let (Some(mark), StoredState::Valid(state)) = (survey.mark.newest(), &survey.state) else {
         return Ok(None);
     };
@@ -36,9 +50,20 @@ pub(super) fn open_trusted(
         && survey.superseded.is_empty()
         && survey.sound_state().is_ok();
     let Some(header) = last.header.filter(|_| fits) else { return Ok(None) };
-    let Some(mut segments) = sound_segments(site, &survey.segments)? else { return Ok(None) };
+    let Some(segments) = sound_segments(site, &survey.segments)? else { return Ok(None) };
     let active = Segment::new(last.path.clone(), header, site.options.index_interval_bytes);
     let Some(found) = read_active(site, &active, mark)? else { return Ok(None) };
+    let state = state.clone();
+    Ok(Some(TrustedLog { mark, state, segments, active, found }))
+}
+
+/// Opens the log when its newest mark can be trusted.
+pub(super) fn open_trusted(
+    site: Site<'_>,
+    survey: &Survey,
+) -> Result<Option<Recovered>, StorageError> {
+    let Some(log) = find_trusted(site, survey)? else { return Ok(None) };
+    let TrustedLog { mark, state, mut segments, active, found } = log;
     let writer = open_active(site, active, mark, found.contents)?;
     segments.push(writer.segment.clone());
     let passed = survey.passed.iter().map(|passed| &passed.path);
@@ -67,7 +92,7 @@ pub(super) fn open_trusted(
         tail: tail(&writer, true),
         active: Some(writer),
         mark: MarkPage::load(site.disk, site.dir)?,
-        state: state.clone(),
+        state,
         producers,
     }))
 }
@@ -107,11 +132,11 @@ pub(super) fn finished(site: Site<'_>, found: &FoundSegment, end: &Previous) -> 
 }
 
 /// The active segment's contents.
-struct ActiveFound {
+pub(super) struct ActiveFound {
     /// Index and sums.
-    contents: (SparseIndex, SegmentFacts),
+    pub(super) contents: (SparseIndex, SegmentFacts),
     /// Bytes scanned to know them.
-    scanned_bytes: u64,
+    pub(super) scanned_bytes: u64,
 }
 
 /// What the active segment holds, when that is what `mark` says and nothing follows.

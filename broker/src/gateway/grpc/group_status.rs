@@ -33,6 +33,7 @@ impl Describe for StoreError {
     fn describe(&self) -> v1::Error {
         match self {
             StoreError::Failed { .. } => retriable(ErrorCode::Indeterminate, self, RETRY_AFTER),
+            StoreError::ReadOnly(error) => error.describe(),
             StoreError::Closed => retriable(ErrorCode::Unavailable, self, RETRY_AFTER),
             StoreError::UnknownGroup { .. } => plain(ErrorCode::UnknownGroup, self),
             StoreError::TooManyGroups { .. } => plain(ErrorCode::QuotaExceeded, self),

@@ -17,7 +17,7 @@ use tonic::{
 
 use crate::{
     partition::{
-        AppendError, MaintainError, NotLeader, OffsetRange, PartitionFailed, ReadError,
+        AppendError, MaintainError, NotLeader, OffsetRange, PartitionFailed, ReadError, ReadOnly,
         state_log::StoreError,
     },
     quota::QuotaExceeded,
@@ -88,6 +88,7 @@ fn status_code(code: ErrorCode) -> Code {
         | ErrorCode::SubscriptionInUse
         | ErrorCode::SessionReplaced
         | ErrorCode::UnknownSession
+        | ErrorCode::ReadOnly
         | ErrorCode::NotLeader => Code::FailedPrecondition,
         ErrorCode::Internal | ErrorCode::Unspecified => Code::Internal,
     }
@@ -171,6 +172,12 @@ impl Describe for NotLeader {
     }
 }
 
+impl Describe for ReadOnly {
+    fn describe(&self) -> v1::Error {
+        plain(ErrorCode::ReadOnly, self)
+    }
+}
+
 impl Describe for FindError {
     fn describe(&self) -> v1::Error {
         match self {
@@ -185,6 +192,7 @@ impl Describe for AppendError {
     fn describe(&self) -> v1::Error {
         match self {
             AppendError::Failed(error) => error.describe(),
+            AppendError::ReadOnly(error) => error.describe(),
             AppendError::Indeterminate { .. } => {
                 retriable(ErrorCode::Indeterminate, self, RETRY_AFTER)
             }
@@ -299,6 +307,7 @@ impl Describe for MaintainError {
     fn describe(&self) -> v1::Error {
         match self {
             MaintainError::Closed => retriable(ErrorCode::Unavailable, self, RETRY_AFTER),
+            MaintainError::ReadOnly(error) => error.describe(),
             MaintainError::NotLeader(error) => error.describe(),
             MaintainError::PastVisibleEnd { .. } => plain(ErrorCode::InvalidArgument, self),
             MaintainError::Storage(_) | MaintainError::Compact(_) => {

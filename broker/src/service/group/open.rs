@@ -45,6 +45,9 @@ impl GroupService {
         let log = Arc::new(log);
         let stored = OffsetStore::replay(entries(replay))?;
         let (store, writer) = OffsetStore::new(stored, log.clone(), clock.clone(), groups_max);
+        if let Some(read_only) = log.partition().read_only() {
+            store.refuse(read_only.clone().into());
+        }
         let groups = Coordinator::new(store, all_topics(&registry), clock.clone(), members_max)?;
         let service = GroupService { groups: groups.clone(), registry, clock, log };
         let follower = service.clone();

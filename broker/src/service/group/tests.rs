@@ -62,6 +62,7 @@ impl House {
             gauge,
             pool,
             workers: workers.clone(),
+            read_only: None,
         };
         let metadata =
             StateLog::open(&opener, riverrun_proto::TopicId(uuid::Uuid::from_u128(1))).unwrap();

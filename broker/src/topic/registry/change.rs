@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::Registry;
 use crate::{
-    partition::directory::OpenError,
+    partition::{directory::OpenError, state_log::StoreError},
     quota::QuotaExceeded,
     topic::{
         catalog::id_bytes,
@@ -103,6 +103,7 @@ impl Registry {
         if change.validate_only {
             return Ok(Arc::new(entry.into_topic(topic.partitions.clone())));
         }
+        self.log.partition().check_writable().map_err(StoreError::from)?;
         let added = self.open_new(&entry, topic.partition_count()).await?;
         let altered = Command::TopicAltered(TopicAltered {
             topic_id: id_bytes(topic.id),

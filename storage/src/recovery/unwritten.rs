@@ -1,5 +1,5 @@
-//! Opens a log whose durable records are damaged: to read around the damage, and for nothing else.
-//! Changes nothing on disk.
+//! Opens a log without changing a byte on disk, to read it and for nothing else: around its damages when its
+//! durable records are damaged, up to what is known durable when nothing may be written.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use riverrun_proto::Offset;
 use super::{
     Recovered, RecoveryReport, RecoveryVerdict, Site, links,
     survey::{FoundSegment, Survey},
-    trusted::finished,
+    trusted::{TrustedLog, finished},
 };
 use crate::{
     Damage, DamageReason, IoFailure, LogOffsets, StorageError,
@@ -21,8 +21,22 @@ use crate::{
     state::{LogState, StoredState},
 };
 
-/// Opens the log for reading around `damages`. `proven` is what entries prove durable, where they were walked.
-pub(super) fn open_damaged(
+/// Opens a log that was closed cleanly.
+pub(super) fn open_trusted(survey: Survey, found: TrustedLog) -> Recovered {
+    let TrustedLog { mark, state, mut segments, active, found } = found;
+    active.set_finished(mark.pos, mark.chain, &found.contents.1);
+    segments.push(Arc::new(active));
+    let offsets =
+        LogOffsets { log_start: state.log_start, flushed: mark.flushed, log_end: mark.flushed };
+    let mut opened = unwritten(survey, (segments, state), offsets, Vec::new());
+    opened.report.verdict = RecoveryVerdict::Trusted;
+    opened.report.scanned_bytes = found.scanned_bytes;
+    opened
+}
+
+/// Opens the log for reading around `damages`, if there are any. `proven` is what entries prove durable, where
+/// they were walked.
+pub(super) fn open_unwritten(
     site: Site<'_>,
     survey: Survey,
     mut damages: Vec<Damage>,
@@ -54,24 +68,34 @@ pub(super) fn open_damaged(
     let log_start = survey.log_start().unwrap_or(first);
     let end = if survey.log_start().is_some() { known } else { known.max(read) }.max(log_start);
     let offsets = LogOffsets { log_start, flushed: end, log_end: end };
+    for damage in &damages {
+        tracing::error!(dir = %site.dir.display(), %damage, "log is damaged");
+    }
+    Ok(unwritten(survey, (segments, state), offsets, damages))
+}
+
+/// The log as it is handed over.
+fn unwritten(
+    survey: Survey,
+    (segments, state): (Vec<Arc<Segment>>, LogState),
+    offsets: LogOffsets,
+    damages: Vec<Damage>,
+) -> Recovered {
     let last = segments.last();
     let tail = Tail {
-        end_offset: end,
-        segment_base: last.map_or(first, |segment| segment.base),
+        end_offset: offsets.log_end,
+        segment_base: last.map_or(offsets.log_start, |segment| segment.base),
         pos: last.map_or(0, |segment| segment.end_pos()),
         chain: 0,
         changing: false,
         clean: false,
     };
-    for damage in &damages {
-        tracing::error!(dir = %site.dir.display(), %damage, "log is damaged");
-    }
     let report = RecoveryReport {
         created: false,
         verdict: RecoveryVerdict::Damaged,
         offsets,
         leader_epoch: state.epoch(),
-        copied_from: end,
+        copied_from: offsets.log_end,
         torn_bytes: 0,
         torn_files: Vec::new(),
         scanned_bytes: segments.iter().map(|segment| segment.end_pos()).sum(),
@@ -79,7 +103,7 @@ pub(super) fn open_damaged(
     };
     // Nothing is appended, so nobody asks for producers.
     let producers = (Producers::new(true), survey.snapshots.into_iter().collect());
-    Ok(Recovered {
+    Recovered {
         report,
         damages,
         offsets,
@@ -89,7 +113,7 @@ pub(super) fn open_damaged(
         mark: survey.mark,
         state,
         producers,
-    })
+    }
 }
 
 /// `found` as far as it can be read: to where its successor says it ends, else to its last valid entry.
