@@ -1,8 +1,8 @@
 //! The connection to the broker, and the client's errors in the words of the command line.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use riverrun_client::{Client, ConnectionState, Error, ErrorCode, Producer};
+use riverrun_client::{Client, ConnectionState, Consumer, Error, ErrorCode, Producer, Rebalance};
 
 use crate::failure::{Class, Failure};
 
@@ -115,6 +115,23 @@ pub(crate) fn report_refusal(producer: &Producer) -> Reporter {
                 None => eprintln!("riverrun: taken again"),
             }
             told = code;
+        }
+    }))
+}
+
+/// Says on standard error when a topic that a member reads was deleted and created again, until the result
+/// is dropped.
+pub(crate) fn report_replaced(consumer: &Consumer) -> Reporter {
+    let mut rebalances = consumer.rebalances();
+    Reporter(tokio::spawn(async move {
+        while let Some(change) = rebalances.next().await {
+            let Rebalance::Replaced(partitions) = change else { continue };
+            let topics: BTreeSet<&str> = partitions.iter().map(|one| &*one.topic).collect();
+            for topic in topics {
+                eprintln!(
+                    "riverrun: topic `{topic}` was deleted and created again; reading the new one"
+                );
+            }
         }
     }))
 }

@@ -26,6 +26,9 @@ use crate::{
     template::{LETTERS, Template},
 };
 
+/// How often it is looked for partitions that were added.
+const TOPICS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What `consume` takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConsumeArgs {
@@ -134,6 +137,9 @@ fn builder(client: &Client, args: &ConsumeArgs, partitions: &[TopicPartition]) -
     let builder = builder.max_bytes(16 << 20, 4 << 20).prefetch_bytes(16 << 20);
     match &args.group {
         Some(group) => builder.group(group),
-        None => builder.assign(partitions.iter().cloned()),
+        None if args.partition.is_some() || args.no_follow => {
+            builder.assign(partitions.iter().cloned())
+        }
+        None => builder.topics_interval(TOPICS_INTERVAL),
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! - [`batch`]: what is received. [`book`]: which partitions there are and where they are read; pure.
 //! - [`fetcher`]: reads ahead. [`membership`]: stays in the group. [`commit`]: stores offsets.
+//! - [`topics`]: without a group, finds partitions that are added and topics that are deleted.
 //! - [`tracker`], [`prefix`]: completion in any order.
 //!
 //! Not here: deliveries with acknowledgements and retries, which the broker manages for subscriptions.
@@ -20,6 +21,7 @@ mod fetcher;
 mod membership;
 mod prefix;
 mod shared;
+mod topics;
 mod tracker;
 
 use std::{
@@ -72,6 +74,8 @@ pub struct Consumer {
     current: Option<BatchRecords>,
     /// What `current` comes to.
     current_next: Offset,
+    /// The stream gave the error that ends it.
+    over: bool,
 }
 
 /// Where to go on reading.
@@ -104,7 +108,7 @@ pub struct PartitionLag {
 
 impl Consumer {
     fn new(shared: Arc<Shared>) -> Consumer {
-        Consumer { shared, last: None, current: None, current_next: Offset::ZERO }
+        Consumer { shared, last: None, current: None, current_next: Offset::ZERO, over: false }
     }
 
     /// Waits for the next records: those of one partition, in order.
@@ -113,7 +117,8 @@ impl Consumer {
     /// `OffsetOutOfRange`, `OffsetTruncated`, `DataCorrupt` and the like for one partition, told once and
     /// named by [`Error::partition`] and [`Error::range`]: it waits for a [`Consumer::seek`] (or a reset of
     /// its group) while the others go on, so who calls again receives their records. Of the whole consumer:
-    /// `InstanceIdInUse`, `Closed`. A broken connection is no error: the call waits until it is back.
+    /// `InstanceIdInUse`, `Closed`; without a group `TopicDeleted`, after which nothing more of that topic comes,
+    /// and, when it was the last, the same error for ever. A broken connection is no error: the call waits until it is back.
     pub async fn next_batch(&mut self) -> Result<Batch> {
         std::future::poll_fn(|cx| self.poll_batch(cx)).await
     }
@@ -288,6 +293,9 @@ impl Stream for Consumer {
             if let Some(record) = self.next_of_current() {
                 return Poll::Ready(Some(Ok(record)));
             }
+            if self.over {
+                return Poll::Ready(None);
+            }
             match std::task::ready!(self.poll_batch(cx)) {
                 Ok(batch) => {
                     self.last = None;
@@ -295,7 +303,11 @@ impl Stream for Consumer {
                     self.current = Some(batch.into_iter());
                 }
                 Err(error) if error.code() == ErrorCode::Closed => return Poll::Ready(None),
-                Err(error) => return Poll::Ready(Some(Err(error))),
+                Err(error) => {
+                    let ended = self.shared.book.lock().has_ended();
+                    self.over = ended;
+                    return Poll::Ready(Some(Err(error)));
+                }
             }
         }
     }

@@ -37,6 +37,9 @@ pub enum ErrorCode {
     UnknownTopicOrPartition,
     /// The topic was deleted and created again under the same name. Fatal.
     TopicIdMismatch,
+    /// The topic that a consumer without a group reads was deleted, perhaps created again under the same name.
+    /// Fatal.
+    TopicDeleted,
     /// The offset lies outside what is kept; [`Error::range`] names it. Fatal until a seek.
     OffsetOutOfRange,
     /// The reader is ahead of a log that lost its unflushed end. Fatal until a seek.
@@ -143,6 +146,7 @@ impl ErrorCode {
             ErrorCode::InvalidArgument
             | ErrorCode::UnknownTopicOrPartition
             | ErrorCode::TopicIdMismatch
+            | ErrorCode::TopicDeleted
             | ErrorCode::OffsetOutOfRange
             | ErrorCode::OffsetTruncated
             | ErrorCode::CorruptBatch

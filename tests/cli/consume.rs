@@ -151,3 +151,29 @@ fn a_follower_goes_on_with_the_partitions_that_are_whole() {
         end(child);
     }
 }
+
+#[test]
+fn a_follower_sees_added_partitions_and_ends_with_its_topic() {
+    let broker = broker_with_records(1);
+    let mut child = broker.spawn(&["consume", "t", "--from", "latest"]);
+    let mut member = broker.spawn(&["consume", "t", "--group", "g"]);
+    let mut of_member = BufReader::new(member.stdout.take().unwrap()).lines();
+    assert_eq!(of_member.next().unwrap().unwrap(), "0");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    broker.call(&["topic", "alter", "t", "--partitions", "2"]).ok();
+    broker.run(&["produce", "t", "--partition", "1"], b"added\n").ok();
+    // What was produced to the first partition before the reader began is not read, so this comes first.
+    assert_eq!(lines.next().unwrap().unwrap(), "added");
+    assert_eq!(of_member.next().unwrap().unwrap(), "added");
+
+    broker.call(&["topic", "delete", "t", "--yes"]).ok();
+    let mut told = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!(told, "riverrun: topic `t` was deleted\n");
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+
+    broker.call(&["topic", "create", "t"]).ok();
+    broker.run(&["produce", "t"], b"anew\n").ok();
+    assert_eq!(of_member.next().unwrap().unwrap(), "anew");
+    end(member);
+}

@@ -3,7 +3,10 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::StreamExt as _;
-use riverrun_client::{ErrorCode, Offset, OutOfRange, Record, Seek, Start, TopicPartition};
+use riverrun_client::{
+    ErrorCode, Offset, OutOfRange, Rebalance, Record, Seek, Start, TopicChange, TopicPartition,
+    TopicSpec,
+};
 
 use crate::support::{
     broker::TestBroker,
@@ -184,4 +187,63 @@ async fn damage_is_told_once_with_its_partition_and_the_others_are_read() {
         in_time(consumer.close()).await.unwrap();
     }
     drop(broker);
+}
+
+#[tokio::test]
+async fn a_reader_of_a_topic_sees_partitions_that_are_added() {
+    let broker = TestBroker::start().await;
+    let mq = client_with_topic(&broker, 1).await;
+    let builder = mq.consumer("t").start_missing(Start::Latest);
+    let mut consumer = builder.topics_interval(Duration::from_millis(20)).build().await.unwrap();
+    let named = mq.consumer("t").assign([TopicPartition::new("t", 0)]);
+    let named = named.topics_interval(Duration::from_millis(20)).build().await.unwrap();
+    let mut rebalances = consumer.rebalances();
+    mq.admin().alter_topic("t", TopicChange::new().partitions(3)).await.unwrap();
+    let producer = mq.producer("t").build().await.unwrap();
+    for n in 0..10 {
+        in_time(producer.post(Record::new(n.to_string()).partition(2))).await.unwrap();
+    }
+    in_time(producer.flush()).await.unwrap();
+    let mut seen = Seen::default();
+    receive(&mut consumer, &mut seen, 10).await;
+    seen.check_complete(10);
+    let added = [TopicPartition::new("t", 1), TopicPartition::new("t", 2)];
+    assert_eq!(in_time(rebalances.next()).await, Some(Rebalance::Assigned(added.to_vec())));
+    assert_eq!(consumer.assignment().len(), 3);
+    assert_eq!(named.assignment().len(), 1, "only what was named");
+}
+
+#[tokio::test]
+async fn a_reader_ends_when_its_topic_is_deleted_and_never_reads_another_of_that_name() {
+    let broker = TestBroker::start().await;
+    let mq = client_with_topic(&broker, 2).await;
+    let hour = Duration::from_secs(3600);
+    let quick = Duration::from_millis(20);
+    for (again, interval) in [(true, hour), (true, quick), (false, hour), (false, quick)] {
+        send_numbers(&mq.producer("t").build().await.unwrap(), 0..10).await;
+        let mut consumer = mq.consumer("t").topics_interval(interval).build().await.unwrap();
+        let mut stream = mq.consumer("t").topics_interval(interval).build().await.unwrap();
+        let mut seen = Seen::default();
+        receive(&mut consumer, &mut seen, 10).await;
+        for _ in 0..10 {
+            in_time(stream.next()).await.unwrap().unwrap();
+        }
+        mq.admin().delete_topic("t").await.unwrap();
+        if again {
+            mq.admin().create_topic(TopicSpec::new("t").partitions(2)).await.unwrap();
+            send_numbers(&mq.producer("t").build().await.unwrap(), 0..100).await;
+        }
+        for _ in 0..2 {
+            let error = in_time(consumer.next_batch()).await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::TopicDeleted, "{error:?}");
+            assert!(error.message().contains("topic `t` was deleted"), "{error:?}");
+        }
+        let error = in_time(stream.next()).await.unwrap().unwrap_err();
+        assert_eq!(error.code(), ErrorCode::TopicDeleted);
+        assert!(in_time(stream.next()).await.is_none());
+        if again {
+            mq.admin().delete_topic("t").await.unwrap();
+        }
+        mq.admin().create_topic(TopicSpec::new("t").partitions(2)).await.unwrap();
+    }
 }

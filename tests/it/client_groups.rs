@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use riverrun_client::{
     Client, Commit, Consumer, ConsumerBuilder, Error, GroupState, Offset, OffsetToCommit,
-    Rebalance, Received, Reset, TopicPartition,
+    Rebalance, Received, Reset, TopicPartition, TopicSpec,
 };
 use tokio::sync::oneshot;
 
@@ -281,5 +281,25 @@ async fn what_was_received_before_a_reset_is_not_committed_over_it() {
         assert!(late.as_ref().is_err_and(Error::is_fenced), "{late:?}");
         let lag = mq.admin().lag("g").await.unwrap();
         assert_eq!(lag[0].committed, Some(Offset(0)), "the operator's word stands");
+    }
+}
+
+#[tokio::test]
+async fn a_member_reads_a_topic_that_was_created_anew_from_its_first_record() {
+    let broker = TestBroker::start().await;
+    let mq = client_with_topic(&broker, 2).await;
+    let mut consumer = member(&mq).build().await.unwrap();
+    let mut rebalances = consumer.rebalances();
+    for round in 0..5_u64 {
+        let count = 20 + round;
+        send_numbers(&mq.producer("t").build().await.unwrap(), 0..count).await;
+        // A topic of its own: offsets begin at 0 again, and an error would end the test.
+        let mut seen = Seen::default();
+        receive_and_commit(&mut consumer, &mut seen, usize::try_from(count).unwrap()).await;
+        seen.check_complete(count);
+        mq.admin().delete_topic("t").await.unwrap();
+        mq.admin().create_topic(TopicSpec::new("t").partitions(2)).await.unwrap();
+        let is_told = |change| matches!(change, Rebalance::Replaced(_) | Rebalance::Revoking(_));
+        while !is_told(in_time(rebalances.next()).await.unwrap()) {}
     }
 }

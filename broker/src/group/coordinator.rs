@@ -87,6 +87,8 @@ pub struct Answer {
     pub heartbeat_interval: Duration,
     /// What the member may read from now on, when there is something to tell.
     pub assignment: Option<Vec<TopicPartition>>,
+    /// The topics of the assignment and their ids.
+    pub topics: Vec<(Arc<str>, TopicId)>,
     /// Partitions to read the offset of anew.
     pub reset: Vec<TopicPartition>,
     /// The group epoch.
@@ -453,6 +455,7 @@ fn not_there(name: &Arc<str>, heartbeat: &Heartbeat) -> Result<Answer, Coordinat
             member_epoch: EPOCH_LEAVE,
             heartbeat_interval: Duration::ZERO,
             assignment: None,
+            topics: Vec::new(),
             reset: Vec::new(),
             group_epoch: 0,
         }),

@@ -14,6 +14,7 @@ use riverrun_client::{
 use super::{ConsumeArgs, builder, check_end, ends, partitions, trouble::Trouble};
 use crate::{
     clock,
+    connect::{Reporter, report_replaced},
     failure::Stop,
     output::Output,
     position::Position,
@@ -44,6 +45,7 @@ pub(super) struct Reader {
     pending: HashMap<TopicPartition, OffsetToCommit>,
     committed_at: Instant,
     trouble: Trouble,
+    _reporter: Reporter,
     totals: Totals,
 }
 
@@ -82,6 +84,7 @@ impl Reader {
             Output::Table => Form::Template(args.format),
             Output::Json => Form::Json,
         };
+        let reporter = report_replaced(&consumer);
         let started = clock::instant();
         Ok(Reader {
             admin,
@@ -93,6 +96,7 @@ impl Reader {
             pending: HashMap::new(),
             committed_at: started,
             trouble,
+            _reporter: reporter,
             totals: Totals { started, record_count: 0, byte_count: 0 },
         })
     }

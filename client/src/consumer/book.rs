@@ -14,13 +14,17 @@
 //! Invariants: position <= fetch position; records wait in the queue only for active partitions of the
 //! same life; a partition that was let go is not in the book, so nothing of it can be handed out.
 
+mod part;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     task::Waker,
 };
 
 use riverrun_proto::{Offset, TopicPartition};
 
+pub(super) use self::part::{Added, Part, Phase};
 use super::{PartitionLag, batch::Batch, prefix::Prefix};
 use crate::{
     clock::Instant,
@@ -41,6 +45,8 @@ pub(super) struct Book {
     pub(super) version: u64,
     /// Lives given so far.
     lives: u64,
+    /// Why nothing will ever come again, once the queue is empty.
+    ended: Option<Error>,
     /// Who waits for a batch.
     waker: Option<Waker>,
     /// Set by the first tracker: completion of single records is followed.
@@ -57,45 +63,11 @@ enum Item {
         life: u64,
         error: Error,
     },
-}
-
-/// One partition.
-#[derive(Debug)]
-pub(super) struct Part {
-    pub(super) life: u64,
-    pub(super) phase: Phase,
-    /// Where this life began.
-    origin: Offset,
-    /// Next offset to hand out.
-    pub(super) position: Offset,
-    /// Next offset to fetch.
-    pub(super) fetch_position: Offset,
-    /// Leader epoch of the last record fetched.
-    pub(super) leader_epoch: Option<u32>,
-    pub(super) paused: bool,
-    /// Not fetched before this.
-    pub(super) hold: Option<Instant>,
-    /// As last told by the broker.
-    pub(super) high_watermark: Option<Offset>,
-    /// Everything below was processed, as far as the consumer shows it by going on.
-    pub(super) processed: Offset,
-    /// Committed in this life.
-    pub(super) committed: Option<Offset>,
-    /// Single records, while a tracker follows them.
-    pub(super) prefix: Option<Prefix>,
-}
-
-/// What a partition is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Its position is to be looked up.
-    Resolving,
-    /// It is read.
-    Active,
-    /// An error was told; a seek makes it active again.
-    Stopped,
-    /// It is given up: nothing is handed out any more, commits still go.
-    Revoking { until: Instant },
+    /// The topic is no more; nothing of it follows.
+    Deleted {
+        topic: Arc<str>,
+        error: Error,
+    },
 }
 
 /// Something to commit.
@@ -108,10 +80,11 @@ pub(super) struct Progress {
 
 impl Book {
     /// Adds partitions whose position is to be looked up.
-    pub(super) fn assign(&mut self, added: impl IntoIterator<Item = TopicPartition>) {
-        for partition in added {
+    pub(super) fn assign<A: Into<Added>>(&mut self, added: impl IntoIterator<Item = A>) {
+        for added in added {
+            let Added { partition, topic_id, late } = added.into();
             self.lives += 1;
-            self.partitions.insert(partition, Part::new(self.lives));
+            self.partitions.insert(partition, Part::new(self.lives, topic_id, late));
         }
         self.version += 1;
     }
@@ -150,8 +123,8 @@ impl Book {
         for partition in partitions {
             self.lives += 1;
             if let Some(part) = self.partitions.get_mut(partition) {
-                let paused = part.paused;
-                let old = std::mem::replace(part, Part { paused, ..Part::new(self.lives) });
+                let anew = part.anew(self.lives);
+                let old = std::mem::replace(part, anew);
                 if matches!(old.phase, Phase::Revoking { .. }) {
                     part.start_at(old.position);
                     part.phase = old.phase;
@@ -166,11 +139,10 @@ impl Book {
     pub(super) fn seek(&mut self, partition: &TopicPartition, offset: Offset) -> bool {
         self.lives += 1;
         let Some(part) = self.partitions.get_mut(partition) else { return false };
-        if matches!(part.phase, Phase::Revoking { .. }) {
+        if part.deleted || matches!(part.phase, Phase::Revoking { .. }) {
             return false;
         }
-        let paused = part.paused;
-        *part = Part { paused, ..Part::new(self.lives) };
+        *part = part.anew(self.lives);
         part.start_at(offset);
         self.drop_stale();
         self.version += 1;
@@ -190,13 +162,16 @@ impl Book {
 
     /// Reads partitions again that were being given up and are assigned anew. Somebody else may have had them
     /// in between, so their position is looked up.
-    pub(super) fn take_back(&mut self, partitions: &BTreeSet<TopicPartition>) {
+    pub(super) fn take_back<'a>(
+        &mut self,
+        partitions: impl IntoIterator<Item = &'a TopicPartition>,
+    ) {
         for partition in partitions {
             self.lives += 1;
             if let Some(part) = self.partitions.get_mut(partition)
                 && matches!(part.phase, Phase::Revoking { .. })
             {
-                *part = Part { paused: part.paused, ..Part::new(self.lives) };
+                *part = part.anew(self.lives);
                 self.version += 1;
             }
         }
@@ -213,6 +188,35 @@ impl Book {
         self.queue.push_back(Item::Stop { partition, life, error });
         self.version += 1;
         self.wake();
+    }
+
+    /// Stops every partition of a topic that was deleted: what was fetched before is still handed out, then
+    /// the error, once.
+    pub(super) fn topic_deleted(&mut self, topic: &str, error: Error) {
+        let mut name = None;
+        for (partition, part) in &mut self.partitions {
+            if *partition.topic == *topic && !part.deleted {
+                part.phase = Phase::Stopped;
+                part.deleted = true;
+                name = Some(partition.topic.clone());
+            }
+        }
+        let Some(topic) = name else { return };
+        self.queue.push_back(Item::Deleted { topic, error });
+        self.version += 1;
+        self.wake();
+    }
+
+    /// Starts partitions over whose topic was deleted and created again: what was fetched of the old one is
+    /// dropped.
+    pub(super) fn replace(&mut self, replaced: impl IntoIterator<Item = Added>) {
+        self.assign(replaced);
+        self.drop_stale();
+    }
+
+    /// Whether the last error ended everything: there is nothing left to read.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.is_some() && self.queue.is_empty()
     }
 
     /// Tells the consumer of an error, once while it is not taken.
@@ -256,6 +260,13 @@ impl Book {
         {
             match item {
                 Item::Stop { error, .. } => return Some(Err(error)),
+                Item::Deleted { topic, error } => {
+                    self.partitions.retain(|partition, _| partition.topic != topic);
+                    if self.partitions.is_empty() {
+                        self.ended = Some(error.clone());
+                    }
+                    return Some(Err(error));
+                }
                 Item::Batch(batch) => {
                     self.hand_out(&batch);
                     if !batch.is_empty() {
@@ -263,6 +274,9 @@ impl Book {
                     }
                 }
             }
+        }
+        if let Some(error) = &self.ended {
+            return Some(Err(error.clone()));
         }
         self.waker = Some(waker.clone());
         None
@@ -406,11 +420,12 @@ impl Book {
         let queue = std::mem::take(&mut self.queue);
         self.queued_bytes = 0;
         for item in queue {
-            let (partition, life) = match &item {
-                Item::Batch(batch) => (&batch.partition, batch.life),
-                Item::Stop { partition, life, .. } => (partition, *life),
+            let kept = match &item {
+                Item::Batch(batch) => self.hands_out(&batch.partition, batch.life),
+                Item::Stop { partition, life, .. } => self.hands_out(partition, *life),
+                Item::Deleted { .. } => true,
             };
-            if self.hands_out(partition, life) {
+            if kept {
                 self.queued_bytes += item.bytes();
                 self.queue.push_back(item);
             }
@@ -422,82 +437,8 @@ impl Item {
     fn bytes(&self) -> usize {
         match self {
             Item::Batch(batch) => batch.bytes(),
-            Item::Stop { .. } => 0,
+            Item::Stop { .. } | Item::Deleted { .. } => 0,
         }
-    }
-}
-
-impl Part {
-    fn new(life: u64) -> Part {
-        Part {
-            life,
-            phase: Phase::Resolving,
-            origin: Offset::ZERO,
-            position: Offset::ZERO,
-            fetch_position: Offset::ZERO,
-            leader_epoch: None,
-            paused: false,
-            hold: None,
-            high_watermark: None,
-            processed: Offset::ZERO,
-            committed: None,
-            prefix: None,
-        }
-    }
-
-    /// Its position is known.
-    pub(super) fn start_at(&mut self, offset: Offset) {
-        self.phase = Phase::Active;
-        self.origin = offset;
-        self.position = offset;
-        self.fetch_position = offset;
-        self.processed = offset;
-    }
-
-    /// Whether something fetched from `start` in `life` is what comes next.
-    fn fetches(&self, life: u64, start: Offset) -> bool {
-        self.life == life
-            && self.phase == Phase::Active
-            && !self.paused
-            && self.fetch_position == start
-    }
-
-    fn hand_out(&mut self, batch: &Batch, tracking: bool) {
-        let floor = self.position;
-        self.position = batch.next;
-        if tracking {
-            let prefix = self.prefix.get_or_insert_with(|| Prefix::new(floor.0));
-            let offsets = batch.views().map(|view| view.offset.0);
-            prefix.hand_out(floor.0, offsets, batch.next.0);
-        }
-    }
-
-    /// Whether what is queued may go to the consumer.
-    fn hands_out(&self) -> bool {
-        matches!(self.phase, Phase::Active | Phase::Stopped) && !self.paused
-    }
-
-    /// Fetches again what was fetched and not handed out.
-    fn read_again(&mut self) {
-        self.fetch_position = self.position;
-        self.hold = None;
-        if self.phase == Phase::Stopped {
-            self.phase = Phase::Active;
-        }
-    }
-
-    fn is_placed(&self) -> bool {
-        self.phase != Phase::Resolving
-    }
-
-    /// Everything below is committed, or was never handed out in this life.
-    fn committed_or_origin(&self) -> Offset {
-        self.committed.unwrap_or(self.origin)
-    }
-
-    /// Whether everything handed out is committed.
-    fn is_committed(&self) -> bool {
-        self.committed_or_origin() >= self.position
     }
 }
 

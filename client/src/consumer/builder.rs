@@ -13,6 +13,7 @@ use super::{
     fetcher::Fetcher,
     membership::MembershipTask,
     shared::{GroupSettings, Settings, Shared},
+    topics::{self, Followed},
 };
 use crate::{
     client::Client,
@@ -83,6 +84,7 @@ impl ConsumerBuilder {
             prefetch_bytes: 4 << 20,
             commit: Commit::default(),
             open_max: 100_000,
+            topics_interval: Duration::from_secs(5),
         };
         ConsumerBuilder { client, settings, group: None, assigned: None }
     }
@@ -190,27 +192,44 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Without a group: how often it is looked for partitions that were added to the topics. They are read from
+    /// their first record on. Default 5 s, at least 10 ms. A group is told by the broker at once.
+    pub fn topics_interval(mut self, every: Duration) -> ConsumerBuilder {
+        self.settings.topics_interval = every.max(Duration::from_millis(10));
+        self
+    }
+
     /// Starts to read. A member's first partitions come a moment later.
     ///
     /// # Errors
     /// `InvalidArgument` for settings that contradict each other; `UnknownTopicOrPartition` without a group.
     pub async fn build(mut self) -> Result<Consumer> {
         self.check()?;
-        let assigned = match (&self.assigned, &self.group) {
-            (Some(assigned), _) => Some(assigned.clone()),
-            (None, Some(_)) => None,
-            (None, None) => Some(self.every_partition().await?),
+        let member = self.group.is_some() && self.assigned.is_none();
+        let (topics, added) = if member {
+            (Vec::new(), Vec::new())
+        } else {
+            topics::find(&self.client, &self.settings.topics, self.assigned.as_deref()).await?
         };
-        let group =
-            self.group.take().map(|group| GroupSettings { joins: assigned.is_none(), ..group });
+        let group = self.group.take().map(|group| GroupSettings { joins: member, ..group });
         self.settings.group = group.clone();
         let member_id = Uuid::new_v4().hyphenated().to_string();
         let shared = Arc::new(Shared::new(self.client, self.settings, member_id));
-        if let Some(assigned) = assigned {
-            shared.book.lock().assign(assigned);
+        if !member {
+            shared.book.lock().assign(added);
         }
-        start(&shared, group);
+        start(&shared, group, topics);
         Ok(Consumer::new(shared))
+    }
+
+    #[cfg(test)]
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    #[cfg(test)]
+    pub(super) fn group_settings(&self) -> Option<GroupSettings> {
+        self.group.clone()
     }
 
     fn check(&self) -> Result<()> {
@@ -226,26 +245,12 @@ impl ConsumerBuilder {
         };
         Err(Error::new(ErrorCode::InvalidArgument, problem))
     }
-
-    /// Every partition of the topics.
-    async fn every_partition(&self) -> Result<Vec<TopicPartition>> {
-        let mut all = Vec::new();
-        for topic in &self.settings.topics {
-            let info = self.client.admin().topic(topic).await?;
-            let topic: Arc<str> = topic.as_str().into();
-            all.extend(info.partitions.iter().map(|partition| TopicPartition {
-                topic: topic.clone(),
-                partition: partition.partition,
-            }));
-        }
-        Ok(all)
-    }
 }
 
 /// Starts the tasks; `ended` is cancelled when all of them are done.
-fn start(shared: &Arc<Shared>, group: Option<GroupSettings>) {
+fn start(shared: &Arc<Shared>, group: Option<GroupSettings>, topics: Vec<Followed>) {
     let fetcher = Fetcher::new(shared.clone());
-    let committer = shared.clone();
+    let shared = shared.clone();
     let membership =
         group.filter(|group| group.joins).map(|group| MembershipTask::new(shared.clone(), group));
     let ended = shared.ended.clone().drop_guard();
@@ -253,10 +258,10 @@ fn start(shared: &Arc<Shared>, group: Option<GroupSettings>) {
         let stay = async {
             match membership {
                 Some(membership) => membership.run().await,
-                None => committer.closing.cancelled().await,
+                None => topics::follow(&shared, topics).await,
             }
         };
-        tokio::join!(fetcher.run(), stay, committer.clone().commit_in_background());
+        tokio::join!(fetcher.run(), stay, shared.clone().commit_in_background());
         drop(ended);
     });
 }

@@ -5,13 +5,14 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use riverrun_proto::{Offset, TopicPartition, grpc::v1};
 use tokio::time::{sleep, sleep_until};
 
 use super::{
     OutOfRange, Start,
     batch::{Batch, Range},
-    book::{Book, Phase},
+    book::{Book, Part, Phase},
     shared::Shared,
 };
 use crate::{
@@ -36,9 +37,18 @@ struct Plan {
     asked: HashMap<TopicPartition, (u64, Offset)>,
     partitions: Vec<v1::FetchPartition>,
     /// Partitions whose position is to be looked up.
-    resolving: Vec<(TopicPartition, u64)>,
+    resolving: Vec<Resolving>,
     /// When a partition on hold may be read again.
     wake_at: Option<Instant>,
+}
+
+/// A partition whose position is to be looked up.
+#[derive(Debug)]
+struct Resolving {
+    partition: TopicPartition,
+    life: u64,
+    /// As in [`super::book::Added`].
+    late: bool,
 }
 
 /// The task that reads ahead.
@@ -86,14 +96,14 @@ impl Fetcher {
                 continue;
             }
             match part.phase {
-                Phase::Resolving => plan.resolving.push((partition.clone(), part.life)),
+                Phase::Resolving => plan.resolving.push(Resolving {
+                    partition: partition.clone(),
+                    life: part.life,
+                    late: part.late,
+                }),
                 Phase::Active if has_room && !part.paused => {
                     plan.asked.insert(partition.clone(), (part.life, part.fetch_position));
-                    plan.partitions.push(self.ask(
-                        partition,
-                        part.fetch_position,
-                        part.leader_epoch,
-                    ));
+                    plan.partitions.push(self.ask(partition, part));
                 }
                 Phase::Active | Phase::Stopped | Phase::Revoking { .. } => {}
             }
@@ -101,19 +111,15 @@ impl Fetcher {
         plan
     }
 
-    fn ask(
-        &self,
-        partition: &TopicPartition,
-        offset: Offset,
-        leader_epoch: Option<u32>,
-    ) -> v1::FetchPartition {
+    fn ask(&self, partition: &TopicPartition, part: &Part) -> v1::FetchPartition {
+        let id = part.topic_id.map(|id| Bytes::copy_from_slice(id.0.as_bytes()));
         v1::FetchPartition {
             topic: partition.topic.to_string(),
+            topic_id: id.unwrap_or_default(),
             partition: partition.partition.0,
-            offset: offset.0,
+            offset: part.fetch_position.0,
             max_bytes: self.shared.settings.partition_max_bytes,
-            leader_epoch,
-            ..v1::FetchPartition::default()
+            leader_epoch: part.leader_epoch,
         }
     }
 
@@ -208,6 +214,16 @@ impl Fetcher {
         if !book.lives(partition, life) {
             return;
         }
+        let id = book.partitions.get(partition).and_then(|part| part.topic_id);
+        if id.is_some() && is_deleted(error) {
+            tracing::debug!(%partition, "the topic is not there any more: {error}");
+            match self.shared.joins() {
+                // The group tells what becomes of it.
+                true => hold(&mut book, partition),
+                false => book.topic_deleted(&partition.topic, deleted(&partition.topic, error)),
+            }
+            return;
+        }
         if let Some(offset) = self.moved_to(error) {
             tracing::debug!(%partition, %offset, "went on at another offset: {error}");
             book.seek(partition, offset);
@@ -233,7 +249,7 @@ impl Fetcher {
     }
 
     /// Looks positions up and begins to read there.
-    async fn resolve(&mut self, resolving: &[(TopicPartition, u64)]) {
+    async fn resolve(&mut self, resolving: &[Resolving]) {
         let epoch = self.shared.epoch();
         let found = match &self.shared.settings.group {
             Some(group) => {
@@ -244,7 +260,7 @@ impl Fetcher {
         };
         match found {
             Ok(found) => {
-                for ((partition, life), position) in resolving.iter().zip(found) {
+                for (Resolving { partition, life, .. }, position) in resolving.iter().zip(found) {
                     match position {
                         Ok(position) => self.shared.place(partition, *life, position),
                         Err(error) => {
@@ -259,12 +275,8 @@ impl Fetcher {
     }
 
     /// Stored offsets of the group; where there is none, the start.
-    async fn stored(
-        &self,
-        group: &str,
-        resolving: &[(TopicPartition, u64)],
-    ) -> Result<Vec<Result<Position>>> {
-        let wire = |(partition, _): &(TopicPartition, u64)| v1::TopicPartition {
+    async fn stored(&self, group: &str, resolving: &[Resolving]) -> Result<Vec<Result<Position>>> {
+        let wire = |Resolving { partition, .. }: &Resolving| v1::TopicPartition {
             topic: partition.topic.to_string(),
             partition: partition.partition.0,
         };
@@ -283,12 +295,13 @@ impl Fetcher {
             };
             stored.insert(TopicPartition::new(offset.topic, offset.partition), result);
         }
-        let starts = match resolving.iter().any(|(p, _)| matches!(stored.get(p), Some(Ok(None)))) {
+        let is_missing = |one: &Resolving| matches!(stored.get(&one.partition), Some(Ok(None)));
+        let starts = match resolving.iter().any(is_missing) {
             true => self.starts(resolving).await?,
             false => Vec::new(),
         };
         let mut found = Vec::with_capacity(resolving.len());
-        for (index, (partition, _)) in resolving.iter().enumerate() {
+        for (index, Resolving { partition, .. }) in resolving.iter().enumerate() {
             found.push(match stored.remove(partition) {
                 Some(Ok(Some(position))) => Ok(position),
                 // An error is never taken for "there is no offset", and neither is silence.
@@ -300,24 +313,59 @@ impl Fetcher {
         Ok(found)
     }
 
-    /// Where to begin without a stored offset.
-    async fn starts(&self, resolving: &[(TopicPartition, u64)]) -> Result<Vec<Result<Position>>> {
+    /// Where to begin without a stored offset. Of a partition that was added meanwhile everything is read,
+    /// also where others begin at their end.
+    async fn starts(&self, resolving: &[Resolving]) -> Result<Vec<Result<Position>>> {
         let at = match self.shared.settings.start {
             Start::Earliest => OffsetAt::Earliest,
             Start::Latest => OffsetAt::Latest,
             Start::Time(time) => OffsetAt::Time(time),
-            Start::Fail => {
-                let none = |(partition, _): &(TopicPartition, u64)| {
-                    let message = format!("no offset is stored for partition `{partition}`");
-                    Err(Error::new(ErrorCode::NoOffset, message))
-                };
-                return Ok(resolving.iter().map(none).collect());
-            }
+            Start::Fail => return Ok(resolving.iter().map(no_offset).collect()),
         };
-        let partitions: Vec<_> = resolving.iter().map(|(partition, _)| partition.clone()).collect();
-        let found = self.shared.client.admin().lookup_offsets(&partitions, at).await?;
-        Ok(found.into_iter().map(|(_, offset)| offset.map(|offset| (offset, None))).collect())
+        let mut found: Vec<Result<Position>> = resolving.iter().map(no_offset).collect();
+        for (late, at) in [(false, at), (true, later(at))] {
+            let asked: Vec<usize> =
+                (0..resolving.len()).filter(|index| resolving[*index].late == late).collect();
+            let partitions: Vec<_> =
+                asked.iter().map(|index| resolving[*index].partition.clone()).collect();
+            if partitions.is_empty() {
+                continue;
+            }
+            let answers = self.shared.client.admin().lookup_offsets(&partitions, at).await?;
+            for (index, (_, offset)) in asked.into_iter().zip(answers) {
+                found[index] = offset.map(|offset| (offset, None));
+            }
+        }
+        Ok(found)
     }
+}
+
+/// Where a partition begins that was added meanwhile.
+fn later(at: OffsetAt) -> OffsetAt {
+    match at {
+        OffsetAt::Earliest | OffsetAt::Latest => OffsetAt::Earliest,
+        OffsetAt::Time(time) => OffsetAt::Time(time),
+    }
+}
+
+fn no_offset(Resolving { partition, .. }: &Resolving) -> Result<Position> {
+    let message = format!("no offset is stored for partition `{partition}`");
+    Err(Error::new(ErrorCode::NoOffset, message))
+}
+
+/// Whether the topic that was meant is gone.
+fn is_deleted(error: &Error) -> bool {
+    matches!(error.code(), ErrorCode::UnknownTopicOrPartition | ErrorCode::TopicIdMismatch)
+}
+
+/// What the consumer is told of a topic that is gone.
+pub(super) fn deleted(topic: &str, error: &Error) -> Error {
+    let again = match error.code() == ErrorCode::TopicIdMismatch {
+        true => " and created again",
+        false => "",
+    };
+    let message = format!("topic `{topic}` was deleted{again}");
+    Error::new(ErrorCode::TopicDeleted, message)
 }
 
 /// Leaves a partition alone for a while.

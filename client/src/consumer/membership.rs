@@ -12,13 +12,18 @@
 //! it can be received afterwards; and when the broker may have removed this member for its silence, the
 //! book is emptied first.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use riverrun_proto::{TopicPartition, grpc::v1};
+use riverrun_proto::{TopicId, TopicPartition, grpc::v1};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::{
     Start,
+    book::Added,
     shared::{GroupSettings, Rebalance, Shared},
 };
 use crate::{
@@ -152,7 +157,7 @@ impl MembershipTask {
             sent + interval.min(self.settings.session_timeout / 3)
         };
         if let Some(assignment) = &reply.assignment {
-            self.assign(&named(assignment));
+            self.assign(&identified(assignment, &reply.topics));
         }
         if let Some(reset) = &reply.reset {
             let reset: Vec<_> = named(reset).into_iter().collect();
@@ -167,18 +172,34 @@ impl MembershipTask {
     }
 
     /// Compares what is assigned with what is held.
-    fn assign(&self, assigned: &BTreeSet<TopicPartition>) {
+    fn assign(&self, assigned: &BTreeMap<TopicPartition, Option<TopicId>>) {
         let until = clock::now() + self.settings.revoke_grace;
+        let added = |(partition, topic_id): (&TopicPartition, &Option<TopicId>)| Added {
+            topic_id: *topic_id,
+            ..Added::from(partition.clone())
+        };
         let mut book = self.shared.book.lock();
-        let held: BTreeSet<TopicPartition> = book.partitions.keys().cloned().collect();
-        let added: BTreeSet<_> = assigned.difference(&held).cloned().collect();
-        let revoked: BTreeSet<_> = held.difference(assigned).cloned().collect();
-        book.take_back(assigned);
-        book.assign(added.iter().cloned());
+        let is_new = |partition: &TopicPartition| !book.partitions.contains_key(partition);
+        let is_other = |partition: &TopicPartition, id: Option<TopicId>| {
+            let held = book.partitions.get(partition).and_then(|part| part.topic_id);
+            held.is_some() && id.is_some() && held != id
+        };
+        let new: Vec<Added> =
+            assigned.iter().filter(|(partition, _)| is_new(partition)).map(added).collect();
+        let replaced: Vec<Added> =
+            assigned.iter().filter(|(name, id)| is_other(name, **id)).map(added).collect();
+        let held = book.partitions.keys();
+        let revoked: BTreeSet<TopicPartition> =
+            held.filter(|partition| !assigned.contains_key(partition)).cloned().collect();
+        book.take_back(assigned.keys());
+        book.assign(new.iter().cloned());
+        book.replace(replaced.iter().cloned());
         let newly: BTreeSet<_> = book.revoke(&revoked, until);
         drop(book);
+        let names = |list: &[Added]| list.iter().map(|one| one.partition.clone()).collect();
+        self.shared.announce(Rebalance::Replaced, &names(&replaced));
         self.shared.announce(Rebalance::Revoking, &newly);
-        self.shared.announce(Rebalance::Assigned, &added);
+        self.shared.announce(Rebalance::Assigned, &names(&new));
     }
 
     /// Lets go what may go, and drops everything when the broker may have given it to others.
@@ -283,9 +304,76 @@ impl Start {
     }
 }
 
+/// An assignment with the ids of its topics, where the broker told them.
+fn identified(
+    list: &v1::PartitionList,
+    topics: &[v1::TopicIdentity],
+) -> BTreeMap<TopicPartition, Option<TopicId>> {
+    let ids: BTreeMap<&str, TopicId> = topics
+        .iter()
+        .filter_map(|one| Some((one.topic.as_str(), TopicId::from_slice(&one.topic_id)?)))
+        .collect();
+    let id = |partition: &TopicPartition| ids.get(&*partition.topic).copied();
+    named(list).into_iter().map(|partition| (partition.clone(), id(&partition))).collect()
+}
+
 fn named(list: &v1::PartitionList) -> BTreeSet<TopicPartition> {
     list.partitions
         .iter()
         .map(|one| TopicPartition::new(one.topic.as_str(), one.partition))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use riverrun_proto::Offset;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{client::Client, consumer::book::Phase};
+
+    const OLD: TopicId = TopicId(Uuid::from_u128(1));
+    const NEW: TopicId = TopicId(Uuid::from_u128(2));
+
+    fn partition(number: u32) -> TopicPartition {
+        TopicPartition::new("t", number)
+    }
+
+    /// A member that reads both partitions of the old topic from offset 7.
+    fn member() -> MembershipTask {
+        let client = Client::builder().connect_lazy("127.0.0.1:1").unwrap();
+        let builder = client.consumer("t").group("g");
+        let shared = Shared::new(client, builder.settings().clone(), "m".to_owned());
+        let task = MembershipTask::new(Arc::new(shared), builder.group_settings().unwrap());
+        task.assign(&assignment(&[(0, OLD), (1, OLD)]));
+        let mut book = task.shared.book.lock();
+        book.partitions.values_mut().for_each(|part| part.start_at(Offset(7)));
+        drop(book);
+        task
+    }
+
+    fn assignment(of: &[(u32, TopicId)]) -> BTreeMap<TopicPartition, Option<TopicId>> {
+        of.iter().map(|(number, id)| (partition(*number), Some(*id))).collect()
+    }
+
+    fn phase(task: &MembershipTask, number: u32) -> Option<Phase> {
+        task.shared.book.lock().partitions.get(&partition(number)).map(|part| part.phase.clone())
+    }
+
+    #[tokio::test]
+    async fn a_topic_created_anew_is_read_anew() {
+        let task = member();
+        let mut rebalances = task.shared.rebalances.subscribe();
+        task.assign(&assignment(&[(0, OLD), (1, OLD)]));
+        assert_eq!(phase(&task, 0), Some(Phase::Active), "nothing changed");
+        task.assign(&assignment(&[(0, NEW)]));
+        assert_eq!(phase(&task, 0), Some(Phase::Resolving), "its position is looked up");
+        assert!(matches!(phase(&task, 1), Some(Phase::Revoking { .. })));
+        let told = [rebalances.try_recv().unwrap(), rebalances.try_recv().unwrap()];
+        assert_eq!(told[0], Rebalance::Replaced(vec![partition(0)]));
+        assert_eq!(told[1], Rebalance::Revoking(vec![partition(1)]));
+        assert!(rebalances.try_recv().is_err());
+        let kept = task.shared.book.lock().partitions[&partition(0)].topic_id;
+        assert_eq!(kept, Some(NEW));
+    }
 }

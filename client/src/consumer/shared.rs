@@ -29,6 +29,8 @@ pub(super) struct Settings {
     pub(super) prefetch_bytes: usize,
     pub(super) commit: Commit,
     pub(super) open_max: usize,
+    /// Without a group: how often it is looked for partitions that were added.
+    pub(super) topics_interval: Duration,
 }
 
 /// Settings of a group's member.
@@ -54,6 +56,9 @@ pub enum Rebalance {
     Revoked(Vec<TopicPartition>),
     /// These were lost without notice: somebody else may read them already.
     Lost(Vec<TopicPartition>),
+    /// The topic of these was deleted and created again under the same name. What was received of the old one
+    /// can not be committed any more; reading goes on in the new one, where the group begins there.
+    Replaced(Vec<TopicPartition>),
 }
 
 /// Who the consumer is in its group.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use riverrun_proto::{
-    TopicPartition,
+    TopicId, TopicPartition,
     grpc::v1::{self, group_server::Group, start_position::Position},
 };
 use tonic::{Request, Response, Status};
@@ -130,7 +131,12 @@ fn start_policy(wire: v1::StartPosition) -> StartPolicy {
 }
 
 fn heartbeat_response(member_id: String, answer: Answer) -> v1::HeartbeatResponse {
-    let Answer { member_epoch, heartbeat_interval, assignment, reset, group_epoch } = answer;
+    let Answer { member_epoch, heartbeat_interval, assignment, topics, reset, group_epoch } =
+        answer;
+    let identity = |(topic, id): (Arc<str>, TopicId)| v1::TopicIdentity {
+        topic: topic.to_string(),
+        topic_id: Bytes::copy_from_slice(id.0.as_bytes()),
+    };
     let list = |partitions: Vec<TopicPartition>| v1::PartitionList {
         partitions: partitions.into_iter().map(wire_partition).collect(),
     };
@@ -141,6 +147,7 @@ fn heartbeat_response(member_id: String, answer: Answer) -> v1::HeartbeatRespons
         assignment: assignment.map(list),
         group_epoch,
         reset: (!reset.is_empty()).then(|| list(reset)),
+        topics: topics.into_iter().map(identity).collect(),
     }
 }
 

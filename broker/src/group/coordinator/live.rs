@@ -1,9 +1,9 @@
 //! One group in memory: its state, its held heartbeats, and where it stands in the log.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use riverrun_proto::TopicPartition;
+use riverrun_proto::{TopicId, TopicPartition};
 
 use super::{Answer, Caller, CoordinatorError, waiters::Waiters};
 use crate::{
@@ -67,10 +67,14 @@ impl Live {
             Some(TopicPartition::new(topic.clone(), key.partition))
         };
         let names = |keys: &[PartitionKey]| keys.iter().filter_map(name).collect();
+        let assigned = reply.assignment.iter().flatten().map(|key| key.topic_id);
+        let ids: BTreeSet<TopicId> = assigned.collect();
+        let named = |id: TopicId| Some((self.state.topics().name(id)?.clone(), id));
         Answer {
             member_epoch: reply.member_epoch,
             heartbeat_interval: reply.heartbeat_interval,
             assignment: reply.assignment.as_deref().map(names),
+            topics: ids.into_iter().filter_map(named).collect(),
             reset: names(&reply.reset),
             group_epoch: self.state.epoch(),
         }

@@ -185,3 +185,22 @@ fn with_a_tracker_open_records_are_bounded_and_only_the_prefix_is_progress() {
     assert_eq!(book.progress(true)[0].offset, Offset(12));
     assert_eq!(take(&mut book), Some(Ok((15, 16))));
 }
+
+#[test]
+fn a_deleted_topic_ends_the_book_behind_what_was_fetched() {
+    let mut book = book();
+    fetch(&mut book, 10, 12);
+    let error = || Error::new(ErrorCode::TopicDeleted, "topic `t` was deleted");
+    book.topic_deleted("other", error());
+    book.topic_deleted("t", error());
+    book.topic_deleted("t", error());
+    assert!(!book.seek(&partition(), Offset(0)), "it is not read again");
+    book.pause(&partition(), true);
+    book.pause(&partition(), false);
+    fetch(&mut book, 12, 14);
+    assert!(!book.has_ended());
+    let taken: Vec<_> = std::iter::from_fn(|| take(&mut book)).take(3).collect();
+    assert_eq!(taken[1], Err(ErrorCode::TopicDeleted), "{taken:?}");
+    assert_eq!(taken[2], Err(ErrorCode::TopicDeleted), "for ever: {taken:?}");
+    assert!(book.has_ended() && book.partitions.is_empty());
+}

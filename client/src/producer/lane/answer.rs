@@ -61,6 +61,7 @@ fn verdict(code: ErrorCode) -> Verdict {
         ErrorCode::ProducerFenced
         | ErrorCode::UnknownTopicOrPartition
         | ErrorCode::TopicIdMismatch
+        | ErrorCode::TopicDeleted
         | ErrorCode::ReadOnly
         | ErrorCode::Closed => Verdict::Dead,
         ErrorCode::InvalidArgument
