@@ -359,6 +359,20 @@ impl Book {
         }
     }
 
+    /// Notes what was stored as given, also backwards.
+    pub(super) fn committed_at(
+        &mut self,
+        partition: &TopicPartition,
+        life: Option<u64>,
+        offset: Offset,
+    ) {
+        if let Some(part) = self.partitions.get_mut(partition)
+            && Some(part.life) == life
+        {
+            part.committed = Some(offset);
+        }
+    }
+
     /// Partitions being given up whose time is over, or of which everything handed out is committed.
     pub(super) fn released(&self, now: Instant) -> BTreeSet<TopicPartition> {
         let released = |part: &Part| match part.phase {

@@ -110,7 +110,15 @@ impl Shared {
             let held = |one: &OffsetToCommit| one.life.or_else(|| now(&one.partition));
             offsets.iter().map(|one| OffsetToCommit { life: held(one), ..one.clone() }).collect()
         };
-        self.store(&offsets).await?.into_iter().collect()
+        let results = self.store(&offsets).await?;
+        let mut book = self.book.lock();
+        for (one, _) in offsets.iter().zip(&results).filter(|(_, result)| result.is_ok()) {
+            book.committed_at(&one.partition, one.life, one.offset);
+        }
+        drop(book);
+        // A partition that is being given up may be let go now.
+        self.member.notify_one();
+        results.into_iter().collect()
     }
 
     /// Stores offsets; a result for each. Those that are refused because the membership moves on are sent
