@@ -1,10 +1,8 @@
 //! Messages that gRPC or the batch codec must refuse, byte by byte as an attacker would make them.
 
-use bytes::Bytes;
 use prost::Message;
 use riverrun_proto::{
-    Record,
-    batch::{BatchBuilder, BuilderOptions, Compression, HEADER_BYTES},
+    batch::Compression,
     grpc::v1::{self, ErrorCode::InvalidArgument},
 };
 use tonic::Code;
@@ -14,7 +12,7 @@ use crate::support::{
     client::address,
     frames::{be32, message},
     raw_call::call,
-    records::{append, code},
+    records::{append, batch_around, code},
 };
 
 const APPEND: &str = "/riverrun.v1.Produce/Append";
@@ -128,26 +126,6 @@ async fn what_came_before_a_broken_message_of_a_pipeline_is_answered() {
     check_log(&broker, &["a"]).await;
 }
 
-/// A batch whose records are the given zstd frame, with lengths and checksum that hold.
-fn batch_around(zstd: &[u8]) -> Bytes {
-    let mut builder = BatchBuilder::new(Compression::Zstd, BuilderOptions::default());
-    builder.push(&Record { value: Some("x".into()), ..Record::default() }).expect("allowed");
-    let honest = builder.build().expect("not empty").into_bytes();
-    let mut bytes = [&honest[..HEADER_BYTES], zstd].concat();
-    let length = u32::try_from(bytes.len() - 12).unwrap();
-    bytes[8..12].copy_from_slice(&be32(length));
-    let crc = crc32c(&bytes[21..]);
-    bytes[17..21].copy_from_slice(&be32(crc));
-    bytes.into()
-}
-
-/// CRC-32C, bit by bit.
-fn crc32c(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)))
-    })
-}
-
 /// A zstd frame of so many blocks, each of 128 KiB of one byte, in four bytes a block.
 fn zstd_bomb(blocks: usize) -> Vec<u8> {
     // Magic, no options, a window of 128 KiB.
@@ -163,7 +141,10 @@ async fn batches_that_inflate_past_the_bound_are_refused() {
     let broker = house().await;
     // 1 MiB of nonsense is inflated and then refused; 1 GiB is not inflated.
     for (blocks, text) in [(8, "record"), (8_192, "inflate")] {
-        let payload = Some(v1::append_request::Payload::Batch(batch_around(&zstd_bomb(blocks))));
+        let payload = Some(v1::append_request::Payload::Batch(batch_around(
+            Compression::Zstd,
+            &zstd_bomb(blocks),
+        )));
         let request = v1::AppendRequest { payload, ..append("t", &["unused"]) };
         let answer = call(address(&broker), APPEND, &[], message(&request)).await;
         answer.check_refused(Code::InvalidArgument, v1::ErrorCode::CorruptBatch, text);

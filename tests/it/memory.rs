@@ -7,19 +7,24 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use riverrun_proto::grpc::v1;
+use riverrun_proto::{
+    Record,
+    batch::{BatchBuilder, BuilderOptions, Compression, HEADER_BYTES},
+    grpc::v1,
+};
 use tokio::{
     net::TcpStream,
     task::{JoinHandle, JoinSet},
 };
-use tonic::codegen::http;
+use tonic::{Code, codegen::http};
 
 use crate::support::{
     broker::Stubs,
     client::in_time,
     frames::{DATA, END_HEADERS, END_STREAM, HEADERS, Wire, be32, call, frame, message},
     process::Broker,
-    records::fetch,
+    raw_call,
+    records::{append, batch_around, fetch},
 };
 
 const MIB: usize = 1 << 20;
@@ -42,6 +47,8 @@ readers = 2
 "#;
 /// What a flood may add to the peak: the bound, and something for a build without optimisation.
 const GROWTH_MAX: usize = 128 * MIB;
+/// What bombs may add: what each of the threads that inflate may hold.
+const BOMB_GROWTH_MAX: usize = 512 * MIB;
 
 /// A broker with a topic `t`, and a client that behaves.
 async fn house() -> (Broker, Stubs) {
@@ -189,4 +196,67 @@ async fn replies_that_nobody_reads_keep_the_bound() {
         let growth = broker.peak_bytes() - before;
         assert!(growth < GROWTH_MAX, "{growth} bytes more, {format:?}, window {window}");
     }
+}
+
+/// The records of a batch with 1 MiB of zeros, compressed.
+fn zeros(codec: Compression) -> Bytes {
+    let mut builder = BatchBuilder::new(codec, BuilderOptions::default());
+    let value = Some(Bytes::from(vec![0; MIB]));
+    builder.push(&Record { value, ..Record::default() }).expect("allowed");
+    builder.build().expect("not empty").into_bytes().slice(HEADER_BYTES..)
+}
+
+/// Little that inflates to very much: what may be repeated of a stream, repeated.
+fn bomb(codec: Compression) -> Vec<u8> {
+    let piece = zeros(codec);
+    match codec {
+        Compression::None => panic!("does not inflate"),
+        // Members and frames may follow each other.
+        Compression::Gzip | Compression::Zstd => piece.repeat(1_024),
+        // It shrinks zeros only to a twentieth.
+        Compression::Snappy => [&piece[..16], &piece[16..].repeat(80)].concat(),
+        // Magic, descriptor and its checksum take 7 bytes, the end mark 4.
+        Compression::Lz4 => {
+            let (head, rest) = piece.split_at(7);
+            let (blocks, end) = rest.split_at(rest.len() - 4);
+            [head, &blocks.repeat(900), end].concat()
+        }
+    }
+}
+
+#[tokio::test]
+async fn bombs_are_refused_and_keep_the_bound() {
+    const AT_ONCE: usize = 8;
+    let (broker, mut healthy) = house().await;
+    let before = broker.peak_bytes();
+    for codec in Compression::ALL.into_iter().filter(|codec| *codec != Compression::None) {
+        let batch = batch_around(codec, &bomb(codec));
+        assert!(batch.len() < 4 * MIB, "{codec} has {} bytes", batch.len());
+        let payload = Some(v1::append_request::Payload::Batch(batch));
+        let request = message(&v1::AppendRequest { payload, ..append("t", &["unused"]) });
+        let calls = (0..AT_ONCE).map(|_| {
+            let request = request.clone();
+            raw_call::call(address(&broker), "/riverrun.v1.Produce/Append", &[], request)
+        });
+        for answer in join_all(calls).await {
+            if answer.status.code() == Code::ResourceExhausted {
+                // There was no room for it beside the others.
+                continue;
+            }
+            let text = format!("`{codec}` data inflates to more than `{}` bytes", 64 * MIB);
+            answer.check_refused(Code::InvalidArgument, v1::ErrorCode::CorruptBatch, &text);
+        }
+    }
+    // The same as a compressed message, which no call takes.
+    let mut message = bomb(Compression::Gzip);
+    let length = u32::try_from(message.len()).unwrap();
+    message.splice(..0, [&[1], &be32(length)[..]].concat());
+    for path in ["/riverrun.v1.Produce/Append", "/riverrun.v1.Produce/AppendPipeline"] {
+        let headers = [("grpc-encoding", "gzip")];
+        let answer = raw_call::call(address(&broker), path, &headers, message.clone()).await;
+        answer.check_refused(Code::Unimplemented, v1::ErrorCode::InvalidArgument, "gzip");
+    }
+    check_well(&mut healthy).await;
+    let growth = broker.peak_bytes() - before;
+    assert!(growth < BOMB_GROWTH_MAX, "{growth} bytes more");
 }

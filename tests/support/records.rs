@@ -4,12 +4,12 @@ use bytes::Bytes;
 use prost::Message;
 use riverrun_proto::{
     Record, RecordBatch,
-    batch::{BatchBuilder, BuilderOptions, Compression},
+    batch::{BatchBuilder, BuilderOptions, Compression, HEADER_BYTES},
     grpc::v1,
 };
 use tonic::Status;
 
-use super::broker::Stubs;
+use super::{broker::Stubs, frames::be32};
 
 /// A batch of these values.
 pub(crate) fn batch(values: &[&str], options: BuilderOptions) -> RecordBatch {
@@ -20,6 +20,26 @@ pub(crate) fn batch(values: &[&str], options: BuilderOptions) -> RecordBatch {
         builder.push(&record).expect("allowed");
     }
     builder.build().expect("not empty")
+}
+
+/// A batch whose records are the given compressed bytes, with lengths and checksum that hold.
+pub(crate) fn batch_around(codec: Compression, records: &[u8]) -> Bytes {
+    let mut builder = BatchBuilder::new(codec, BuilderOptions::default());
+    builder.push(&Record { value: Some("x".into()), ..Record::default() }).expect("allowed");
+    let honest = builder.build().expect("not empty").into_bytes();
+    let mut bytes = [&honest[..HEADER_BYTES], records].concat();
+    let length = u32::try_from(bytes.len() - 12).unwrap();
+    bytes[8..12].copy_from_slice(&be32(length));
+    let crc = crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&be32(crc));
+    bytes.into()
+}
+
+/// CRC-32C, bit by bit.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)))
+    })
 }
 
 /// A request to append these values to partition 0.

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Write};
 
 use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 
-use super::Fault;
+use super::{Fault, make_room};
 
 /// First bytes of a frame; the older legacy frames are not part of Kafka's format.
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
@@ -35,6 +35,7 @@ pub(super) fn inflate(input: &[u8], bytes_max: usize) -> Result<Vec<u8>, Fault> 
         if bytes > bytes_max - out.len() {
             return Err(Fault::TooLarge);
         }
+        make_room(&mut out, bytes, bytes_max);
         out.extend_from_slice(block);
         decoder.consume(bytes);
     }

@@ -13,6 +13,7 @@ mod zstd;
 use std::{fmt, io, str::FromStr};
 
 use super::header::COMPRESSION_MASK;
+use crate::limits::INFLATED_BYTES_MAX;
 
 /// How the records of a batch are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -182,15 +183,37 @@ impl fmt::Debug for Compressor {
     }
 }
 
+/// Output up to here grows by doubling.
+const DOUBLED_BYTES_MAX: usize = 4 << 20;
+
+/// Makes room for `bytes` more. Large output gets the rest of the bound at once: growing by doubling would hold
+/// old and new copy at the same time, while room that is set aside takes no memory before it is written.
+fn make_room(out: &mut Vec<u8>, bytes: usize, bytes_max: usize) {
+    // One byte past the bound is read to tell that there is more.
+    let bound = bytes_max.min(INFLATED_BYTES_MAX) + 1;
+    if out.len() + bytes > DOUBLED_BYTES_MAX && out.capacity() < bound {
+        out.reserve_exact(bound - out.len());
+    }
+}
+
 /// Reads `input` to its end, but no further than one byte past `bytes_max`.
 fn read_bounded(
     input: impl io::Read,
     bytes_expected: usize,
     bytes_max: usize,
 ) -> Result<Vec<u8>, Fault> {
-    let mut out = Vec::with_capacity(bytes_expected.min(bytes_max));
+    let mut out = Vec::with_capacity(bytes_expected.min(bytes_max).min(DOUBLED_BYTES_MAX));
     let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
-    let mut limited = io::Read::take(input, limit);
-    io::Read::read_to_end(&mut limited, &mut out).map_err(|_| Fault::Damaged)?;
+    let mut input = io::Read::take(input, limit);
+    let beginning = DOUBLED_BYTES_MAX as u64;
+    read_all(io::Read::take(&mut input, beginning), &mut out)?;
+    if out.len() == DOUBLED_BYTES_MAX {
+        make_room(&mut out, 1, bytes_max);
+        read_all(input, &mut out)?;
+    }
     if out.len() > bytes_max { Err(Fault::TooLarge) } else { Ok(out) }
+}
+
+fn read_all(mut input: impl io::Read, out: &mut Vec<u8>) -> Result<(), Fault> {
+    input.read_to_end(out).map(|_| ()).map_err(|_| Fault::Damaged)
 }

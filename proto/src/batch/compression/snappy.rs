@@ -12,7 +12,7 @@ use std::io;
 use bytes::{Buf, BufMut};
 use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 
-use super::Fault;
+use super::{Fault, make_room};
 
 /// The head as every writer sends it.
 const HEAD: [u8; 16] = *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
@@ -64,6 +64,7 @@ fn inflate_block(block: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<()
     if bytes > bytes_max - start {
         return Err(Fault::TooLarge);
     }
+    make_room(out, bytes, bytes_max);
     out.resize(start + bytes, 0);
     Decoder::new().decompress(block, &mut out[start..]).map_err(|_| Fault::Damaged)?;
     Ok(())
