@@ -68,11 +68,20 @@ pub struct RecyclePool {
     inner: Mutex<Inner>,
 }
 
+/// One file of the pool.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    /// Its length.
+    len: u64,
+    /// False for one that could be neither moved out nor removed: it only waits to be removed.
+    is_usable: bool,
+}
+
 /// Guarded by `RecyclePool::inner`.
 #[derive(Debug, Default)]
 struct Inner {
-    /// Number of each file and its length.
-    files: BTreeMap<u64, u64>,
+    /// The files by number.
+    files: BTreeMap<u64, Kept>,
     /// Files and bytes promised to a retirement that is under way.
     promised: (usize, u64),
     /// Number of the next file.
@@ -124,35 +133,34 @@ impl RecyclePool {
         inner.promised.0 -= 1;
         inner.promised.1 -= len;
         moved?;
-        inner.files.insert(number, len);
+        inner.files.insert(number, Kept { len, is_usable: true });
         Ok(Retired::Kept)
     }
 
     /// Moves a file of at most `bytes_max` bytes, and of not much less, to `to`, whose directory
-    /// exists. False when there is none.
+    /// exists. False when there is none. One that can not be moved is given up, and the next one serves.
     ///
     /// # Errors
-    /// When the disk refuses. The file may then stand at `to` or not.
+    /// When the disk refuses after the move. The file may then stand at `to` or not.
     pub fn take(&self, bytes_max: u64, to: &Path) -> io::Result<bool> {
-        let fits = |len: u64| len <= bytes_max && len >= bytes_max / 4;
-        let number = {
-            let mut inner = self.inner.lock();
-            let fitting = inner.files.iter().filter(|(_, len)| fits(**len));
-            let Some((number, _)) = fitting.max_by_key(|(_, len)| **len) else { return Ok(false) };
-            let number = *number;
-            inner.files.remove(&number);
-            number
-        };
-        self.disk.rename(&name(number), to)?;
-        self.disk.sync_dir(Path::new(RECYCLE_DIR))?;
-        self.disk.sync_dir(to.parent().unwrap_or(Path::new("")))?;
-        Ok(true)
+        while let Some((number, kept)) = self.take_fitting(bytes_max) {
+            if let Err(error) = self.disk.rename(&name(number), to) {
+                tracing::warn!(%error, number, "a file kept for recycling can not be moved");
+                // What can not be removed either is tried again with the others.
+                drop(self.remove(number, kept));
+                continue;
+            }
+            self.disk.sync_dir(Path::new(RECYCLE_DIR))?;
+            self.disk.sync_dir(to.parent().unwrap_or(Path::new("")))?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// Files and bytes waiting.
     pub fn held(&self) -> (usize, u64) {
         let inner = self.inner.lock();
-        (inner.files.len(), inner.files.values().sum())
+        (inner.files.len(), inner.bytes())
     }
 
     /// Removes every file: space is short.
@@ -161,11 +169,29 @@ impl RecyclePool {
     /// When the disk refuses; files not yet removed stay in the pool.
     pub fn drain(&self) -> io::Result<()> {
         loop {
-            let Some((number, len)) = self.inner.lock().files.pop_first() else { return Ok(()) };
-            if let Err(error) = self.disk.remove_file(&name(number)) {
-                self.inner.lock().files.insert(number, len);
-                return Err(error);
+            let Some((number, kept)) = self.inner.lock().files.pop_first() else { return Ok(()) };
+            self.remove(number, kept)?;
+        }
+    }
+
+    /// Takes the largest file that fits out of the books.
+    fn take_fitting(&self, bytes_max: u64) -> Option<(u64, Kept)> {
+        let fits =
+            |kept: &Kept| kept.is_usable && kept.len <= bytes_max && kept.len >= bytes_max / 4;
+        let mut inner = self.inner.lock();
+        let fitting = inner.files.iter().filter(|(_, kept)| fits(kept));
+        let number = *fitting.max_by_key(|(_, kept)| kept.len)?.0;
+        inner.files.remove_entry(&number)
+    }
+
+    /// Removes a file that is out of the books; it comes back into them, unusable, when that fails.
+    fn remove(&self, number: u64, kept: Kept) -> io::Result<()> {
+        match self.disk.remove_file(&name(number)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                self.inner.lock().files.insert(number, Kept { is_usable: false, ..kept });
+                Err(error)
             }
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 
@@ -173,7 +199,7 @@ impl RecyclePool {
     fn promise(&self, len: u64) -> Option<u64> {
         let mut inner = self.inner.lock();
         let count = inner.files.len() + inner.promised.0;
-        let bytes = inner.files.values().sum::<u64>() + inner.promised.1;
+        let bytes = inner.bytes() + inner.promised.1;
         let room = count < self.limits.count_max && bytes + len <= self.limits.bytes_max;
         if len < self.limits.file_bytes_min || !room {
             return None;
@@ -188,6 +214,12 @@ impl RecyclePool {
         self.disk.rename(path, &name(number))?;
         self.disk.sync_dir(path.parent().unwrap_or(Path::new("")))?;
         self.disk.sync_dir(Path::new(RECYCLE_DIR))
+    }
+}
+
+impl Inner {
+    fn bytes(&self) -> u64 {
+        self.files.values().map(|kept| kept.len).sum()
     }
 }
 

@@ -93,6 +93,47 @@ fn a_file_whose_move_failed_is_not_handed_out() {
     }
 }
 
+#[test]
+fn a_file_that_can_not_be_moved_out_is_given_up_and_another_serves() {
+    let disk = SimDisk::new(1);
+    let pool = pool(&disk, LIMITS);
+    for (path, len) in [("a/0.log", 4 * MIB), ("a/1.log", 5 * MIB)] {
+        segment(&disk, path, len, b"old");
+        pool.retire(Path::new(path)).unwrap();
+    }
+    let once = |call| Fault { call, nth: 1, error: FaultError::Io, lasting: false };
+    disk.inject(once(Call::Rename));
+    assert!(pool.take(6 * MIB, Path::new("a/next.tmp")).unwrap());
+    let file = disk.open(Path::new("a/next.tmp"), OpenMode::Read).unwrap();
+    assert_eq!(file.len(), 4 * MIB, "not the largest, which stayed where it was");
+    assert_eq!((pool.held(), names(&disk, RECYCLE_DIR).len()), ((0, 0), 0), "nothing is left over");
+
+    segment(&disk, "a/2.log", 4 * MIB, b"old");
+    pool.retire(Path::new("a/2.log")).unwrap();
+    disk.inject(once(Call::Rename));
+    disk.inject(once(Call::Remove));
+    assert!(!pool.take(6 * MIB, Path::new("a/other.tmp")).unwrap(), "the log makes a new file");
+    assert_eq!(
+        (pool.held(), names(&disk, RECYCLE_DIR).len()),
+        ((1, 4 * MIB), 1),
+        "it is not forgotten"
+    );
+    assert!(!pool.take(6 * MIB, Path::new("a/other.tmp")).unwrap(), "and not handed out");
+    pool.drain().unwrap();
+    assert_eq!((pool.held(), names(&disk, RECYCLE_DIR).len()), ((0, 0), 0));
+}
+
+#[test]
+fn a_file_that_somebody_removed_keeps_nothing_from_being_drained() {
+    let disk = SimDisk::new(1);
+    let pool = pool(&disk, LIMITS);
+    segment(&disk, "a/0.log", 4 * MIB, b"old");
+    pool.retire(Path::new("a/0.log")).unwrap();
+    disk.remove_file(&name(0)).unwrap();
+    pool.drain().unwrap();
+    assert_eq!(pool.held(), (0, 0));
+}
+
 /// Moves a file from `a` through the pool to `b` and overwrites it there.
 fn reuse(disk: &SimDisk) -> io::Result<()> {
     let pool = RecyclePool::open(Arc::new(disk.clone()), LIMITS)?;
