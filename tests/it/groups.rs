@@ -266,6 +266,36 @@ async fn a_zombie_neither_commits_nor_fetches() {
 }
 
 #[tokio::test]
+async fn a_member_reads_its_partition_beside_one_that_is_not_its_own() {
+    let (broker, mut stubs) = broker_with(2).await;
+    for partition in [0, 1] {
+        stubs.produce.append(v1::AppendRequest { partition, ..append("t", &["x"]) }).await.unwrap();
+    }
+    let mut one = Member::joined(&broker, "one").await;
+    let mut other = Member::joined(&broker, "other").await;
+    settle(&mut stubs, &mut [&mut one, &mut other]).await;
+    let own = one.held()[0];
+    let part =
+        |partition| v1::FetchPartition { topic: "t".into(), partition, ..Default::default() };
+    let request = v1::FetchRequest {
+        partitions: vec![part(0), part(1)],
+        format: v1::RecordFormat::Structured as i32,
+        member: Some(one.name()),
+        ..v1::FetchRequest::default()
+    };
+    let answer = one.stubs.fetch.fetch(request).await.unwrap().into_inner().partitions;
+    for fetched in answer {
+        let error = fetched.error.as_ref().map(v1::Error::code);
+        if fetched.partition == own {
+            assert_eq!((error, values(&fetched)), (None, vec!["x".to_owned()]));
+        } else {
+            assert_eq!(error, Some(v1::ErrorCode::PartitionNotOwned));
+            assert!(fetched.records.is_empty());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_static_member_restarts_without_moving_anything() {
     let (broker, mut stubs) = broker_with(4).await;
     let mut first = Member::new(&broker, "first-life").await;

@@ -255,6 +255,7 @@ impl Describe for FetchPartitionError {
     fn describe(&self) -> v1::Error {
         match self {
             FetchPartitionError::Find(error) => error.describe(),
+            FetchPartitionError::Fence(error) => error.describe(),
             FetchPartitionError::Read(error) => error.describe(),
             FetchPartitionError::Decode { .. } => plain(ErrorCode::DataCorrupt, self),
         }

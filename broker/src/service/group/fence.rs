@@ -10,29 +10,37 @@ use crate::{
 };
 
 impl FetchFence for GroupService {
-    fn check(&self, member: &Member, partitions: &[(&str, u32)]) -> Result<(), FenceError> {
-        let unknown_group = || FenceError::UnknownGroup { group: member.group.clone() };
+    fn check(
+        &self,
+        member: &Member,
+        partitions: &[(&str, u32)],
+    ) -> Result<Vec<Option<FenceError>>, FenceError> {
         // A partition that cannot be found answers for itself.
-        let known: Vec<((&str, u32), PartitionKey)> = partitions
-            .iter()
-            .filter_map(|(topic, number)| {
-                let id = self.registry.topic(topic).ok()?.id;
-                Some(((*topic, *number), PartitionKey::new(id, *number)))
-            })
-            .collect();
-        let keys: Vec<PartitionKey> = known.iter().map(|(_, key)| *key).collect();
+        let known = |(place, (topic, number)): (usize, &(&str, u32))| {
+            let id = self.registry.topic(topic).ok()?.id;
+            Some((place, PartitionKey::new(id, *number)))
+        };
+        let (places, keys): (Vec<usize>, Vec<PartitionKey>) =
+            partitions.iter().enumerate().filter_map(known).unzip();
         let group: Arc<str> = member.group.as_str().into();
         let who = (member.member_id.as_str(), member.member_epoch);
         let checked = self.groups.check(&group, who, &keys).map_err(|error| match error {
             CoordinatorError::Refused(refusal) => fence(member, ("", 0), refusal),
             CoordinatorError::UnknownGroup { .. }
             | CoordinatorError::NotEmpty { .. }
-            | CoordinatorError::Store(_) => unknown_group(),
+            | CoordinatorError::Store(_) => {
+                FenceError::UnknownGroup { group: member.group.clone() }
+            }
         })?;
-        for ((named, _), verdict) in known.iter().zip(checked) {
-            verdict.map_err(|refusal| fence(member, *named, refusal))?;
+        let mut refused = vec![None; partitions.len()];
+        for (place, verdict) in places.into_iter().zip(checked) {
+            match verdict.map_err(|refusal| fence(member, partitions[place], refusal)) {
+                Ok(()) => {}
+                Err(outsider @ FenceError::UnknownMember { .. }) => return Err(outsider),
+                Err(refusal) => refused[place] = Some(refusal),
+            }
         }
-        Ok(())
+        Ok(refused)
     }
 }
 
