@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use riverrun_broker::Config;
 use riverrun_proto::grpc::v1;
 
 use crate::support::{
@@ -99,26 +100,39 @@ async fn a_header_block_without_end_ends_the_connection() {
 
 #[tokio::test]
 async fn header_lists_past_the_limit_are_refused() {
-    let (broker, mut healthy) = house().await;
-    let large = header("x", &"y".repeat(17 << 10));
-    let small = header("x", &"y".repeat(15 << 10));
-    // The same by reference: 4,000 bytes kept once, named 1,000 times.
-    let bomb = [kept_header("x", &"y".repeat(4_000)), vec![0x80 | 62; 1_000]].concat();
-    for (list, allowed) in [(small, true), (large, false), (bomb, false)] {
-        let mut wire = Wire::greeted(address(&broker), &[]).await;
-        let block = [call(APPEND), list].concat();
-        assert!(wire.send(&frame(HEADERS, END_HEADERS, 1, &block)).await);
-        let body = message(&append("t", &["a"]));
-        wire.send(&frame(DATA, END_STREAM, 1, &body)).await;
-        let over = |seen: &Seen| seen.goaway.is_some() || seen.ended.contains(&1);
-        let seen = wire.until(over).await;
-        // Data is a receipt: without it the call was not made.
-        assert_eq!(seen.data_bytes > 0, allowed, "{seen:?}");
-        assert_eq!(seen.goaway.is_none(), allowed || !seen.answered.is_empty(), "{seen:?}");
+    assert_eq!(Config::default().grpc.header_list_bytes_max, 16 << 10);
+    // Limits on both sides of the protocol stack's own, which would hide that ours is not heard.
+    for limit in [4 << 10, 16 << 10, 64 << 10] {
+        let broker =
+            TestBroker::start_with(|config| config.grpc.header_list_bytes_max = limit).await;
+        let mut healthy = broker.stubs().await;
+        healthy.create("t", 1, v1::TopicConfig::default()).await;
+        let list = |bytes: u32| header("x", &"y".repeat(bytes as usize));
+        // The same by reference: kept once, named again and again.
+        let times = limit as usize / 1_000 + 1;
+        let bomb = [kept_header("x", &"y".repeat(1_000)), vec![0x80 | 62; times]].concat();
+        for (list, allowed) in
+            [(list(limit - 1_000), true), (list(limit + 1_000), false), (bomb, false)]
+        {
+            check_header_list(&broker, &list, allowed).await;
+        }
+        assert_eq!(healthy.read("t").await, ["a"], "by the list within the limit");
+        check_well(&broker, &mut healthy).await;
     }
-    let appended = healthy.read("t").await;
-    assert_eq!(appended, ["a"], "by the list within the limit");
-    check_well(&broker, &mut healthy).await;
+}
+
+/// Checks that an append with these headers is made, or refused.
+async fn check_header_list(broker: &TestBroker, list: &[u8], allowed: bool) {
+    let mut wire = Wire::greeted(address(broker), &[]).await;
+    let block = [&call(APPEND)[..], list].concat();
+    assert!(wire.send(&frame(HEADERS, END_HEADERS, 1, &block)).await);
+    let body = message(&append("t", &["a"]));
+    wire.send(&frame(DATA, END_STREAM, 1, &body)).await;
+    let over = |seen: &Seen| seen.goaway.is_some() || seen.ended.contains(&1);
+    let seen = wire.until(over).await;
+    // Data is a receipt: without it the call was not made.
+    assert_eq!(seen.data_bytes > 0, allowed, "{seen:?}");
+    assert_eq!(seen.goaway.is_none(), allowed || !seen.answered.is_empty(), "{seen:?}");
 }
 
 #[tokio::test]
