@@ -14,4 +14,5 @@ mod limits;
 mod memory;
 mod produce;
 mod read_only;
+mod shutdown;
 mod topics;
