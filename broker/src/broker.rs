@@ -129,6 +129,7 @@ struct Rooms {
     registry: Arc<Registry>,
     services: Services,
     workers: Arc<Workers>,
+    gauge: Arc<DiskGauge>,
     /// The groups' work in the background; taken when serving starts.
     groups: Background,
 }
@@ -186,6 +187,17 @@ impl Broker {
     pub fn read_only(&self) -> Option<&ReadOnly> {
         self.read_only.as_ref()
     }
+    /// True when logs are only read because there was no room to recover them.
+    pub fn waits_for_room(&self) -> bool {
+        self.rooms.gauge.is_waited_for()
+    }
+
+    /// True when logs wait for room and it has come: a broker that is started in the place of this one will
+    /// recover them.
+    pub fn has_room_to_recover(&self) -> bool {
+        self.rooms.gauge.is_worth_a_try()
+    }
+
     /// Address of the gRPC door.
     pub fn address(&self) -> SocketAddr {
         self.serving.as_ref().expect("served until it is stopped").address()
@@ -238,7 +250,7 @@ impl Rooms {
         let opener = PartitionOpener {
             disk: ground.disk.clone(),
             clock: ground.clock.clone(),
-            gauge,
+            gauge: gauge.clone(),
             pool,
             workers: workers.clone(),
             read_only,
@@ -253,7 +265,7 @@ impl Rooms {
             GroupService::open(groups_log, registry.clone(), (&ground.clock, &config.groups))?;
         let services = services((config, ground), &registry, Arc::new(groups), shutdown.watch());
         let groups = Background(Arc::new(Mutex::new(Some(Box::pin(background)))));
-        Ok(Rooms { registry, services, workers, groups })
+        Ok(Rooms { registry, services, workers, gauge, groups })
     }
 }
 
@@ -311,7 +323,8 @@ fn open_data_dir(path: &Path) -> Result<(DataDir, Option<ReadOnly>), OpenDataDir
     match DataDir::open(path, new, options) {
         Err(OpenDataDirError::ReadOnly { source, .. }) => {
             let data_dir = DataDir::open_read_only(path, options)?;
-            let read_only = ReadOnly { dir: path.into(), cause: source.to_string().into() };
+            let (dir, cause) = (path.into(), source.to_string().into());
+            let read_only = ReadOnly::Directory { dir, cause };
             tracing::warn!("{read_only}");
             Ok((data_dir, Some(read_only)))
         }

@@ -1,12 +1,15 @@
 //! How the end is announced: to the process by a signal, inside the house by a flag that those who wait
 //! look at.
 
-use std::io;
+use std::{io, time::Duration};
 
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
+
+/// How often a wait for a signal looks whether it is over.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Announces the end.
 #[derive(Debug)]
@@ -56,19 +59,42 @@ impl ShutdownWatch {
     }
 }
 
-/// Blocks until the process is asked to end, by SIGTERM or SIGINT.
-///
-/// # Errors
-/// When the signals cannot be waited for.
-pub fn wait_for_signal() -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        Ok(())
-    })
+/// Hears when the process is asked to end, by SIGTERM or SIGINT.
+#[derive(Debug)]
+pub struct SignalWatch {
+    runtime: tokio::runtime::Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl SignalWatch {
+    /// Listens from now on; signals no longer end the process by themselves.
+    ///
+    /// # Errors
+    /// When the signals cannot be waited for.
+    pub fn new() -> io::Result<SignalWatch> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (terminate, interrupt) = {
+            let _inside = runtime.enter();
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        };
+        Ok(SignalWatch { runtime, terminate, interrupt })
+    }
+
+    /// Blocks until a signal came, or `is_over` says so when it is asked now and then. True for a signal.
+    pub fn wait_or(&mut self, is_over: impl Fn() -> bool) -> bool {
+        let SignalWatch { runtime, terminate, interrupt } = self;
+        runtime.block_on(async {
+            let over = async {
+                while !is_over() {
+                    tokio::time::sleep(LOOK_INTERVAL).await;
+                }
+            };
+            tokio::select! {
+                _ = terminate.recv() => true,
+                _ = interrupt.recv() => true,
+                () = over => false,
+            }
+        })
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::{io::ErrorKind, net::SocketAddr, path::PathBuf};
 
-use riverrun_broker::{Broker, Config, StartError, shutdown::wait_for_signal};
+use riverrun_broker::{Broker, Config, StartError, shutdown::SignalWatch};
 use riverrun_storage::data_dir::OpenDataDirError;
 use tracing_subscriber::EnvFilter;
 
@@ -32,18 +32,35 @@ pub(crate) struct ServeArgs {
     insecure: bool,
 }
 
-/// Runs the broker until it is told to end.
+/// Runs the broker until it is told to end; where logs wait for room to be recovered, another one takes its
+/// place once there is some.
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Stop> {
-    let settings = settings(args)?;
+    let mut settings = settings(args)?;
     start_logging();
     raise_file_limit();
-    let broker = Broker::start(settings.clone()).map_err(|error| not_started(&error))?;
     let program = std::env::args().next().unwrap_or_else(|| "riverrun".to_owned());
-    // Whoever started it may have closed the pipe; the broker runs on.
-    output::print(&greeting(&settings, &broker, &program)).ok();
-    let waited = wait_for_signal();
-    broker.stop();
-    Ok(waited.map_err(|error| Failure::other(format!("cannot wait for signals: {error}")))?)
+    let mut signals: Option<SignalWatch> = None;
+    loop {
+        let broker = Broker::start(settings.clone()).map_err(|error| not_started(&error))?;
+        // Whoever started it may have closed the pipe; the broker runs on.
+        output::print(&greeting(&settings, &broker, &program)).ok();
+        let heard = match &mut signals {
+            Some(signals) => signals,
+            None => signals
+                .insert(SignalWatch::new().map_err(|error| {
+                    Failure::other(format!("cannot wait for signals: {error}"))
+                })?),
+        };
+        settings.grpc.listen = broker.address();
+        let is_told_to_end = heard.wait_or(|| broker.has_room_to_recover());
+        broker.stop();
+        if is_told_to_end {
+            return Ok(());
+        }
+        tracing::warn!(
+            "there is room on the disk again: starting anew to recover what waits for it"
+        );
+    }
 }
 
 fn not_started(error: &StartError) -> Failure {
@@ -118,6 +135,11 @@ fn greeting(settings: &Config, broker: &Broker, program: &str) -> String {
     if let Some(read_only) = broker.read_only() {
         text.push_str(&format!("  READ-ONLY   {read_only}\n"));
         return text;
+    }
+    if broker.waits_for_room() {
+        text.push_str(
+            "  DISK FULL   what was not closed cleanly is only read until there is room to recover it\n",
+        );
     }
     let default: SocketAddr = Config::default().grpc.listen;
     let server = if address == default { String::new() } else { format!(" --server {address}") };

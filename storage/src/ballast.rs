@@ -13,7 +13,8 @@ const BALLAST_FILE: &str = "ballast";
 /// The ballast file of one data directory.
 #[derive(Debug)]
 pub struct Ballast {
-    file: Arc<dyn DiskFile>,
+    /// `None` when there was no room for its name; the next start makes it.
+    file: Option<Arc<dyn DiskFile>>,
 }
 
 impl Ballast {
@@ -25,9 +26,13 @@ impl Ballast {
         let path = Path::new(BALLAST_FILE);
         let file = match disk.open(path, OpenMode::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                disk.open(path, OpenMode::CreateNew)?
+                disk.open(path, OpenMode::CreateNew)
             }
-            opened => opened?,
+            opened => opened,
+        };
+        let file = match file {
+            Err(error) if is_full(&error) => None,
+            opened => Some(opened?),
         };
         let mut ballast = Ballast { file };
         if let Err(error) = ballast.restore() {
@@ -43,7 +48,7 @@ impl Ballast {
 
     /// Whether the blocks are allocated.
     pub fn is_held(&self) -> bool {
-        self.file.len() >= BALLAST_BYTES
+        self.file.as_ref().is_some_and(|file| file.len() >= BALLAST_BYTES)
     }
 
     /// Gives the blocks back. Nothing happens when they were already.
@@ -51,11 +56,9 @@ impl Ballast {
     /// # Errors
     /// When the file can not be cut.
     pub fn release(&mut self) -> io::Result<()> {
-        if self.file.is_empty() {
-            return Ok(());
-        }
-        tracing::warn!(bytes = self.file.len(), "disk is full: the ballast file is given back");
-        self.file.set_len(0)
+        let Some(file) = self.file.as_ref().filter(|file| !file.is_empty()) else { return Ok(()) };
+        tracing::warn!(bytes = file.len(), "disk is full: the ballast file is given back");
+        file.set_len(0)
     }
 
     /// Allocates the blocks. Nothing happens when they are there.
@@ -63,8 +66,15 @@ impl Ballast {
     /// # Errors
     /// When there is no room; the file is then as it was.
     pub fn restore(&mut self) -> io::Result<()> {
-        if self.is_held() { Ok(()) } else { self.file.allocate(BALLAST_BYTES) }
+        match &self.file {
+            Some(file) if file.len() < BALLAST_BYTES => file.allocate(BALLAST_BYTES),
+            Some(_) | None => Ok(()),
+        }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ use riverrun_proto::Offset;
 pub use self::report::{RecoveryReport, RecoveryVerdict};
 use crate::{
     Damage, LogOffsets, LogOptions, StorageError, Timestamp, disk::Disk, log::shared::Tail,
-    mark::MarkPage, producers::Producers, segment::Segment, segment_writer::SegmentWriter,
+    mark::MarkPage, paths, producers::Producers, segment::Segment, segment_writer::SegmentWriter,
     state::LogState,
 };
 
@@ -140,7 +140,12 @@ pub(crate) fn recover(
             unwritten::open_unwritten(site, survey, damages, proven)
         }
         Judged::Sound(state, walked, verdict) => {
-            rewrite::rewrite(site, survey, state, &walked, verdict)
+            let rewritten = rewrite::rewrite(site, survey, state, &walked, verdict);
+            if matches!(&rewritten, Err(StorageError::Io(failure)) if failure.is_disk_full()) {
+                // It has no name yet, and others need the room.
+                let _ = disk.remove_file(&dir.join(paths::RECOVERED_SEGMENT));
+            }
+            rewritten
         }
     }
 }

@@ -5,23 +5,16 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
-use riverrun_broker::{
-    Broker,
-    broker::{Ground, StartError},
-    clock::Clock,
-};
+use riverrun_broker::{Broker, Config, broker::StartError, clock::Clock};
 use riverrun_client::ErrorCode;
 use riverrun_proto::grpc::v1::{self, group_client::GroupClient};
-use riverrun_storage::{
-    data_dir::Meta,
-    disk::{Disk, sim::SimDisk},
-};
+use riverrun_storage::disk::{Disk, sim::SimDisk};
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
+use tonic::Status;
 
 use crate::support::{
     broker::{Stubs, TestBroker, config},
@@ -222,11 +215,20 @@ pub(super) fn copy_tree(from: &Path, to: &Path) {
 
 /// Stores `offset` of partition 0 for the group `g`.
 pub(super) async fn commit(broker: &TestBroker, topic: &str, offset: u64) -> Option<v1::Error> {
+    try_commit(broker, topic, offset).await.unwrap()
+}
+
+/// As [`commit`], where the call as a whole may be refused.
+async fn try_commit(
+    broker: &TestBroker,
+    topic: &str,
+    offset: u64,
+) -> Result<Option<v1::Error>, Status> {
     let member = v1::GroupMember { group: "g".into(), member_epoch: -1, ..Default::default() };
     let one = v1::OffsetCommit { topic: topic.into(), offset, ..Default::default() };
     let request = v1::CommitOffsetsRequest { member: Some(member), offsets: vec![one] };
     let mut groups = GroupClient::new(broker.channel().await);
-    groups.commit_offsets(request).await.unwrap().into_inner().results[0].error.clone()
+    Ok(groups.commit_offsets(request).await?.into_inner().results[0].error.clone())
 }
 
 #[tokio::test]
@@ -352,17 +354,6 @@ async fn a_group_ahead_of_a_restored_partition_stops_with_the_reason() {
     assert_eq!(error.epoch_end().map(|(_, end)| end.0), Some(2), "{error}");
 }
 
-/// A broker on `disk`, or why there is none.
-async fn start_on(disk: &SimDisk) -> Result<Broker, StartError> {
-    let ground = Ground {
-        disk: Arc::new(disk.clone()),
-        meta: Meta { cluster_id: uuid::Uuid::from_u128(5), node_id: 0 },
-        clock: Clock::real(),
-        data_dir: None,
-    };
-    spawn_blocking(move || Broker::start_on(config(Path::new("simulated")), ground)).await.unwrap()
-}
-
 /// Leaves no byte free on `disk`.
 fn fill_up(disk: &SimDisk) {
     const LARGE: u64 = 1 << 40;
@@ -399,22 +390,46 @@ async fn a_broker_starts_on_a_full_disk_serves_reads_and_stores_offsets() {
 }
 
 #[tokio::test]
-async fn without_room_to_recover_the_broker_says_what_to_do_and_loses_nothing() {
+async fn without_room_to_recover_what_is_durable_is_read_until_there_is_room() {
     let disk = SimDisk::new(8);
     let broker = TestBroker::start_on(disk.clone(), |_| ()).await;
     let mut stubs = broker.stubs().await;
     stubs.create("t", 1, v1::TopicConfig::default()).await;
     stubs.append("t", &["a", "b"]).await;
+    assert_eq!(commit(&broker, "t", 1).await, None);
     let disk = disk.kill();
     disk.remove_file(Path::new("ballast")).unwrap();
     fill_up(&disk);
-    let refused = start_on(&disk).await.expect_err("no room").to_string();
-    for part in ["no room to recover `logs/", "free some room", "start the broker again"] {
-        assert!(refused.contains(part), "{refused}");
+    let often = |config: &mut Config| {
+        config.disk.housekeeping_interval = Duration::from_millis(10);
+    };
+    let broker = TestBroker::start_on(disk.clone(), often).await;
+    assert!(broker.inside().waits_for_room());
+    let mut stubs = broker.stubs().await;
+    for _ in 0..2 {
+        assert_eq!(stubs.read("t").await, ["a", "b"]);
+        let refused = stubs.produce.append(append("t", &["c"])).await.unwrap_err();
+        assert_eq!(code(&refused), v1::ErrorCode::DiskFull, "{refused}");
+        let refused = try_commit(&broker, "t", 2).await.unwrap_err();
+        assert_eq!(code(&refused), v1::ErrorCode::DiskFull, "{refused}");
+        assert!(refused.message().contains("until there is room"), "{refused}");
+        let new = v1::CreateTopicRequest { topic: "u".into(), ..Default::default() };
+        let refused = stubs.admin.create_topic(new).await.unwrap_err();
+        assert_eq!(code(&refused), v1::ErrorCode::DiskFull, "{refused}");
     }
+    assert!(!broker.inside().has_room_to_recover(), "nothing came free");
     disk.set_capacity(None);
+    in_time(async {
+        while !broker.inside().has_room_to_recover() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    broker.stop().await;
     let broker = TestBroker::start_on(disk, |_| ()).await;
+    assert!(!broker.inside().waits_for_room());
     let mut stubs = broker.stubs().await;
     assert_eq!(stubs.read("t").await, ["a", "b"]);
     assert_eq!(stubs.append("t", &["c"]).await.base_offset, 2);
+    assert_eq!(commit(&broker, "t", 3).await, None);
 }

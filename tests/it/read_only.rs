@@ -1,6 +1,13 @@
 //! A data directory that cannot be written to: reads are served, every write is refused by name, and nothing
 //! changes.
 
+use std::{
+    fs,
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
 use riverrun_proto::grpc::v1::{self, group_client::GroupClient};
 use tonic::Status;
 
@@ -8,8 +15,8 @@ use super::data_dir::{commit, copy_tree, tree};
 use crate::support::{
     broker::{Stubs, TestBroker},
     client::in_time,
+    mount::TestMount,
     process::Broker,
-    read_only_mount::ReadOnlyMount,
     records::{append, error},
 };
 
@@ -119,7 +126,7 @@ async fn a_directory_that_cannot_be_written_to_is_served_for_reading_and_left_as
         };
         let data = dir.path().join("data");
         let before = tree(&data);
-        let Some(mounted) = ReadOnlyMount::over(data.clone()) else { return };
+        let Some(mounted) = TestMount::read_only(data.clone()) else { return };
         let broker = TestBroker::start_in(dir, |_| ()).await;
         let reason = broker.inside().read_only().expect("it says so").to_string();
         assert!(reason.contains("Read-only file system"), "{reason}");
@@ -144,7 +151,7 @@ async fn a_directory_that_cannot_be_written_to_is_served_for_reading_and_left_as
 async fn a_directory_that_is_no_data_directory_is_not_served_for_reading() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("data")).unwrap();
-    let Some(_mounted) = ReadOnlyMount::over(dir.path().join("data")) else { return };
+    let Some(_mounted) = TestMount::read_only(dir.path().join("data")) else { return };
     let refused = super::data_dir::refusal(&dir).await.to_string();
     assert!(refused.contains("can not be written to"), "{refused}");
 }
@@ -155,7 +162,7 @@ fn serve_says_loudly_that_it_only_reads() {
     broker.call(&["topic", "create", "t"]).ok();
     broker.run(&["produce", "t"], b"a\n").ok();
     broker.stop();
-    let Some(_mounted) = ReadOnlyMount::over(broker.data_dir()) else { return };
+    let Some(_mounted) = TestMount::read_only(broker.data_dir()) else { return };
     broker.restart();
     let told = broker.stderr();
     assert!(told.contains("is read-only") && told.contains("Read-only file system"), "{told}");
@@ -164,4 +171,67 @@ fn serve_says_loudly_that_it_only_reads() {
     broker.call(&["topic", "create", "u"]).refused(4, &["is read-only"]);
     broker.call(&["topic", "describe", "t"]).ok();
     assert!(broker.stop().success(), "{}", broker.stderr());
+}
+
+/// Takes every byte that is left beside `data`.
+fn fill_up(data: &Path) -> PathBuf {
+    let path = data.join("filler");
+    let mut filler = fs::File::create(&path).unwrap();
+    let page = [7; 4096];
+    let full = loop {
+        if let Err(error) = filler.write_all(&page) {
+            break error;
+        }
+    };
+    assert_eq!(full.kind(), ErrorKind::StorageFull, "{full}");
+    path
+}
+
+#[test]
+fn after_a_kill_on_a_full_disk_serve_reads_and_goes_on_once_there_is_room() {
+    let settings = "[disk]\nfree_bytes_min = \"1MiB\"\nhousekeeping_interval = \"100ms\"\n";
+    let mut broker = Broker::start_with(settings);
+    broker.stop();
+    fs::remove_dir_all(broker.data_dir()).unwrap();
+    fs::create_dir(broker.data_dir()).unwrap();
+    let Some(_mounted) = TestMount::small(broker.data_dir(), 48) else { return };
+    broker.restart();
+    broker.call(&["topic", "create", "t"]).ok();
+    let records: String = (0..2_000).map(|n| format!("{n:>500}\n")).collect();
+    broker.run(&["produce", "t"], records.as_bytes()).ok();
+    let commit = ["consume", "t", "--group", "g", "--no-follow", "--max", "10"];
+    broker.call(&commit).ok();
+    broker.kill();
+    fs::remove_file(broker.data_dir().join("ballast")).unwrap();
+    // As a power cut may leave them: nothing says that the logs were idle.
+    for log in logs(&broker.data_dir()) {
+        fs::write(log.join("mark"), b"").unwrap();
+    }
+    let filler = fill_up(&broker.data_dir());
+    broker.restart();
+    assert!(broker.stderr().contains("until there is room"), "{}", broker.stderr());
+    for _ in 0..2 {
+        let read = broker.call(&["consume", "t", "--no-follow"]).ok().text();
+        assert!(records.starts_with(&read) && read.len() >= records.len() - 1_000_000);
+    }
+    fs::remove_file(filler).unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        assert!(Instant::now() < until, "it did not go on: {}", broker.stderr());
+        let done = broker.run(&["produce", "t"], b"more\n");
+        if done.code == Some(0) {
+            break;
+        }
+        // The broker is being replaced, or has not been yet.
+        assert!(matches!(done.code, Some(3 | 4)), "{done:?}");
+    }
+    let read = broker.call(&["consume", "t", "--no-follow"]).ok().text();
+    assert_eq!(read, records + "more\n");
+    assert!(broker.stop().success(), "{}", broker.stderr());
+}
+
+/// Directories of all partitions.
+fn logs(data: &Path) -> Vec<PathBuf> {
+    let below = |dir: PathBuf| fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    below(data.join("logs")).flat_map(below).collect()
 }

@@ -5,7 +5,7 @@ pub(crate) mod broker;
 pub(crate) mod client;
 pub(crate) mod damage;
 pub(crate) mod frames;
+pub(crate) mod mount;
 pub(crate) mod process;
 pub(crate) mod raw_call;
-pub(crate) mod read_only_mount;
 pub(crate) mod records;

@@ -37,12 +37,8 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
-    /// It was not closed cleanly, and what is not known durable cannot be copied.
-    #[error(
-        "no room to recover `{}` after an unclean stop: free some room on the disk and start the broker \
-         again; nothing is lost ({source})",
-        path.display()
-    )]
+    /// It cannot be made.
+    #[error("no room to make `{}`: free some room on the disk ({source})", path.display())]
     NoRoom {
         /// The directory.
         path: PathBuf,
@@ -117,16 +113,36 @@ impl PartitionOpener {
             Some(_) => Log::open_read_only(disk, path.clone(), options, now),
             None => open(disk, path.clone(), options, now),
         };
-        let opened = match opened {
+        let (opened, read_only) = match opened {
             Err(StorageError::Io(source)) if source.is_disk_full() => {
-                return Err(OpenError::NoRoom { path, source });
+                let (opened, read_only) = self.open_without_room(&settings, path, source)?;
+                (opened, Some(read_only))
             }
-            opened => opened?,
+            opened => (opened?, self.read_only.clone()),
         };
         opened.writer.recycle_through(self.pool.clone());
         let shard = self.workers.shard();
-        let limits = (self.gauge.clone(), self.read_only.clone());
+        let limits = (self.gauge.clone(), read_only);
         Ok(Partition::new(opened, settings, shard, limits, Replicator::local()))
+    }
+
+    /// Opens a log for reading that cannot be recovered for want of room. One that was never made is refused.
+    fn open_without_room(
+        &self,
+        settings: &PartitionSettings,
+        path: PathBuf,
+        source: IoFailure,
+    ) -> Result<(OpenedLog, ReadOnly), OpenError> {
+        let now = Timestamp(self.clock.wall_ms());
+        let (disk, options) = (self.disk.clone(), settings.log.clone());
+        let Ok(opened) = Log::open_read_only(disk, path.clone(), options, now) else {
+            return Err(OpenError::NoRoom { path, source });
+        };
+        let cause = source.to_string().into();
+        let read_only = ReadOnly::NoRoom { dir: path.into(), cause };
+        tracing::error!("{read_only}");
+        self.gauge.wait_for_room(self.disk.free_bytes().unwrap_or(0));
+        Ok((opened, read_only))
     }
 
     /// Removes everything of a topic whose partitions are closed. Blocks. Removing it twice is harmless.

@@ -40,14 +40,29 @@ pub struct DiskFull {
 #[error("this node does not lead the partition")]
 pub struct NotLeader;
 
-/// A data directory that cannot be written to: it is served for reading.
+/// Why something is served for reading only.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("data directory `{}` is read-only, so every write is refused: {cause}", dir.display())]
-pub struct ReadOnly {
-    /// The directory.
-    pub dir: Arc<Path>,
-    /// What the operating system said.
-    pub cause: Arc<str>,
+pub enum ReadOnly {
+    /// The data directory cannot be written to.
+    #[error("data directory `{}` is read-only, so every write is refused: {cause}", dir.display())]
+    Directory {
+        /// The directory.
+        dir: Arc<Path>,
+        /// What the operating system said.
+        cause: Arc<str>,
+    },
+    /// A log was not closed cleanly, and there is no room to copy what is not known durable.
+    #[error(
+        "disk is full: `{}` cannot be recovered after an unclean stop and is only read until there is room \
+         ({cause})",
+        dir.display()
+    )]
+    NoRoom {
+        /// Directory of the log.
+        dir: Arc<Path>,
+        /// What the operating system said.
+        cause: Arc<str>,
+    },
 }
 
 /// A batch that was not acknowledged.

@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use parking_lot::Mutex;
+
 use super::error::DiskFull;
 
 /// Free room of the disk.
@@ -12,6 +14,8 @@ pub struct DiskGauge {
     free_bytes: AtomicU64,
     free_bytes_min: u64,
     full: AtomicBool,
+    /// Logs that are only read because there was no room to recover them, and the most that was free then.
+    waiting: Mutex<Option<u64>>,
 }
 
 impl DiskGauge {
@@ -21,6 +25,7 @@ impl DiskGauge {
             free_bytes: AtomicU64::new(u64::MAX),
             free_bytes_min,
             full: AtomicBool::new(false),
+            waiting: Mutex::new(None),
         }
     }
 
@@ -36,6 +41,25 @@ impl DiskGauge {
     /// Names what is free and what must be.
     pub fn check(&self) -> Result<(), DiskFull> {
         if self.full.load(Relaxed) { Err(self.state()) } else { Ok(()) }
+    }
+
+    /// Notes that a log waits for room: `free_bytes` were not enough to recover it.
+    pub fn wait_for_room(&self, free_bytes: u64) {
+        let mut waiting = self.waiting.lock();
+        *waiting = Some(waiting.map_or(free_bytes, |most| most.max(free_bytes)));
+    }
+
+    /// True when a log waits for room.
+    pub fn is_waited_for(&self) -> bool {
+        self.waiting.lock().is_some()
+    }
+
+    /// True when a log waits for room, and there is so much more now that another try is worth it.
+    pub fn is_worth_a_try(&self) -> bool {
+        let waiting = *self.waiting.lock();
+        let free_bytes = self.free_bytes.load(Relaxed);
+        let needed = waiting.map(|had| had.saturating_add(self.free_bytes_min));
+        !self.full.load(Relaxed) && needed.is_some_and(|needed| free_bytes >= needed)
     }
 
     /// What is free and what must be.

@@ -88,7 +88,9 @@ impl Housekeeper {
 
 /// Makes a compaction pass over each of `partitions` that needs one, one after another.
 pub async fn compact(partitions: &[Arc<Partition>], clock: &Clock) {
-    for partition in partitions.iter().filter(|partition| partition.has_compaction()) {
+    let compacted =
+        |partition: &&Arc<Partition>| partition.has_compaction() && partition.read_only().is_none();
+    for partition in partitions.iter().filter(compacted) {
         match partition.compact(clock.steady_ms()).await {
             Ok((0, _)) => {}
             Ok((record_count, has_more)) => {
@@ -105,7 +107,8 @@ async fn look_after(partition: &Arc<Partition>, now_ms: i64) {
     partition.close_idle_files();
     let facts = partition.facts();
     let is_empty = facts.visible.log_start == facts.log_end;
-    if is_empty || partition.failure().is_some() || !partition.has_retention() {
+    let is_stopped = partition.failure().is_some() || partition.read_only().is_some();
+    if is_empty || is_stopped || !partition.has_retention() {
         return;
     }
     match partition.maintain(now_ms).await {

@@ -213,7 +213,8 @@ fn a_directory_is_opened_for_reading_only_and_left_as_it_is() {
     let before = names(home.path());
     for has_lock_file in [true, false] {
         if !has_lock_file {
-            std::fs::remove_file(home.path().join(LOCK_FILE)).unwrap();
+            let disk = RealDisk::open(home.path(), RealDiskOptions::default()).unwrap();
+            disk.remove_file(Path::new(LOCK_FILE)).unwrap();
         }
         let data = read_only().unwrap();
         assert_eq!(data.meta(), NEW);

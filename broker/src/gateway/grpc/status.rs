@@ -174,7 +174,10 @@ impl Describe for NotLeader {
 
 impl Describe for ReadOnly {
     fn describe(&self) -> v1::Error {
-        plain(ErrorCode::ReadOnly, self)
+        match self {
+            ReadOnly::Directory { .. } => plain(ErrorCode::ReadOnly, self),
+            ReadOnly::NoRoom { .. } => retriable(ErrorCode::DiskFull, self, RETRY_AFTER),
+        }
     }
 }
 

@@ -150,7 +150,8 @@ impl Registry {
             return;
         }
         let _change = self.change.lock().await;
-        if self.log.partition().failure().is_some() {
+        let log = self.log.partition();
+        if log.failure().is_some() || log.read_only().is_some() {
             // The last command may be in the log though nobody was told: what it created must stay.
             return;
         }
