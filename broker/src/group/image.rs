@@ -37,6 +37,8 @@ pub fn membership(state: &GroupState, effects: &Effects) -> MembershipChanged {
         group_epoch: state.epoch(),
         members: members.into_values().collect(),
         removed: effects.removed.iter().map(ToString::to_string).collect(),
+        // What follows from the members that are gone is the fold's business.
+        once_wanted: Vec::new(),
     }
 }
 

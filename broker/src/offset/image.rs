@@ -21,6 +21,7 @@ use riverrun_proto::{
 
 use super::{
     PartitionKey,
+    once_wanted::OnceWanted,
     record::{self, RecordError, change, topic_id, topic_id_bytes},
 };
 
@@ -68,6 +69,8 @@ pub struct GroupImage {
     pub members: BTreeMap<String, MemberImage>,
     /// Topics it met, with the partitions they had then.
     pub pinned: BTreeMap<TopicId, u32>,
+    /// Topics that members wanted who are gone or want others now.
+    pub once_wanted: OnceWanted,
     /// Its stored offsets.
     pub offsets: BTreeMap<PartitionKey, StoredOffset>,
 }
@@ -182,8 +185,10 @@ impl GroupImage {
         match change {
             Change::Membership(change) => {
                 self.epoch = self.epoch.max(change.group_epoch);
+                self.once_wanted.note(change.once_wanted);
                 for id in &change.removed {
-                    self.members.remove(id);
+                    let profile = self.members.remove(id).and_then(|member| member.profile);
+                    self.once_wanted.note(profile.unwrap_or_default().subscription);
                 }
                 for member in change.members {
                     self.merge(member);
@@ -201,10 +206,22 @@ impl GroupImage {
         Ok(())
     }
 
+    /// Whether a member wants the topic `name`, or one did who is gone.
+    pub fn has_wanted(&self, name: &str) -> bool {
+        let wants = |member: &MemberImage| {
+            let profile = member.profile.as_ref();
+            profile.is_some_and(|profile| profile.subscription.iter().any(|one| one == name))
+        };
+        self.once_wanted.contains(name) || self.members.values().any(wants)
+    }
+
     fn merge(&mut self, news: MemberImage) {
         let member = self.members.entry(news.member_id.clone()).or_default();
         member.member_id = news.member_id;
-        member.profile = news.profile.or(member.profile.take());
+        if let Some(profile) = news.profile {
+            let before = member.profile.replace(profile).unwrap_or_default();
+            self.once_wanted.note(before.subscription);
+        }
         member.assignment = news.assignment.or(member.assignment.take());
     }
 
@@ -234,12 +251,16 @@ impl GroupImage {
             assignor: self.assignor.clone(),
         };
         let mut changes = vec![change(name, Change::Created(created))];
-        let epoch = MembershipChanged { group_epoch: self.epoch, ..MembershipChanged::default() };
+        let epoch = MembershipChanged {
+            group_epoch: self.epoch,
+            once_wanted: self.once_wanted.oldest_first(),
+            ..MembershipChanged::default()
+        };
         changes.push(change(name, Change::Membership(epoch)));
         for member in self.members.values() {
             let members = vec![member.clone()];
             let membership =
-                MembershipChanged { group_epoch: self.epoch, members, removed: vec![] };
+                MembershipChanged { group_epoch: self.epoch, members, ..Default::default() };
             changes.push(change(name, Change::Membership(membership)));
         }
         for (id, partitions) in &self.pinned {

@@ -1,7 +1,7 @@
 //! What the broker remembers of groups, durable: that they exist, their stored offsets, their members.
 //!
 //! - [`record`]: entries of the groups' log, written and read.
-//! - [`image`]: the state as a fold over them.
+//! - [`image`]: the state as a fold over them. [`once_wanted`]: the topics of members that are gone.
 //! - [`store`]: the one writer with group commit, and reads of what is durable.
 //! - [`state_log`]: the log as the store needs it; [`disk_log`]: that log on disk.
 //!
@@ -11,6 +11,7 @@
 pub mod disk_log;
 pub mod image;
 mod key;
+pub mod once_wanted;
 pub mod record;
 pub mod state_log;
 pub mod store;

@@ -21,14 +21,16 @@ impl GroupService {
     ) -> Result<(), GroupCallError> {
         for name in wanted {
             let Ok(topic) = self.registry.topic(name) else { continue };
-            let start = self.groups.store().read(|groups| {
+            let met = self.groups.store().read(|groups| {
                 let image = groups.get(group)?;
-                (!image.pinned.contains_key(&topic.id)).then_some(image.start)
+                let is_new = !image.pinned.contains_key(&topic.id);
+                is_new.then_some((image.start, image.has_wanted(name)))
             });
-            let Some(start) = start else { continue };
-            // Somebody waits for this topic since before it was created: nothing of it may be skipped.
+            let Some((start, wanted_before)) = met else { continue };
+            // The group wanted this topic before it was created: nothing of it may be skipped.
             let awaited = self.groups.look(group, |state| state.is_subscribed(name));
-            let count = if awaited.unwrap_or(false) { 0 } else { topic.partition_count() };
+            let awaited = wanted_before || awaited.unwrap_or(false);
+            let count = if awaited { 0 } else { topic.partition_count() };
             let offsets = self.start_offsets(&topic, count, start).await;
             self.groups.pin(group, (topic.id, count), offsets).await?;
         }

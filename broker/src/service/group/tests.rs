@@ -252,6 +252,44 @@ async fn nothing_is_skipped_of_partitions_that_come_later() {
 }
 
 #[tokio::test]
+async fn nothing_is_skipped_of_what_is_created_while_the_group_is_empty() {
+    for (restarts, snapshots) in [(false, false), (true, false), (true, true)] {
+        let mut house = House::new().await;
+        let topics = &["t", "later"];
+        house.groups.heartbeat(join("g", "m", StartPolicy::Latest, topics)).await.unwrap();
+        house.leave("g", "m").await;
+        house.grow("t", 4).await;
+        house.create("later", 1).await;
+        house.create("other", 1).await;
+        for (topic, partition) in [("t", 3), ("later", 0), ("other", 0)] {
+            house.produce(topic, partition, (2, 1)).await;
+        }
+        if snapshots {
+            // Far more than a snapshot is made after.
+            let note = "n".repeat(4_000);
+            for offset in 0..1_500 {
+                let noted = OffsetToCommit { metadata: note.clone(), ..at(3, offset % 2) };
+                house.commit(&outsider("noise"), noted).await.unwrap();
+            }
+        }
+        if restarts {
+            house = house.after_power_loss(CrashPolicy::lose_all()).await;
+        }
+        let topics = &["t", "later", "other"];
+        let again = house.groups.heartbeat(join("g", "n", StartPolicy::Latest, topics)).await;
+        let member = who("g", "n", again.unwrap().member_epoch);
+        assert_eq!(house.offsets(&member).await, "0 0 0 0");
+        let rest = vec![("later".to_owned(), 0), ("other".to_owned(), 0)];
+        let found = house.groups.offsets("g", rest, Some(&member)).await.unwrap();
+        let found: Vec<_> = found
+            .iter()
+            .map(|one| one.stored.as_ref().unwrap().as_ref().unwrap().offset.0)
+            .collect();
+        assert_eq!(found, [0, 2], "`other` was never wanted before, so the latest counts");
+    }
+}
+
+#[tokio::test]
 async fn commits_are_checked_one_by_one() {
     let house = House::new().await;
     house.produce("t", 0, (4, 100)).await;
