@@ -1,13 +1,14 @@
 //! The command line as a tree; what a command takes stands in the module of the command.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{
     config::ConfigCommand, consume::ConsumeArgs, failure::EXIT_CODES, group::GroupCommand,
-    log::LogCommand, produce::ProduceArgs, serve::ServeArgs, topic::TopicCommand, watch::WatchArgs,
+    log::LogCommand, produce::ProduceArgs, serve::ServeArgs, topic::TopicCommand, units,
+    watch::WatchArgs,
 };
 
 /// One log, every way to push and to pull: a persistent message queue in one binary.
@@ -15,13 +16,31 @@ use crate::{
 #[command(name = "riverrun", version, after_help = EXIT_CODES, propagate_version = true)]
 #[command(max_term_width = 100, disable_help_subcommand = true)]
 pub(crate) struct Cli {
-    /// Broker to talk to, host:port
-    #[arg(long, global = true, env = "RIVERRUN_SERVER", value_name = "ADDR")]
-    #[arg(default_value = "127.0.0.1:7070", hide_env_values = true)]
-    pub(crate) server: String,
+    #[command(flatten)]
+    pub(crate) server: Server,
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// The broker to talk to.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Server {
+    /// Broker to talk to, host:port
+    #[arg(id = "server", long = "server", global = true, env = "RIVERRUN_SERVER")]
+    #[arg(value_name = "ADDR", default_value = "127.0.0.1:7070", hide_env_values = true)]
+    pub(crate) address: String,
+    /// How long to wait for an answer of the broker
+    #[arg(long, global = true, value_name = "DURATION", default_value = "30s")]
+    #[arg(value_parser = parse_timeout)]
+    pub(crate) timeout: Duration,
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match units::parse_millis(text)? {
+        0 => Err("must be more than 0".to_owned()),
+        ms => Ok(Duration::from_millis(ms)),
+    }
 }
 
 /// What to do.

@@ -4,26 +4,54 @@ use std::{collections::BTreeSet, time::Duration};
 
 use riverrun_client::{Client, ConnectionState, Consumer, Error, ErrorCode, Producer, Rebalance};
 
-use crate::failure::{Class, Failure};
+use crate::{
+    args::Server,
+    failure::{Class, Failure},
+    units,
+};
 
-/// Connects to `server`. A broker that does not answer the first try is reported at once: somebody
-/// sits in front of this.
-pub(crate) async fn connect(server: &str) -> Result<Client, Failure> {
+/// Longest time for one try to open a connection.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connects to `server` and hears one answer of it. A broker that does not answer the first try is
+/// reported at once: somebody sits in front of this.
+pub(crate) async fn connect(server: &Server) -> Result<Client, Failure> {
+    let Server { address, timeout } = server;
     let client = Client::builder()
         .client_id(format!("riverrun-cli/{}", env!("CARGO_PKG_VERSION")))
-        .connect_lazy(server)
-        .map_err(|error| Failure::usage(format!("`--server {server}`: {error}")))?;
+        .call_timeout(*timeout)
+        .dial_timeout(DIAL_TIMEOUT.min(*timeout))
+        .connect_lazy(address)
+        .map_err(|error| Failure::usage(format!("`--server {address}`: {error}")))?;
     let mut state = client.state();
     loop {
         match &*state.borrow_and_update() {
-            ConnectionState::Connected => return Ok(client),
+            ConnectionState::Connected => break,
             ConnectionState::Reconnecting { reason, .. } => {
-                return Err(unreachable(server, reason));
+                return Err(unreachable(address, reason));
             }
             ConnectionState::Connecting | ConnectionState::Closed | _ => {}
         }
         if state.changed().await.is_err() {
-            return Err(unreachable(server, "the connection was closed"));
+            return Err(unreachable(address, "the connection was closed"));
+        }
+    }
+    match client.probe().await {
+        Ok(()) => Ok(client),
+        Err(error) if error.code() == ErrorCode::DeadlineExceeded => {
+            let message = format!(
+                "{address} took the connection and did not answer within {}; it hangs, or is no \
+                 Riverrun broker; --timeout waits longer",
+                units::millis(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
+            );
+            Err(Failure::new(Class::Unreachable, message))
+        }
+        Err(_) => {
+            let message = format!(
+                "what listens at {address} does not answer as a Riverrun broker does; name the \
+                 broker's gRPC address with --server or RIVERRUN_SERVER"
+            );
+            Err(Failure::new(Class::Unreachable, message))
         }
     }
 }

@@ -18,6 +18,7 @@ use riverrun_client::{
 
 use self::reader::Reader;
 use crate::{
+    args::Server,
     connect::{connect, report_state},
     failure::{Class, Failure, Stop},
     output::OutputArgs,
@@ -58,7 +59,7 @@ pub(crate) struct ConsumeArgs {
 }
 
 /// Runs the command against `server`.
-pub(crate) async fn run(server: &str, args: ConsumeArgs) -> Result<(), Stop> {
+pub(crate) async fn run(server: &Server, args: ConsumeArgs) -> Result<(), Stop> {
     if args.group.is_some() && matches!(args.from, Position::Offset(_)) {
         let advice = "move the group with `riverrun group reset --to-offset`";
         return Err(

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use self::reset::ResetArgs;
 use crate::{
+    args::Server,
     confirm,
     connect::connect,
     failure::Stop,
@@ -44,7 +45,7 @@ pub(crate) enum GroupCommand {
 }
 
 /// Runs the command against `server`.
-pub(crate) async fn run(server: &str, command: GroupCommand) -> Result<(), Stop> {
+pub(crate) async fn run(server: &Server, command: GroupCommand) -> Result<(), Stop> {
     match command {
         GroupCommand::List { output } => list(&connect(server).await?.admin(), output.output).await,
         GroupCommand::Describe { group, output } => {

@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Stop> {
-    let server = cli.server.as_str();
+    let server = &cli.server;
     match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Topic(command) => block_on(topic::run(server, command))?,

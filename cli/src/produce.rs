@@ -17,6 +17,7 @@ use riverrun_client::{Acks, Client, Compression, Error, ErrorCode, Producer, Rec
 use tokio::sync::mpsc;
 
 use crate::{
+    args::Server,
     clock,
     connect::{connect, report_refusal, report_state},
     escape,
@@ -97,7 +98,7 @@ struct Totals {
 }
 
 /// Runs the command against `server`.
-pub(crate) async fn run(server: &str, args: ProduceArgs) -> Result<(), Stop> {
+pub(crate) async fn run(server: &Server, args: ProduceArgs) -> Result<(), Stop> {
     let input = open(&args)?;
     let client = connect(server).await?;
     let topic = client

@@ -10,6 +10,7 @@ use riverrun_client::{
 use serde_json::{Value, json};
 
 use crate::{
+    args::Server,
     confirm,
     connect::connect,
     failure::{Failure, Stop},
@@ -96,7 +97,7 @@ pub(crate) struct AlterArgs {
 }
 
 /// Runs the command against `server`.
-pub(crate) async fn run(server: &str, command: TopicCommand) -> Result<(), Stop> {
+pub(crate) async fn run(server: &Server, command: TopicCommand) -> Result<(), Stop> {
     match command {
         TopicCommand::Create(args) => create(server, args).await,
         TopicCommand::List { output } => list(&connect(server).await?.admin(), output.output).await,
@@ -128,7 +129,7 @@ pub(crate) async fn run(server: &str, command: TopicCommand) -> Result<(), Stop>
     }
 }
 
-async fn create(server: &str, args: CreateArgs) -> Result<(), Stop> {
+async fn create(server: &Server, args: CreateArgs) -> Result<(), Stop> {
     let config = settings::parse(&args.settings).map_err(Failure::usage)?;
     if args.partitions == 0 {
         return Err(Failure::usage("`--partitions` must be at least 1").into());
@@ -142,7 +143,7 @@ async fn create(server: &str, args: CreateArgs) -> Result<(), Stop> {
     output::print(&format!("{verb} topic {}\n", in_short(&topic)))
 }
 
-async fn alter(server: &str, args: AlterArgs) -> Result<(), Stop> {
+async fn alter(server: &Server, args: AlterArgs) -> Result<(), Stop> {
     let config = settings::parse(&args.settings).map_err(Failure::usage)?;
     if args.settings.is_empty() && args.unset.is_empty() && args.partitions.is_none() {
         return Err(Failure::usage("nothing to change; give --partitions, --set or --unset").into());

@@ -1,11 +1,12 @@
 //! `riverrun watch`: says that there is something to read, without reading it.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
-use riverrun_client::{Error, PartitionState};
+use riverrun_client::{Error, ErrorCode, PartitionState};
 use serde_json::json;
 
 use crate::{
+    args::Server,
     clock,
     connect::connect,
     failure::Stop,
@@ -13,12 +14,18 @@ use crate::{
     time, units,
 };
 
+/// With `--wait`: how often it is looked whether the topics exist.
+const WAIT_INTERVAL: Duration = Duration::from_millis(500);
+
 /// What `watch` takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct WatchArgs {
     /// Topics to watch
     #[arg(required = true)]
     topic: Vec<String>,
+    /// Wait for topics that do not exist yet, instead of refusing
+    #[arg(long)]
+    wait: bool,
     /// End after this many lines
     #[arg(long, value_name = "N")]
     max: Option<u64>,
@@ -27,9 +34,20 @@ pub(crate) struct WatchArgs {
 }
 
 /// Runs until interrupted; a line for each partition at first, then one whenever it moves.
-pub(crate) async fn run(server: &str, args: WatchArgs) -> Result<(), Stop> {
+pub(crate) async fn run(server: &Server, args: WatchArgs) -> Result<(), Stop> {
     let admin = connect(server).await?.admin();
-    let mut watch = admin.watch(&args.topic).await?;
+    let mut told = false;
+    let mut watch = loop {
+        match admin.watch(&args.topic).await {
+            Err(error) if args.wait && error.code() == ErrorCode::UnknownTopicOrPartition => {
+                if !std::mem::replace(&mut told, true) {
+                    eprintln!("riverrun: {error}; waiting for it");
+                }
+                tokio::time::sleep(WAIT_INTERVAL).await;
+            }
+            opened => break opened?,
+        }
+    };
     let mut left = args.max.unwrap_or(u64::MAX);
     while left > 0 {
         for state in watch.next().await?.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {

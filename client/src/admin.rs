@@ -233,18 +233,18 @@ impl Admin {
     /// # Errors
     /// `UnknownTopicOrPartition`.
     pub async fn watch<T: AsRef<str>>(&self, topics: impl IntoIterator<Item = T>) -> Result<Watch> {
-        let partitions = topics.into_iter().map(|topic| v1::WatchPartition {
-            topic: topic.as_ref().to_owned(),
-            partition: 0,
-            all_partitions: true,
-        });
-        Watch::open(self.client.clone(), partitions.collect()).await
+        let mut partitions = Vec::new();
+        for topic in topics {
+            let topic = self.topic(topic.as_ref()).await?.topic;
+            partitions.push(v1::WatchPartition { topic, partition: 0, all_partitions: true });
+        }
+        Watch::open(self.client.clone(), partitions).await
     }
 
-    /// Follows single partitions, as [`Admin::watch`].
+    /// Follows single partitions, as [`Admin::watch`]. One that is not there says so in its first state.
     ///
     /// # Errors
-    /// `UnknownTopicOrPartition`.
+    /// Only those of the connection.
     pub async fn watch_partitions(&self, partitions: &[TopicPartition]) -> Result<Watch> {
         let partitions = partitions.iter().map(|partition| v1::WatchPartition {
             topic: partition.topic.to_string(),

@@ -84,6 +84,15 @@ impl Client {
         &self.connection
     }
 
+    /// Hears one answer of the broker, without trying again.
+    ///
+    /// # Errors
+    /// `DeadlineExceeded` when it does not answer within the call timeout; `Unreachable` when what listens there
+    /// hangs up or does not answer as a broker does.
+    pub async fn probe(&self) -> Result<()> {
+        self.connection.probe(self.deadline()).await
+    }
+
     /// The free text operators see.
     pub(crate) fn client_id(&self) -> &str {
         &self.client_id

@@ -177,3 +177,17 @@ fn a_follower_sees_added_partitions_and_ends_with_its_topic() {
     assert_eq!(of_member.next().unwrap().unwrap(), "anew");
     end(member);
 }
+
+#[test]
+fn a_watch_refuses_an_unknown_topic_unless_it_is_told_to_wait() {
+    let broker = Broker::start();
+    broker.call(&["watch", "gone"]).refused(4, &["topic `gone` does not exist"]);
+    let mut child = broker.spawn(&["watch", "gone", "--wait", "--max", "1"]);
+    let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(told.next().unwrap().unwrap().contains("`gone` does not exist; waiting for it"));
+    broker.call(&["topic", "create", "gone"]).ok();
+    let mut line = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut line).unwrap();
+    assert!(line.contains("gone-0  0..0"), "{line}");
+    assert!(child.wait().unwrap().success());
+}

@@ -1,8 +1,10 @@
 //! Commands and mistakes that need no broker.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
     process::{Command, Stdio},
+    thread,
 };
 
 use crate::support::{
@@ -12,7 +14,7 @@ use crate::support::{
 
 /// A port nobody listens on: bound once and given back.
 fn free_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
@@ -139,4 +141,31 @@ fn a_reader_that_goes_away_is_no_error() {
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(stderr, "");
+}
+
+/// Something that listens and does `with` each connection in turn, until the test ends.
+fn listener(with: fn(TcpStream)) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || listener.incoming().flatten().for_each(with));
+    address
+}
+
+#[test]
+fn what_is_no_broker_is_told_from_one() {
+    let web = listener(|mut stream| {
+        let answer = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+        stream.write_all(answer).ok();
+    });
+    let echo = listener(|stream| {
+        thread::spawn(move || io::copy(&mut &stream, &mut &stream));
+    });
+    let closes = listener(drop);
+    for address in [web, echo, closes] {
+        let done = run(&["topic", "list", "--server", &address], b"");
+        done.refused(3, &[&address, "--server"]);
+    }
+    let hangs = listener(std::mem::forget);
+    let done = run(&["topic", "list", "--server", &hangs, "--timeout", "300ms"], b"");
+    done.refused(3, &[&hangs, "did not answer within 300 ms", "--timeout"]);
 }

@@ -72,3 +72,13 @@ fn a_dry_run_creates_nothing() {
     let list = broker.call(&["topic", "list"]).ok();
     assert!(list.text().contains("no topics yet"), "{}", list.text());
 }
+
+#[test]
+fn settings_that_contradict_each_other_say_what_to_type() {
+    let broker = Broker::start();
+    let create = ["topic", "create", "t", "--set", "segment_bytes=1MiB"];
+    let told = ["`segment_bytes`", "`1048576`", "`message_bytes_max=1032192`", "found `4194304`"];
+    broker.call(&create).refused(4, &told);
+    broker.call(&[&create[..], &["--set", "message_bytes_max=1032192"]].concat()).ok();
+    broker.call(&["topic", "create", "u", "--set", "segment_bytes=4210688"]).ok();
+}

@@ -3,7 +3,7 @@
 //! The settings that were given are kept as the message `riverrun.v1.TopicConfig`, because that message is
 //! what the metadata log stores; [`TopicConfig`] is the typed value in force that the house works with.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use riverrun_proto::{grpc::v1, limits};
 use thiserror::Error;
@@ -54,7 +54,7 @@ pub struct InvalidSetting {
     /// Name as in the message.
     pub setting: &'static str,
     /// What is allowed.
-    pub expected: &'static str,
+    pub expected: Cow<'static, str>,
     /// What came.
     pub found: String,
 }
@@ -146,13 +146,15 @@ impl TopicConfig {
 
     /// A segment must hold at least one batch of the largest size.
     fn check_together(self) -> Result<TopicConfig, InvalidSetting> {
-        if u64::from(self.message_bytes_max) + SEGMENT_OVERHEAD_BYTES > self.segment_bytes {
-            let found = self.message_bytes_max;
-            return Err(invalid(
-                "message_bytes_max",
-                "at least 16 KiB less than `segment_bytes`",
-                found,
-            ));
+        let (message, segment) = (u64::from(self.message_bytes_max), self.segment_bytes);
+        if message + SEGMENT_OVERHEAD_BYTES > segment {
+            let (most, least) =
+                (segment - SEGMENT_OVERHEAD_BYTES, message + SEGMENT_OVERHEAD_BYTES);
+            let expected = format!(
+                "at least 16 KiB less than `segment_bytes`, which is `{segment}`: also give \
+                 `message_bytes_max={most}` or less, or `segment_bytes={least}` or more"
+            );
+            return Err(invalid("message_bytes_max", expected, message));
         }
         Ok(self)
     }
@@ -269,8 +271,12 @@ fn age(setting: &'static str, given: Option<u64>) -> Result<Option<Duration>, In
     }
 }
 
-fn invalid(setting: &'static str, expected: &'static str, found: impl ToString) -> InvalidSetting {
-    InvalidSetting { setting, expected, found: found.to_string() }
+fn invalid(
+    setting: &'static str,
+    expected: impl Into<Cow<'static, str>>,
+    found: impl ToString,
+) -> InvalidSetting {
+    InvalidSetting { setting, expected: expected.into(), found: found.to_string() }
 }
 
 fn signed_ms(duration: Duration) -> i64 {

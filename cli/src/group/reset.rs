@@ -9,6 +9,7 @@ use riverrun_client::{
 use serde_json::{Value, json};
 
 use crate::{
+    args::Server,
     clock, confirm,
     connect::connect,
     failure::{Class, Failure, Stop},
@@ -89,7 +90,7 @@ impl TargetArgs {
 }
 
 /// Runs the command against `server`.
-pub(super) async fn run(server: &str, args: ResetArgs) -> Result<(), Stop> {
+pub(super) async fn run(server: &Server, args: ResetArgs) -> Result<(), Stop> {
     let target = args.target.reset().map_err(Failure::usage)?;
     let admin = connect(server).await?.admin();
     let exists = exists(&admin, &args.group).await?;

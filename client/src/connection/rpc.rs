@@ -109,6 +109,22 @@ impl Connection {
         self.opened("append_pipeline", link, opened)
     }
 
+    /// Asks for something that no broker has: any answer in the broker's own words will do.
+    pub(crate) async fn probe(&self, deadline: Instant) -> Result<()> {
+        let link = self.link(deadline).await?;
+        let request = v1::GetMetadataRequest { topics: vec![".".to_owned()] };
+        let mut client = AdminClient::new(link.channel.clone());
+        match timeout_at(deadline, client.get_metadata(request)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(status)) if status::is_the_brokers(&status) => Ok(()),
+            Ok(Err(status)) => {
+                self.suspect(link.generation);
+                Err(Error::new(ErrorCode::Unreachable, status.message()))
+            }
+            Err(_) => Err(late("probe")),
+        }
+    }
+
     /// Opens a watch: what moved, without the records.
     pub(crate) async fn watch(
         &self,

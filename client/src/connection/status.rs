@@ -22,9 +22,14 @@ pub(super) fn to_error(call: &'static str, status: &Status) -> Error {
     }
 }
 
+/// Whether the broker itself gave the reason.
+pub(super) fn is_the_brokers(status: &Status) -> bool {
+    status.metadata().get_bin(ERROR_TRAILER).is_some()
+}
+
 /// Whether the link itself refused the call and must be replaced. Other breaks show in the socket.
 pub(super) fn breaks_link(status: &Status) -> bool {
-    status.code() == Code::Unavailable && status.metadata().get_bin(ERROR_TRAILER).is_none()
+    status.code() == Code::Unavailable && !is_the_brokers(status)
 }
 
 /// What the code says when the broker gave no reason.
