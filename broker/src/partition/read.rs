@@ -15,6 +15,9 @@ use super::{OffsetRange, Partition, PartitionFailed, ReadError};
 /// Records written within the last so many bytes are taken to be in memory.
 const HOT_BYTES: u64 = 32 << 20;
 
+/// Most bytes that are read on a thread that serves connections.
+const HERE_BYTES_MAX: usize = 1 << 20;
+
 /// Whole record batches of one partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartitionRead {
@@ -74,6 +77,18 @@ impl Hot {
     pub(super) fn new(log_end: Offset) -> Hot {
         let mark = || AtomicU64::new(log_end.0);
         Hot { from: mark(), next: mark(), bytes: AtomicU64::new(0) }
+    }
+
+    /// About how many bytes the records of a range at the end of the log have, taking all for equally large;
+    /// from before the second mark on it is as good as many.
+    fn bytes_between(&self, from: Offset, end: Offset) -> usize {
+        let next = self.next.load(Relaxed);
+        if from.0 < next {
+            return usize::MAX;
+        }
+        let (wanted, all) = (end.0.saturating_sub(from.0), end.0.saturating_sub(next).max(1));
+        let bytes = u128::from(self.bytes.load(Relaxed)) * u128::from(wanted) / u128::from(all);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 }
 
@@ -140,8 +155,8 @@ impl Partition {
     }
 
     /// Reads visible batches from the one that holds `from`, as many as fit `bytes_max` and at least one.
-    /// Empty when nothing at or past `from` is visible. Records in memory are read on the caller's thread,
-    /// others on the blocking pool.
+    /// Empty when nothing at or past `from` is visible. A little that is in memory is read on the caller's
+    /// thread, all else on the blocking pool.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -154,13 +169,35 @@ impl Partition {
         if from >= limit {
             return Ok(PartitionRead { next_offset: from, ..PartitionRead::default() });
         }
-        let is_hot = from.0 >= self.hot.from.load(Relaxed);
-        if is_hot {
-            return self.read_here(from, limit, bytes_max);
+        if let Some(bytes) = self.bytes_here(from, limit, bytes_max) {
+            let read = self.read_here(from, limit, bytes)?;
+            if bytes == bytes_max || read.next_offset >= limit {
+                return Ok(read);
+            }
+            // There is more than was thought.
         }
-        self.read_cold.store(true, Relaxed);
         let partition = self.clone();
         off_thread(move || partition.read_here(from, limit, bytes_max)).await
+    }
+
+    /// How many bytes the caller's thread may read itself; `None` when it should not read at all.
+    ///
+    /// Records in memory are copied and checked at a few GB/s: 1 MiB keeps the other connections of the thread
+    /// waiting for a fraction of a millisecond, many MiB for longer than a flush takes. A hop to another thread
+    /// costs some tens of microseconds, much for the few KiB that a reader at the end finds, little for MiBs.
+    pub(super) fn bytes_here(
+        &self,
+        from: Offset,
+        limit: Offset,
+        bytes_max: usize,
+    ) -> Option<usize> {
+        if from.0 < self.hot.from.load(Relaxed) {
+            self.read_cold.store(true, Relaxed);
+            return None;
+        }
+        let is_small =
+            bytes_max <= HERE_BYTES_MAX || self.hot.bytes_between(from, limit) <= HERE_BYTES_MAX;
+        is_small.then_some(bytes_max.min(HERE_BYTES_MAX))
     }
 
     /// The first visible record whose timestamp is at or after `timestamp_ms`.

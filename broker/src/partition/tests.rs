@@ -385,3 +385,36 @@ async fn waiting_for_records_of_another_log_shows_nothing_and_ends() {
     let own = timeout(SOON, partition.wait_durable(Offset(1), Durability::Fsync)).await;
     assert_eq!(own.unwrap().unwrap(), Durability::Fsync);
 }
+
+#[tokio::test]
+async fn large_reads_leave_the_thread_that_serves_and_small_ones_do_not() {
+    const MIB: usize = 1 << 20;
+    let house = House::new();
+    let partition = house.open(Durability::Os);
+    let value = "v".repeat(MIB / 2);
+    for _ in 0..8 {
+        append(&partition, &[&value], WaitFor::Written).await.unwrap();
+    }
+    let end = partition.visible().high_watermark;
+    let here = |from, bytes_max| partition.bytes_here(Offset(from), end, bytes_max);
+    assert_eq!(here(0, 64 << 10), Some(64 << 10));
+    assert_eq!(here(0, 8 * MIB), None, "4 MiB are there");
+    assert_eq!(here(7, 8 * MIB), Some(MIB), "half of one is there");
+    assert_eq!(here(8, 8 * MIB), Some(MIB), "nothing is there");
+    for (from, bytes_max, next) in [(0, MIB, 1), (0, 3 * MIB, 5), (0, 8 * MIB, 8), (7, 8 * MIB, 8)]
+    {
+        let read = partition.read(Offset(from), bytes_max).await.unwrap();
+        assert_eq!(read.next_offset, Offset(next), "{bytes_max} bytes from {from}");
+    }
+    // Small records, then large ones: more is there than it seems.
+    for _ in 0..1_000 {
+        append(&partition, &["small"], WaitFor::Written).await.unwrap();
+    }
+    for _ in 0..8 {
+        append(&partition, &[&value], WaitFor::Written).await.unwrap();
+    }
+    let end = partition.visible().high_watermark;
+    let from = Offset(end.0 - 8);
+    assert_eq!(partition.bytes_here(from, end, 8 * MIB), Some(MIB));
+    assert_eq!(partition.read(from, 8 * MIB).await.unwrap().next_offset, end);
+}
