@@ -12,6 +12,14 @@ pub const ATTEMPTS_KEPT: usize = 16;
 /// Bytes kept of a reason.
 pub const REASON_BYTES_MAX: usize = 256;
 
+/// The first [`REASON_BYTES_MAX`] bytes of a reason.
+pub fn cut_reason(reason: &Arc<str>) -> Arc<str> {
+    match reason.len() {
+        0..=REASON_BYTES_MAX => Arc::clone(reason),
+        _ => reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].into(),
+    }
+}
+
 /// How a delivery failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureCause {

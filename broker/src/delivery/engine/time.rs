@@ -1,0 +1,90 @@
+//! Time passes.
+
+use super::{
+    Delivery,
+    hands::Failing,
+    sessions::{Ending, UNARY_IDLE},
+};
+use crate::delivery::{
+    change::FailureCause, effects::RevokeReason, entry::State, now::Now, session::Link,
+};
+
+impl Delivery {
+    /// Ends leases and waits that are over. To be called at [`Delivery::next_deadline`].
+    pub fn tick(&mut self, now: Now) {
+        while let Some(grant) = self.grants.pop_expired(now.elapsed) {
+            self.expire(grant, now);
+        }
+        while let Some((slot, link)) = self.sessions.pop_timer(now.elapsed) {
+            self.session_timer(slot, link, now);
+        }
+        while let Some(lane) = self.lanes.pop_wake(now.elapsed) {
+            self.wake_lane(lane, now);
+        }
+        self.conclude(now);
+    }
+
+    /// The lease of a grant ended: what is left of it failed.
+    fn expire(&mut self, index: u32, now: Now) {
+        let grant = self.grants.get(index);
+        let (seq, epoch, lane, slot) = (grant.seq, grant.epoch, grant.lane, grant.session);
+        let offsets: Vec<u64> = grant.runs.iter().flat_map(|run| run.offsets()).collect();
+        for offset in offsets {
+            let entry = self.lanes.get(lane).open.get(offset);
+            let held =
+                entry.is_some_and(|entry| entry.state() == State::InFlight && entry.grant == index);
+            if held {
+                self.late.add(seq, epoch, lane, offset);
+                self.revoke(slot, lane, offset, RevokeReason::LeaseExpired);
+                let (cause, reason) = (FailureCause::Expired, "".into());
+                self.fail(lane, offset, Failing { cause, reason, delay: None }, now);
+            }
+        }
+        self.refresh_lane(lane, now);
+    }
+
+    fn session_timer(&mut self, slot: u32, link: Option<Link>, now: Now) {
+        match link {
+            Some(Link::Detached(until)) if until <= now.elapsed => {
+                self.end_session(slot, Ending::Crash, now);
+            }
+            Some(Link::Unary(since)) => {
+                let session = self.sessions.get(slot);
+                let busy = session.is_some_and(|one| one.asking || one.in_flight > 0);
+                if !busy && since + UNARY_IDLE <= now.elapsed {
+                    self.sessions.remove(slot);
+                } else {
+                    self.sessions
+                        .set_timer(slot, (since + UNARY_IDLE).max(now.elapsed + UNARY_IDLE));
+                }
+            }
+            Some(Link::Detached(_) | Link::Attached) | None => {}
+        }
+    }
+
+    /// A lane has something to do: retries, its schedule, a read or a dead letter to be tried again.
+    fn wake_lane(&mut self, index: u32, now: Now) {
+        let lane = self.lanes.get_mut(index);
+        while let Some((_, offset)) =
+            lane.retry.first().copied().filter(|(at, _)| *at <= now.elapsed)
+        {
+            lane.retry.pop_first();
+            lane.offer(offset, &self.settings);
+        }
+        lane.wake_scheduled(now);
+        if lane.intake.error.as_ref().is_some_and(|(_, at)| *at <= now.elapsed) {
+            lane.intake.error = None;
+        }
+        let mut again = Vec::new();
+        while let Some((_, offset)) =
+            lane.dead_retry.first().copied().filter(|(at, _)| *at <= now.elapsed)
+        {
+            lane.dead_retry.pop_first();
+            again.push(offset);
+        }
+        for offset in again {
+            self.ask_for_dead_letter(index, offset);
+        }
+        self.refresh_lane(index, now);
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of the state machine, through its public face.
+
+mod rig;
+mod rules;
+
+use self::rig::Rig;
