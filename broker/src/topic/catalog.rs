@@ -15,7 +15,7 @@
 //! merely missing from the catalog is left alone.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -32,10 +32,10 @@ use riverrun_proto::{
 };
 use thiserror::Error;
 
-use super::config::{InvalidSetting, TopicConfig};
-
-/// Raised producer epochs that are remembered; the oldest is forgotten first.
-pub const PRODUCER_EPOCHS_MAX: usize = 100_000;
+use super::{
+    config::{InvalidSetting, TopicConfig},
+    producer_epochs::ProducerEpochs,
+};
 
 /// One topic as the catalog knows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,9 +99,7 @@ pub struct Catalog {
     /// First producer id not reserved.
     next_producer_id: i64,
     /// Producer epochs above 0.
-    producer_epochs: HashMap<i64, i16>,
-    /// Their ids, oldest change first; an id stands once for each change.
-    producer_order: VecDeque<i64>,
+    producer_epochs: ProducerEpochs,
 }
 
 impl Catalog {
@@ -156,20 +154,14 @@ impl Catalog {
             partitions: topic.partition_count,
             overrides: Some(topic.given),
         });
-        let mut seen = BTreeSet::new();
-        let newest_first = self.producer_order.iter().rev().filter(|id| seen.insert(**id));
-        let mut producer_epochs: Vec<_> = newest_first
-            .filter_map(|id| {
-                let epoch = i32::from(*self.producer_epochs.get(id)?);
-                Some(ProducerEpochRaised { producer_id: *id, producer_epoch: epoch })
-            })
-            .collect();
-        producer_epochs.reverse();
+        let producer_epochs = self.producer_epochs.oldest_first().map(|(producer_id, epoch)| {
+            ProducerEpochRaised { producer_id, producer_epoch: i32::from(epoch) }
+        });
         MetadataSnapshot {
             topics: topics.collect(),
             next_producer_id: self.next_producer_id,
             doomed_topic_ids: self.doomed.iter().map(|id| id_bytes(*id)).collect(),
-            producer_epochs,
+            producer_epochs: producer_epochs.collect(),
         }
     }
 
@@ -210,7 +202,7 @@ impl Catalog {
 
     /// The raised epoch of a producer id; `None` when it was never raised, or so long ago that it is forgotten.
     pub fn producer_epoch(&self, producer_id: i64) -> Option<i16> {
-        self.producer_epochs.get(&producer_id).copied()
+        self.producer_epochs.get(producer_id)
     }
 
     fn create(&mut self, created: &TopicCreated) -> Result<(), CatalogError> {
@@ -276,15 +268,7 @@ impl Catalog {
         if i32::from(epoch) < floor {
             return Err(shrunk());
         }
-        self.producer_epochs.insert(raised.producer_id, epoch);
-        self.producer_order.push_back(raised.producer_id);
-        while self.producer_order.len() > PRODUCER_EPOCHS_MAX {
-            let oldest = self.producer_order.pop_front();
-            // An id raised again later stands once more further back and is kept.
-            if let Some(id) = oldest.filter(|id| !self.producer_order.contains(id)) {
-                self.producer_epochs.remove(&id);
-            }
-        }
+        self.producer_epochs.raise(raised.producer_id, epoch);
         Ok(())
     }
 }
