@@ -280,7 +280,7 @@ fn set_aside(
             Some((header, _)) if header.recycled => {
                 reader.last_entry_end(behind_header, header.salt())
             }
-            _ => reader.last_non_zero(from),
+            Some(_) | None => reader.last_non_zero(from),
         };
         let to = to.map_err(at("read"))?.unwrap_or(from).min(reader.end());
         let len = usize::try_from((to - from).min(TORN_BYTES_MAX)).expect("at most 256 MiB");

@@ -161,7 +161,7 @@ pub(super) fn is_blank(
         Some((header, _)) if header.recycled => {
             Ok(reader.find_entry(pos, header.salt())?.is_none())
         }
-        _ => reader.is_zero_from(pos),
+        Some(_) | None => reader.is_zero_from(pos),
     }
 }
 
