@@ -4,8 +4,8 @@
 //! |---- cleaned ----|---------- sealed, not cleaned ---------|--- active ---|
 //!                   ^ cleaned offset        ^ upto: as far as the key map had room
 //! 1. read keys of [cleaned, upto) into a bounded map
-//! 2. for each segment below upto, oldest first: write it anew without superseded records,
-//!    sync, rename it over the old one, sync the directory
+//! 2. for each segment below upto that holds something superseded, oldest first: write it anew without
+//!    that, sync, rename it over the old one, sync the directory
 //! 3. note upto in the side file `cleaned`
 //! ```
 //!
@@ -23,7 +23,7 @@
 mod key_map;
 mod rewrite;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{ops::ControlFlow, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use riverrun_proto::{Offset, RecordBatch, limits::INFLATED_BYTES_MAX};
@@ -97,8 +97,9 @@ pub struct LogCompactor {
     shared: Arc<Shared>,
 }
 
-/// Takes in one entry and its payload.
-type EntryVisitor<'a> = dyn FnMut(&EntryHeader, &[u8]) -> Result<(), CompactError> + 'a;
+/// Takes in one entry and its payload, and says whether the rest is wanted.
+type EntryVisitor<'a> =
+    dyn FnMut(&EntryHeader, &[u8]) -> Result<ControlFlow<()>, CompactError> + 'a;
 
 /// Name of the file that a segment is written to before it takes its place.
 const TEMPORARY: &str = "compacted.tmp";
@@ -192,7 +193,7 @@ impl LogCompactor {
                 if full_at.is_none() && entry.end_offset() > from {
                     full_at = note_keys(map, entry, payload, from);
                 }
-                Ok(())
+                Ok(ControlFlow::Continue(()))
             })?;
             if let Some(full_at) = full_at {
                 return Ok(full_at);
@@ -213,12 +214,18 @@ impl LogCompactor {
         let disk = self.shared.disk.as_ref();
         let path = self.shared.dir.join(TEMPORARY);
         let Some(end) = self.end_by_successor(segment) else { return Ok(()) };
+        if !self.loses_something(segment, rules)? {
+            return Ok(());
+        }
         // The salt, and so the chain, must differ from the old file's.
         let created = Timestamp(segment.header.created.0.max(now.0).saturating_add(1));
         let header =
             SegmentHeader { created, stands_for: Some(end), recycled: false, ..segment.header };
         let mut rewriter = Rewriter::new(disk, &path, header, rules)?;
-        self.for_each_entry(segment, &mut |entry, payload| Ok(rewriter.entry(entry, payload)?))?;
+        self.for_each_entry(segment, &mut |entry, payload| {
+            rewriter.entry(entry, payload)?;
+            Ok(ControlFlow::Continue(()))
+        })?;
         let rewritten = rewriter.finish(segment.last_append_time())?;
         if rewritten.removed_count == 0 && rewritten.end_pos >= segment.end_pos() {
             state::remove_if_present(disk, &path)?;
@@ -232,6 +239,23 @@ impl LogCompactor {
             done.bytes_after += rewritten.end_pos;
         }
         Ok(())
+    }
+
+    /// Looks for the first thing in `segment` that need not be kept.
+    fn loses_something(
+        &self,
+        segment: &Arc<Segment>,
+        rules: &Rules<'_>,
+    ) -> Result<bool, CompactError> {
+        let (mut found, mut after_gap) = (false, false);
+        self.for_each_entry(segment, &mut |entry, payload| {
+            let is_gap = entry.kind == EntryKind::Gap;
+            // Gaps side by side may become one.
+            found = (is_gap && after_gap) || rules.changes(entry, payload);
+            after_gap = is_gap;
+            Ok(if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(found)
     }
 
     /// How the successor of `segment` says it ends; `None` when retention dropped it meanwhile.
@@ -277,7 +301,7 @@ impl LogCompactor {
         Ok(true)
     }
 
-    /// Calls `act` with each entry of `segment` and its payload, both checked.
+    /// Calls `act` with each entry of `segment` and its payload, both checked, until it wants no more.
     fn for_each_entry(
         &self,
         segment: &Arc<Segment>,
@@ -292,7 +316,9 @@ impl LogCompactor {
             let length = usize::try_from(entry.header.length).expect("a length fits memory");
             let payload = scanner.reader.bytes(entry.pos + ENTRY_BYTES as u64, length);
             let payload = payload.map_err(failed)?.expect("the scanner read it");
-            act(&entry.header, payload)?;
+            if act(&entry.header, payload)?.is_break() {
+                return Ok(());
+            }
         }
         let end = scanner.place();
         if end.pos != segment.end_pos() || end.offset != segment.end_offset() {

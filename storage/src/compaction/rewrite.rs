@@ -57,6 +57,30 @@ impl Rules<'_> {
         !expired && !self.map.is_superseded(key, record.offset)
     }
 
+    /// Whether something of this entry goes.
+    pub(super) fn changes(&self, entry: &EntryHeader, payload: &[u8]) -> bool {
+        let time = entry.append_time;
+        match entry.kind {
+            EntryKind::Seal | EntryKind::Control => false,
+            EntryKind::Gap => payload.chunks_exact(HEADER_BYTES).any(|block| {
+                !BatchHeader::peek(block).is_ok_and(|batch| self.remembers(&batch, time))
+            }),
+            EntryKind::Records => RecordBatch::decode(Bytes::copy_from_slice(payload))
+                .is_ok_and(|batch| can_lose_records(&batch) && self.drops(&batch, time)),
+        }
+    }
+
+    /// Whether records of `batch` go. One that can not be looked into stays whole.
+    fn drops(&self, batch: &RecordBatch, append_time: Timestamp) -> bool {
+        let Ok(records) = batch.records(INFLATED_BYTES_MAX) else { return false };
+        let mut drops = batch.header().record_count == 0;
+        for view in records.views() {
+            let Ok(view) = view else { return false };
+            drops |= !self.keeps(&view, append_time);
+        }
+        drops
+    }
+
     /// Whether the header of a batch without records must be remembered.
     fn remembers(&self, batch: &BatchHeader, append_time: Timestamp) -> bool {
         batch.is_idempotent()
@@ -136,7 +160,7 @@ impl<'a> Rewriter<'a> {
         let Ok(batch) = RecordBatch::decode(Bytes::copy_from_slice(payload)) else {
             return self.copy(entry, payload);
         };
-        if batch.header().is_control() || batch.header().is_transactional() {
+        if !can_lose_records(&batch) {
             return self.copy(entry, payload);
         }
         let keep = |record: &RecordView<'_>| self.rules.keeps(record, entry.append_time);
@@ -306,6 +330,11 @@ impl<'a> Output<'a> {
         self.buffer.clear();
         Ok(())
     }
+}
+
+/// Records of transactions and their markers stay.
+fn can_lose_records(batch: &RecordBatch) -> bool {
+    !batch.header().is_control() && !batch.header().is_transactional()
 }
 
 fn length(payload: &[u8]) -> u32 {
