@@ -2,10 +2,12 @@
 //!
 //! - [`config`]: settings of a topic. [`topic`]: topics to create, change and describe.
 //! - [`group`]: groups, their members and lag. [`reset`]: moving stored offsets. [`watch`]: what moved.
+//! - [`subscription`]: subscriptions, their dead letters and scheduled records.
 
 mod config;
 mod group;
 mod reset;
+mod subscription;
 mod topic;
 mod watch;
 
@@ -17,6 +19,10 @@ pub use self::{
     config::{CleanupPolicy, Limit, TopicConfig},
     group::{GroupDescription, GroupPartition, GroupState, GroupSummary, MemberDescription},
     reset::{OffsetReset, Reset, ResetOffsets},
+    subscription::{
+        Explanation, PeekedRecord, PositionMoved, RecordState, Redrive, Redriven, SeekSubscription,
+        SubscriptionDescription, SubscriptionPartition, SubscriptionSession, SubscriptionSummary,
+    },
     topic::{
         ClusterInfo, PartitionDescription, PartitionInfo, TopicChange, TopicDescription, TopicInfo,
         TopicSpec,

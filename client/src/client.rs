@@ -12,6 +12,7 @@ use crate::{
     consumer::ConsumerBuilder,
     error::Result,
     producer::ProducerBuilder,
+    subscriber::SubscriberBuilder,
 };
 
 /// Room for one largest batch and its envelope.
@@ -73,6 +74,25 @@ impl Client {
         topics: impl IntoIterator<Item = T>,
     ) -> ConsumerBuilder {
         ConsumerBuilder::new(self.clone(), topics.into_iter().map(Into::into).collect())
+    }
+
+    /// Settings of a subscriber of one topic; give it a name, then `open` makes it. The subscription is
+    /// created when it does not exist.
+    pub fn subscribe(&self, topic: impl Into<String>) -> SubscriberBuilder {
+        SubscriberBuilder::new(self.clone(), vec![topic.into()])
+    }
+
+    /// Settings of a subscriber of several topics.
+    pub fn subscribe_to<T: Into<String>>(
+        &self,
+        topics: impl IntoIterator<Item = T>,
+    ) -> SubscriberBuilder {
+        SubscriberBuilder::new(self.clone(), topics.into_iter().map(Into::into).collect())
+    }
+
+    /// Settings of a subscriber of a subscription that exists.
+    pub fn subscription(&self, name: impl Into<String>) -> SubscriberBuilder {
+        SubscriberBuilder::new(self.clone(), Vec::new()).name(name)
     }
 
     /// Closes the connection for every handle. Calls under way fail; flush producers first.

@@ -27,6 +27,12 @@ pub(crate) fn ago(age: Duration) -> SystemTime {
     wall().checked_sub(age).unwrap_or(UNIX_EPOCH)
 }
 
+/// The wall time `delay` from now, in milliseconds since 1970-01-01 UTC; the last that can be told when
+/// that lies past it.
+pub(crate) fn after_ms(delay: Duration) -> i64 {
+    wall_ms().saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX))
+}
+
 /// `time` in milliseconds since 1970-01-01 UTC, brought into the range of a signed 64-bit number.
 pub(crate) fn timestamp_ms(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {

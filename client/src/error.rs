@@ -100,6 +100,8 @@ pub enum ErrorCode {
     SessionReplaced,
     /// The session is over. Fenced; the subscriber opens a new one by itself.
     UnknownSession,
+    /// The lease of a record is over: it comes again, here or at another consumer. Fenced.
+    StaleLease,
     /// The broker could not be reached, or the connection broke. Retriable.
     Unreachable,
     /// The call's own deadline passed. Retriable.
@@ -142,7 +144,8 @@ impl ErrorCode {
             | ErrorCode::FencedMemberEpoch
             | ErrorCode::InstanceIdInUse
             | ErrorCode::SessionReplaced
-            | ErrorCode::UnknownSession => Class::Fenced,
+            | ErrorCode::UnknownSession
+            | ErrorCode::StaleLease => Class::Fenced,
             ErrorCode::InvalidArgument
             | ErrorCode::UnknownTopicOrPartition
             | ErrorCode::TopicIdMismatch

@@ -3,7 +3,8 @@
 //! - [`Client`]: one connection, cheap to clone, that reconnects for ever and shows its state.
 //! - [`Producer`]: batches, compresses, retries without duplicates.
 //! - [`Consumer`]: reads from stored offsets, alone or as a member of a group.
-//! - [`Admin`]: topics, groups and offsets.
+//! - [`Subscriber`]: gets records handed out by the broker, acknowledges each, has failures tried again.
+//! - [`Admin`]: topics, groups, offsets and subscriptions.
 //!
 //! Everything received is owned: its bytes keep their buffer alive. Errors are one type, [`Error`],
 //! that says whether to retry, to step back, or to change the call. Tonic stays inside `connection`.
@@ -19,6 +20,8 @@ mod consumer;
 mod durability;
 mod error;
 mod producer;
+mod subscriber;
+mod subscription;
 #[cfg(test)]
 mod testing;
 
@@ -29,10 +32,12 @@ pub use riverrun_proto::{
 
 pub use self::{
     admin::{
-        Admin, CleanupPolicy, ClusterInfo, GroupDescription, GroupPartition, GroupState,
-        GroupSummary, Limit, MemberDescription, OffsetAt, OffsetReset, PartitionDescription,
-        PartitionInfo, PartitionState, Reset, ResetOffsets, TopicChange, TopicConfig,
-        TopicDescription, TopicInfo, TopicSpec, Watch,
+        Admin, CleanupPolicy, ClusterInfo, Explanation, GroupDescription, GroupPartition,
+        GroupState, GroupSummary, Limit, MemberDescription, OffsetAt, OffsetReset,
+        PartitionDescription, PartitionInfo, PartitionState, PeekedRecord, PositionMoved,
+        RecordState, Redrive, Redriven, Reset, ResetOffsets, SeekSubscription,
+        SubscriptionDescription, SubscriptionPartition, SubscriptionSession, SubscriptionSummary,
+        TopicChange, TopicConfig, TopicDescription, TopicInfo, TopicSpec, Watch,
     },
     client::{Client, ClientBuilder},
     connection::ConnectionState,
@@ -43,4 +48,12 @@ pub use self::{
     durability::Durability,
     error::{Error, ErrorCode, Result},
     producer::{Acks, Delivery, Producer, ProducerBuilder, Receipt, Record},
+    subscriber::{
+        Job, Outcome, Receiver, RevokeReason, Standing, Stopper, Subscriber, SubscriberBuilder,
+        SubscriberEvent, SubscriberEvents, Work,
+    },
+    subscription::{
+        HeaderTest, IdleReason, Mode, StartAt, SubscriptionFilter, SubscriptionSettings,
+        SubscriptionSpec,
+    },
 };

@@ -1,9 +1,12 @@
 //! A broker for tests: real sockets, logs in memory, faults on demand.
 //!
 //! It keeps the rules a producer relies on: sequence numbers with a memory of five batches, epochs that
-//! fence, appends in the order sent. It has no groups; whole-house tests run the real broker.
+//! fence, appends in the order sent. It has no groups; whole-house tests run the real broker. [`push`]
+//! is its twin for subscribers.
 
 #![expect(clippy::cast_possible_truncation, reason = "test logs are short")]
+
+pub(crate) mod push;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},

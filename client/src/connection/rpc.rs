@@ -9,7 +9,8 @@ use std::{future::Future, time::Duration};
 use futures_core::Stream;
 use riverrun_proto::grpc::v1::{
     self, admin_client::AdminClient, fetch_client::FetchClient, group_client::GroupClient,
-    produce_client::ProduceClient,
+    produce_client::ProduceClient, push_client::PushClient,
+    subscriptions_client::SubscriptionsClient,
 };
 use tokio::time::timeout_at;
 use tonic::{Status, Streaming, transport::Channel};
@@ -91,6 +92,45 @@ unary_calls! {
     reset_offsets: AdminClient, ResetOffsetsRequest => ResetOffsetsResponse, false;
     /// Deletes a group.
     delete_group: AdminClient, DeleteGroupRequest => DeleteGroupResponse, false;
+    /// Asks for records under a lease. A repeated call names the same attempt and gets the same records.
+    receive: PushClient, ReceiveRequest => ReceiveResponse, true;
+    /// Settles records. What is settled twice is settled once.
+    settle: PushClient, SettleRequest => SettleResponse, true;
+    /// Creates a subscription; one that is just so counts as created.
+    create_subscription: SubscriptionsClient,
+        CreateSubscriptionRequest => CreateSubscriptionResponse, true;
+    /// Changes a subscription.
+    alter_subscription: SubscriptionsClient,
+        AlterSubscriptionRequest => AlterSubscriptionResponse, true;
+    /// Deletes a subscription.
+    delete_subscription: SubscriptionsClient,
+        DeleteSubscriptionRequest => DeleteSubscriptionResponse, false;
+    /// Lists subscriptions.
+    list_subscriptions: SubscriptionsClient,
+        ListSubscriptionsRequest => ListSubscriptionsResponse, true;
+    /// Describes a subscription.
+    describe_subscription: SubscriptionsClient,
+        DescribeSubscriptionRequest => DescribeSubscriptionResponse, true;
+    /// Moves a subscription.
+    seek_subscription: SubscriptionsClient,
+        SeekSubscriptionRequest => SeekSubscriptionResponse, true;
+    /// Stops delivery.
+    pause_subscription: SubscriptionsClient,
+        PauseSubscriptionRequest => PauseSubscriptionResponse, true;
+    /// Continues delivery.
+    resume_subscription: SubscriptionsClient,
+        ResumeSubscriptionRequest => ResumeSubscriptionResponse, true;
+    /// Tells why nothing is delivered.
+    explain_subscription: SubscriptionsClient,
+        ExplainSubscriptionRequest => ExplainSubscriptionResponse, true;
+    /// Shows records that are not settled.
+    peek_subscription: SubscriptionsClient,
+        PeekSubscriptionRequest => PeekSubscriptionResponse, true;
+    /// Brings dead letters back. The broker remembers which, so a repeated call repeats none.
+    redrive: SubscriptionsClient, RedriveRequest => RedriveResponse, false;
+    /// Cancels a scheduled record.
+    cancel_scheduled: SubscriptionsClient,
+        CancelScheduledRequest => CancelScheduledResponse, true;
 }
 
 impl Connection {
@@ -123,6 +163,21 @@ impl Connection {
             }
             Err(_) => Err(late("probe")),
         }
+    }
+
+    /// Opens a push session on `link`: `frames` are pulled as the connection takes them.
+    pub(crate) async fn session(
+        &self,
+        link: &Link,
+        frames: impl Stream<Item = v1::SessionRequest> + Send + 'static,
+    ) -> Result<Replies<v1::SessionResponse>> {
+        let bytes_max = self.0.options.message_bytes_max;
+        let opened = PushClient::new(link.channel.clone())
+            .max_decoding_message_size(bytes_max)
+            .max_encoding_message_size(bytes_max)
+            .session(frames)
+            .await;
+        self.opened("session", link, opened)
     }
 
     /// Opens a watch: what moved, without the records.

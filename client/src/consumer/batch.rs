@@ -24,11 +24,28 @@ pub struct Received {
     pub value: Option<Bytes>,
     /// Its headers in the producer's order.
     pub headers: Vec<Header>,
-    /// The assignment it was received under.
+    /// The assignment it was received under; [`NO_LIFE`] when it was not read by a consumer.
     pub(super) life: u64,
 }
 
+/// Stands for "under no assignment".
+const NO_LIFE: u64 = u64::MAX;
+
 impl Received {
+    /// A record that a subscriber got.
+    pub(crate) fn delivered(partition: TopicPartition, record: OffsetRecord) -> Received {
+        let OffsetRecord { offset, record } = record;
+        Received {
+            partition,
+            offset,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key,
+            value: record.value,
+            headers: record.headers,
+            life: NO_LIFE,
+        }
+    }
+
     /// The value of the first header with this name.
     pub fn header(&self, name: &str) -> Option<&Bytes> {
         let named = self.headers.iter().find(|header| header.key == name.as_bytes());

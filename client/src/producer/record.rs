@@ -1,11 +1,15 @@
 //! A record to send.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use riverrun_proto::{Header, PartitionId};
 
 use crate::clock;
+
+/// Header with the time before which push subscriptions withhold a record, in milliseconds since
+/// 1970-01-01 UTC, as decimal digits.
+const DELIVER_AT: &str = "riverrun-deliver-at";
 
 /// A record to send. Made from its value, then given a key, headers and the rest.
 ///
@@ -52,6 +56,17 @@ impl Record {
     pub fn timestamp(mut self, time: SystemTime) -> Record {
         self.timestamp_ms = Some(clock::timestamp_ms(time));
         self
+    }
+
+    /// Push subscriptions withhold the record until this time; readers that pull see it at once. Sets the
+    /// header `riverrun-deliver-at`.
+    pub fn deliver_at(self, time: SystemTime) -> Record {
+        self.header(DELIVER_AT, clock::timestamp_ms(time).to_string())
+    }
+
+    /// As [`Record::deliver_at`], by this machine's clock from now.
+    pub fn deliver_after(self, delay: Duration) -> Record {
+        self.header(DELIVER_AT, clock::after_ms(delay).to_string())
     }
 
     /// The partition, instead of the one the key gives.
@@ -105,5 +120,25 @@ impl From<String> for Record {
 impl From<&'static str> for Record {
     fn from(value: &'static str) -> Record {
         Record::new(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn a_time_of_delivery_is_a_header() {
+        let record =
+            Record::new("v").deliver_at(UNIX_EPOCH + Duration::from_millis(1_795_180_920_123));
+        let header =
+            Header { key: "riverrun-deliver-at".into(), value: Some("1795180920123".into()) };
+        assert_eq!(record.headers, [header]);
+        let record = Record::new("v").deliver_after(Duration::from_secs(3600));
+        let value = record.headers[0].value.clone().unwrap();
+        let ms: i64 = std::str::from_utf8(&value).unwrap().parse().unwrap();
+        assert!(ms >= clock::wall_ms() + 3_599_000 && ms <= clock::wall_ms() + 3_600_000);
     }
 }

@@ -84,6 +84,7 @@ fn verdict(code: ErrorCode) -> Verdict {
         | ErrorCode::SubscriptionInUse
         | ErrorCode::SessionReplaced
         | ErrorCode::UnknownSession
+        | ErrorCode::StaleLease
         | ErrorCode::BufferFull
         | ErrorCode::NoOffset
         | ErrorCode::Protocol => Verdict::Refused,
