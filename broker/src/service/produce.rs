@@ -27,6 +27,9 @@ const COMPRESSED_BYTES_INLINE: usize = 16 << 10;
 /// Batches of more bytes are checked on the blocking pool.
 const BYTES_INLINE: usize = 2 << 20;
 
+/// Structured records of more bytes do not wait for room.
+const RECORDS_BYTES_WAITING: usize = 256 << 10;
+
 /// When the producer wants its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acks {
@@ -145,15 +148,31 @@ impl ProduceService {
         connection: Option<&Quota>,
         completer: impl FnOnce() -> Completer,
     ) -> Result<(), ProduceError> {
-        let bytes = request.payload.bytes();
-        let share = match connection {
-            Some(connection) => connection.take(bytes).await?,
-            None => Share::default(),
-        };
-        let share = share.with(self.in_flight.take(bytes).await?);
+        let share = self.room_for(&request.payload, connection).await?;
         let Checked { partition, batch, wait } = self.check(request).await?;
         partition.append(Append { batch, wait, completer: completer(), share }).await;
         Ok(())
+    }
+
+    /// Takes room for the records, waiting a moment for it. Many structured records are refused instead:
+    /// decoded they are much larger than what was counted when they were received, and what waits here is
+    /// counted nowhere else.
+    async fn room_for(
+        &self,
+        payload: &Payload,
+        connection: Option<&Quota>,
+    ) -> Result<Share, QuotaExceeded> {
+        let bytes = payload.bytes();
+        let waits = matches!(payload, Payload::Batch(_)) || bytes <= RECORDS_BYTES_WAITING;
+        let take = async |quota: &Quota| match waits {
+            true => quota.take(bytes).await,
+            false => quota.try_take(bytes),
+        };
+        let share = match connection {
+            Some(connection) => take(connection).await?,
+            None => Share::default(),
+        };
+        Ok(share.with(take(&self.in_flight).await?))
     }
 
     /// Appends a batch and waits as long as its `acks` says. `None` with [`Acks::None`].

@@ -36,7 +36,7 @@ use crate::{
 /// Name of the trailer.
 pub(super) const TRAILER: &str = "riverrun-error-bin";
 /// Longest sentence of an error.
-const MESSAGE_BYTES_MAX: usize = 2 << 10;
+const MESSAGE_BYTES_MAX: usize = 1 << 10;
 /// A partition or broker that is down is tried again after this.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(500);
 

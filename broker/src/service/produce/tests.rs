@@ -2,7 +2,7 @@ use std::{
     future::Future,
     path::Path,
     pin::pin,
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -58,4 +58,25 @@ async fn a_caller_who_goes_away_leaves_log_and_memory_agreed() {
     let started_anew = service(&disk.crash(CrashPolicy::lose_all()));
     let raised = started_anew.init_producer(Some((first.id.0, 1))).await.unwrap();
     assert_eq!(raised.epoch, ProducerEpoch(2));
+}
+
+#[tokio::test]
+async fn a_batch_waits_for_room_and_many_structured_records_do_not() {
+    let disk = SimDisk::new(1);
+    disk.create_dir(Path::new("logs")).unwrap();
+    disk.sync_dir(Path::new("")).unwrap();
+    let broker = service(&disk);
+    let connection = Quota::new("connection", 1 << 20, Duration::from_secs(60));
+    let all = connection.take(1 << 20).await.unwrap();
+    let batch = Payload::Batch(Bytes::from(vec![0; 100_000]));
+    let records = |count| Payload::Records(vec![Record::default(); count]);
+    for waiting in [batch, records(1)] {
+        begin_and_leave(broker.room_for(&waiting, Some(&connection)));
+    }
+    let mut context = Context::from_waker(Waker::noop());
+    let many = records(RECORDS_BYTES_WAITING / size_of::<Record>() + 1);
+    let refused = pin!(broker.room_for(&many, Some(&connection))).poll(&mut context);
+    assert!(matches!(refused, Poll::Ready(Err(_))));
+    drop(all);
+    broker.room_for(&many, Some(&connection)).await.unwrap();
 }

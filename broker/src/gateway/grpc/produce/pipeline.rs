@@ -34,7 +34,7 @@ use crate::{
 
 /// Batches on their way in one pipeline.
 const IN_FLIGHT_MAX: usize = 4_096;
-/// The same over all pipelines of a connection.
+/// The same over all pipelines of a connection: with a receipt of little more than 1 KiB at the worst, 10 MiB.
 const CONNECTION_IN_FLIGHT_MAX: usize = 2 * IN_FLIGHT_MAX;
 
 /// Receipts on their way to the client.
