@@ -15,4 +15,5 @@ mod memory;
 mod produce;
 mod read_only;
 mod shutdown;
+mod stray_segments;
 mod topics;

@@ -95,6 +95,10 @@ pub(super) fn damages_below_mark(
     let durable = survey.known_durable();
     let mut damages = Vec::new();
     for pair in survey.segments.windows(2).filter(|pair| pair[1].base < durable) {
+        if pair[0].header.is_some() && pair[1].header.is_none() {
+            // The second is what is wrong, and is named next.
+            continue;
+        }
         if let Err(reason) = end_of(site, &pair[0], &pair[1])? {
             damages.push(damage(&pair[0], pair[1].base, reason));
         }

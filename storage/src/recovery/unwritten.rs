@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Damage, DamageReason, IoFailure, LogOffsets, StorageError,
     disk::OpenMode,
-    format::{HEADER_BLOCK_BYTES, SegmentFacts},
+    format::{EntryKind, HEADER_BLOCK_BYTES, SegmentFacts},
     log::shared::Tail,
     producers::Producers,
     scan::ChunkReader,
@@ -42,9 +42,14 @@ pub(super) fn open_unwritten(
     mut damages: Vec<Damage>,
     proven: Offset,
 ) -> Result<Recovered, StorageError> {
-    let mut segments = Vec::new();
-    for (number, found) in survey.segments.iter().enumerate() {
-        let next = survey.segments.get(number + 1);
+    let mut segments: Vec<Arc<Segment>> = Vec::new();
+    let line = in_line(site, &survey.segments)?;
+    for (number, found) in line.iter().copied().enumerate() {
+        if segments.last().is_some_and(|last| found.base < last.end_offset()) {
+            // Two tell of the same offsets, and the one before is tied to those before it.
+            continue;
+        }
+        let next = line.get(number + 1).copied();
         let Some(segment) = open_segment(site, found, next)? else { continue };
         let end = segment.end_offset();
         if let Some(next) = next.filter(|next| next.base > end)
@@ -116,7 +121,29 @@ fn unwritten(
     }
 }
 
-/// `found` as far as it can be read: to where its successor says it ends, else to its last valid entry.
+/// The segments without those that lie between one and the successor that it fits: they come from elsewhere, a
+/// history that parted from this one, and their records are not this log's.
+fn in_line<'a>(
+    site: Site<'_>,
+    found: &'a [FoundSegment],
+) -> Result<Vec<&'a FoundSegment>, StorageError> {
+    let mut line = Vec::with_capacity(found.len());
+    let mut at = 0;
+    while let Some(segment) = found.get(at) {
+        line.push(segment);
+        at += 1;
+        for (number, later) in found.iter().enumerate().skip(at) {
+            if links::end_of(site, segment, later)?.is_ok() {
+                at = number;
+                break;
+            }
+        }
+    }
+    Ok(line)
+}
+
+/// `found` as far as it can be read: to where its successor says it ends, else to its last valid entry. `None`
+/// without a valid header, and when it ends in another seal than its successor says: one of the two was exchanged.
 fn open_segment(
     site: Site<'_>,
     found: &FoundSegment,
@@ -134,10 +161,16 @@ fn open_segment(
     let mut reader = ChunkReader::new(file.as_ref(), u64::MAX);
     let mut facts = SegmentFacts::empty(found.base);
     let (mut pos, mut chain) = (HEADER_BLOCK_BYTES as u64, header.1);
+    let mut is_sealed = false;
     while let Some(entry) = reader.find_entry(pos, segment.salt).map_err(at("read"))? {
         pos = entry.pos + entry.header.stride();
         chain = entry.crc;
+        is_sealed = entry.header.kind == EntryKind::Seal;
         facts.add(&entry.header, entry.crc);
+    }
+    let told = next.and_then(|next| next.header).and_then(|(header, _)| header.previous);
+    if is_sealed && told.is_some_and(|told| told.base == found.base && told.chain != chain) {
+        return Ok(None);
     }
     segment.set_finished(pos, chain, &facts);
     Ok(Some(Arc::new(segment)))
