@@ -38,9 +38,16 @@ use crate::{
         Services, WatchService, admin::ClusterInfo, fetch::FetchLimits, group::OpenGroupsError,
     },
     shutdown::{Shutdown, ShutdownWatch},
+    subscription::{
+        SubscriptionStore,
+        disk_log::{
+            Known, OpenSubscriptionsError, Opened, SUBSCRIPTIONS_LOG, SubscriptionsLog,
+            TakeIntoUse, open_log,
+        },
+    },
     topic::{
         Registry,
-        registry::{RegistryError, RegistryLimits},
+        registry::{RegistryError, RegistryLimits, is_log_in_use},
     },
 };
 
@@ -77,6 +84,9 @@ pub enum StartError {
     /// The metadata log cannot be read.
     #[error("metadata: {0}")]
     Metadata(#[from] StateLogError),
+    /// The subscriptions' log cannot be read.
+    #[error(transparent)]
+    Subscriptions(#[from] OpenSubscriptionsError),
     /// The groups' log cannot be read.
     #[error(transparent)]
     Groups(#[from] OpenGroupsError),
@@ -132,6 +142,12 @@ struct Rooms {
     gauge: Arc<DiskGauge>,
     /// The groups' work in the background; taken when serving starts.
     groups: Background,
+    /// What subscriptions remember.
+    subscriptions: SubscriptionStore,
+    /// The log below it, to be closed with it.
+    subscriptions_log: Arc<SubscriptionsLog>,
+    /// Its writer; taken when serving starts.
+    subscriptions_writer: Background,
 }
 
 impl Broker {
@@ -255,7 +271,7 @@ impl Rooms {
             workers: workers.clone(),
             read_only,
         };
-        let (metadata, groups_log) = open_state_logs(&opener)?;
+        let (metadata, groups_log, subscriptions_log) = open_state_logs(&opener)?;
         let limits = RegistryLimits {
             topics_max: config.limits.topics_max,
             partitions_max: config.limits.partitions_max,
@@ -264,20 +280,53 @@ impl Rooms {
         let (groups, background) =
             GroupService::open(groups_log, registry.clone(), (&ground.clock, &config.groups))?;
         let services = services((config, ground), &registry, Arc::new(groups), shutdown.watch());
-        let groups = Background(Arc::new(Mutex::new(Some(Box::pin(background)))));
-        Ok(Rooms { registry, services, workers, gauge, groups })
+        let (subscriptions, subscriptions_log, writer) =
+            open_subscriptions(subscriptions_log, &registry, (config, ground))?;
+        Ok(Rooms {
+            registry,
+            services,
+            workers,
+            gauge,
+            groups: Background::new(background),
+            subscriptions,
+            subscriptions_log,
+            subscriptions_writer: writer,
+        })
     }
+}
+
+impl Background {
+    fn new(work: impl Future<Output = ()> + Send + 'static) -> Background {
+        Background(Arc::new(Mutex::new(Some(Box::pin(work)))))
+    }
+}
+
+/// Brings subscriptions back. Before the first entry of their log the metadata says that it is in use.
+fn open_subscriptions(
+    log: Opened,
+    registry: &Arc<Registry>,
+    (config, ground): (&Config, &Ground),
+) -> Result<(SubscriptionStore, Arc<SubscriptionsLog>, Background), StartError> {
+    let registry = registry.clone();
+    let take_into_use: TakeIntoUse = Box::new(move || {
+        let registry = registry.clone();
+        Box::pin(async move { registry.take_log_into_use(SUBSCRIPTIONS_LOG).await })
+    });
+    let limits = (ground.clock.clone(), config.subscriptions.subscriptions_max as usize);
+    let (store, log, writer) =
+        SubscriptionsLog::open(log, take_into_use, limits).map_err(OpenSubscriptionsError::from)?;
+    Ok((store, log, Background::new(writer)))
 }
 
 /// What a start found in a state log, and the log.
 type OpenedStateLog = (StateLog, Replay);
 
-/// Opens the metadata log and the groups' log, before the topics can take the room that these may need on a
-/// full disk. They are made only at the first start: from a missing one nothing may be concluded, least of
-/// all that there are no topics.
+/// Opens the metadata log, the groups' log and the subscriptions' log, before the topics can take the room that
+/// these may need on a full disk. They are made only while nothing can have been in them: from a missing one
+/// nothing may be concluded, least of all that there are no topics.
 fn open_state_logs(
     opener: &PartitionOpener,
-) -> Result<(OpenedStateLog, OpenedStateLog), StartError> {
+) -> Result<(OpenedStateLog, OpenedStateLog, Opened), StartError> {
     let dirs = opener.topic_dirs().map_err(StateLogError::from)?;
     let is_first = dirs.iter().all(|topic_id| *topic_id == METADATA_LOG);
     let open = |exists| if exists { StateLog::open_existing } else { StateLog::open };
@@ -285,7 +334,10 @@ fn open_state_logs(
     // The groups' log is made after this one and before its first record.
     let is_used = metadata.0.partition().facts().log_end > Offset::ZERO;
     let groups = open(is_used)(opener, groups_log_id(0)).map_err(OpenGroupsError::from)?;
-    Ok((metadata, groups))
+    let is_in_use = is_log_in_use(&metadata.1, SUBSCRIPTIONS_LOG)?;
+    let known = Known { is_in_use, read_only: metadata.0.partition().read_only().cloned() };
+    let subscriptions = open_log(opener, known).map_err(OpenSubscriptionsError::from)?;
+    Ok((metadata, groups, subscriptions))
 }
 
 fn services(

@@ -40,6 +40,8 @@ pub struct Config {
     pub disk: DiskConfig,
     /// Consumer groups.
     pub groups: GroupsConfig,
+    /// Push subscriptions.
+    pub subscriptions: SubscriptionsConfig,
 }
 
 /// The gRPC door.
@@ -131,6 +133,13 @@ pub struct GroupsConfig {
     pub members_per_group_max: u32,
 }
 
+/// Push subscriptions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionsConfig {
+    /// Most subscriptions.
+    pub subscriptions_max: u32,
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -146,6 +155,7 @@ impl Default for Config {
                 recycle_bytes_max: 1 << 30,
             },
             groups: GroupsConfig { groups_max: 10_000, members_per_group_max: 1_000 },
+            subscriptions: SubscriptionsConfig { subscriptions_max: 10_000 },
         }
     }
 }

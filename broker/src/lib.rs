@@ -2,7 +2,8 @@
 //!
 //! - [`broker`]: the composition root. [`config`], [`clock`], [`shutdown`], [`quota`]: what everybody needs.
 //! - [`gateway`]: the doors; they translate. [`service`]: the verbs; they check and find.
-//! - [`topic`], [`partition`], [`group`], [`offset`], [`delivery`]: the core rooms.
+//! - [`topic`], [`partition`], [`group`], [`offset`], [`delivery`], [`subscription`]: the
+//!   core rooms.
 //!
 //! Imports go downward only: gateway, service, core rooms, storage.
 
@@ -17,6 +18,7 @@ pub mod partition;
 pub mod quota;
 pub mod service;
 pub mod shutdown;
+pub mod subscription;
 pub mod topic;
 
 #[cfg(test)]

@@ -69,6 +69,7 @@ fn not_started(error: &StartError) -> Failure {
         StartError::DataDir(OpenDataDirError::Corrupt { .. })
         | StartError::Metadata(_)
         | StartError::Groups(_)
+        | StartError::Subscriptions(_)
         | StartError::Registry(_) => Class::Corrupt,
         StartError::DataDir(_) | StartError::Listen { .. } | StartError::Io { .. } => Class::Other,
     };

@@ -99,8 +99,10 @@ impl Serving {
             }
             set_health(&health, false).await;
         });
-        if let Some(groups) = rooms.groups.0.lock().take() {
-            first.spawn(groups);
+        for work in [&rooms.groups, &rooms.subscriptions_writer] {
+            if let Some(work) = work.0.lock().take() {
+                first.spawn(work);
+            }
         }
         first.spawn(acceptor.run(shutdown.watch()));
         Ok(Serving { address, threads, clock: Clock::real() })
@@ -210,9 +212,11 @@ async fn compact(registry: &Registry, (clock, rounds): (Clock, Duration), shutdo
     }
 }
 
-/// Writes what groups still have to store, then flushes and closes every partition, the metadata log last.
+/// Writes what groups and subscriptions still have to store, then flushes and closes every partition, the metadata
+/// log last.
 async fn close_partitions(rooms: &Rooms) {
     rooms.services.groups.close().await;
+    rooms.subscriptions_log.close(&rooms.subscriptions).await;
     let partitions = rooms.registry.open_partitions();
     let closed = join_all(partitions.iter().map(|partition| partition.close()));
     for (partition, closed) in partitions.iter().zip(closed.await) {

@@ -223,6 +223,11 @@ pub(super) const KEYS: &[Key] = &[
         Field::Count32(|c| &mut c.groups.members_per_group_max, 1, 100_000),
         "Most members of one consumer group.",
     ),
+    key(
+        "subscriptions.subscriptions_max",
+        Field::Count32(|c| &mut c.subscriptions.subscriptions_max, 1, 1_000_000),
+        "Most push subscriptions.",
+    ),
 ];
 
 pub(super) fn reference() -> Vec<KeyReference> {

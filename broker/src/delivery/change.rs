@@ -122,3 +122,18 @@ pub enum Change {
         hour: i64,
     },
 }
+
+impl Change {
+    /// The lane it is about.
+    pub fn lane(&self) -> LaneKey {
+        match self {
+            Change::Done { lane, .. }
+            | Change::Failed { lane, .. }
+            | Change::DeadPending { lane, .. }
+            | Change::Dead { lane, .. }
+            | Change::Seek { lane, .. }
+            | Change::Scheduled { lane, .. }
+            | Change::ScheduleCame { lane, .. } => *lane,
+        }
+    }
+}

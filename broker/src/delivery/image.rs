@@ -62,36 +62,18 @@ impl LaneImage {
     }
 
     /// Takes in one change of this lane. What is settled stays settled until a [`Change::Seek`]; a failure of a
-    /// settled record changes nothing.
+    /// record that is settled or to become a dead letter changes nothing.
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Done { run, .. } => self.settle(*run),
             Change::Failed { offset, failures, not_before_ms, attempt, .. } => {
-                if !self.is_settled(*offset) {
-                    let failed = self.failures.entry(*offset).or_default();
-                    failed.failures = *failures;
-                    failed.not_before_ms = *not_before_ms;
-                    remember(&mut failed.history, attempt);
-                }
+                self.fail(*offset, (*failures, *not_before_ms), std::slice::from_ref(attempt));
             }
             Change::DeadPending { offset, cause, failures, attempt, .. } => {
-                if !self.is_settled(*offset) {
-                    let failed = self.failures.remove(offset).unwrap_or_default();
-                    let mut history = failed.history;
-                    attempt.iter().for_each(|attempt| remember(&mut history, attempt));
-                    let dead = DeadImage { cause: *cause, failures: *failures, history };
-                    self.dead.insert(*offset, dead);
-                }
+                self.wear_out(*offset, (*cause, *failures), attempt.as_slice());
             }
-            Change::Dead { offset, .. } => {
-                if !self.is_settled(*offset) {
-                    self.dead_count += 1;
-                    self.settle(Run::one(*offset));
-                }
-            }
-            Change::Seek { offset, .. } => {
-                *self = LaneImage { dead_count: self.dead_count, ..LaneImage::at(*offset) };
-            }
+            Change::Dead { offset, .. } => self.bury(*offset),
+            Change::Seek { offset, .. } => self.seek(*offset),
             Change::Scheduled { hour, run, .. } => {
                 self.far.entry(*hour).or_default().insert(run.offsets());
             }
@@ -101,7 +83,8 @@ impl LaneImage {
         }
     }
 
-    fn settle(&mut self, run: Run) {
+    /// These offsets are settled.
+    pub fn settle(&mut self, run: Run) {
         if run.is_empty() || run.end <= self.floor {
             return;
         }
@@ -113,6 +96,50 @@ impl LaneImage {
         forget(&mut self.failures, run);
         forget(&mut self.dead, run);
     }
+
+    /// A record failed `failures` times so far and is to be tried again at `not_before_ms`.
+    pub fn fail(
+        &mut self,
+        offset: u64,
+        (failures, not_before_ms): (u32, i64),
+        attempts: &[Attempt],
+    ) {
+        if self.is_settled(offset) || self.dead.contains_key(&offset) {
+            return;
+        }
+        let failed = self.failures.entry(offset).or_default();
+        failed.failures = failures;
+        failed.not_before_ms = not_before_ms;
+        remember(&mut failed.history, attempts);
+    }
+
+    /// A record is to become a dead letter.
+    pub fn wear_out(
+        &mut self,
+        offset: u64,
+        (cause, failures): (DeadCause, u32),
+        attempts: &[Attempt],
+    ) {
+        if self.is_settled(offset) || self.dead.contains_key(&offset) {
+            return;
+        }
+        let mut history = self.failures.remove(&offset).unwrap_or_default().history;
+        remember(&mut history, attempts);
+        self.dead.insert(offset, DeadImage { cause, failures, history });
+    }
+
+    /// The dead letter of a record is written.
+    pub fn bury(&mut self, offset: u64) {
+        if !self.is_settled(offset) {
+            self.dead_count += 1;
+            self.settle(Run::one(offset));
+        }
+    }
+
+    /// The position was set.
+    pub fn seek(&mut self, offset: u64) {
+        *self = LaneImage { dead_count: self.dead_count, ..LaneImage::at(offset) };
+    }
 }
 
 /// Removes what stands under offsets of `run`.
@@ -122,11 +149,11 @@ fn forget<T>(map: &mut BTreeMap<u64, T>, run: Run) {
     }
 }
 
-fn remember(history: &mut Vec<Attempt>, attempt: &Attempt) {
-    if history.len() >= ATTEMPTS_KEPT {
-        history.remove(0);
-    }
-    history.push(attempt.clone());
+/// Adds to a history and keeps the latest.
+fn remember(history: &mut Vec<Attempt>, attempts: &[Attempt]) {
+    history.extend_from_slice(attempts);
+    let excess = history.len().saturating_sub(ATTEMPTS_KEPT);
+    history.drain(..excess);
 }
 
 #[cfg(test)]

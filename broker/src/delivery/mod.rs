@@ -49,7 +49,7 @@ pub use engine::{Delivery, SettingsError, Visible};
 pub use image::{DeadImage, FailureImage, LaneImage};
 pub use lane_key::LaneKey;
 pub use now::Now;
-pub use offset_set::OffsetSet;
+pub use offset_set::{OffsetSet, Piece};
 pub use open::{Ask, GoneReason, Open, OpenError, Opened, ResumePoint, SessionRef};
 pub use reason::Reason;
 pub use run::Run;

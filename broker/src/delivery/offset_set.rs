@@ -55,6 +55,23 @@ pub enum Piece {
     Bits(u64, [u64; 8]),
 }
 
+impl Piece {
+    /// Its maximal ranges, in order.
+    pub fn runs(&self) -> impl Iterator<Item = Range<u64>> {
+        let (mut whole, bits) = match self {
+            Piece::Run(run) => (Some(run.clone()), None),
+            Piece::Bits(first, words) => (None, Some((*first, words))),
+        };
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let Some((first, words)) = bits else { return whole.take() };
+            let start = first_set(words, from)?;
+            from = first_clear(words, start).unwrap_or(CHUNK);
+            Some(first + start..first + from)
+        })
+    }
+}
+
 impl OffsetSet {
     /// An empty set.
     pub fn new() -> OffsetSet {

@@ -8,13 +8,13 @@ use bytes::Bytes;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StateLogError {
     /// The disk has no room. Nothing was written; the same entry may be added later.
-    #[error("no room for the groups' log: {reason}")]
+    #[error("no room in a log of state: {reason}")]
     NoRoom {
         /// What the disk said.
         reason: Arc<str>,
     },
     /// The entry may or may not be there. Final until the broker starts anew.
-    #[error("the groups' log failed: {reason}")]
+    #[error("a log of state failed: {reason}")]
     Failed {
         /// What happened.
         reason: Arc<str>,

@@ -60,6 +60,13 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// There is no log where one should be.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, OpenError::Missing { .. } | OpenError::Storage(StorageError::Missing { .. }))
+    }
+}
+
 /// Opens partitions.
 #[derive(Clone, Debug)]
 pub struct PartitionOpener {

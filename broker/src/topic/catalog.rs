@@ -96,6 +96,8 @@ pub struct Catalog {
     ids: BTreeMap<Arc<str>, TopicId>,
     /// Ids whose directories are to be removed.
     doomed: BTreeSet<TopicId>,
+    /// Logs of the broker's own that are in use.
+    logs_in_use: BTreeSet<TopicId>,
     /// First producer id not reserved.
     next_producer_id: i64,
     /// Producer epochs above 0.
@@ -122,6 +124,9 @@ impl Catalog {
                 self.reserve_producer_ids(reserved.next_producer_id)?;
             }
             Command::ProducerEpochRaised(raised) => self.raise_producer_epoch(raised)?,
+            Command::LogTakenIntoUse(taken) => {
+                self.logs_in_use.insert(topic_id(&taken.log_id)?);
+            }
             Command::Snapshot(snapshot) => *self = Catalog::from_snapshot(snapshot)?,
         }
         Ok(())
@@ -143,6 +148,9 @@ impl Catalog {
         for raised in &snapshot.producer_epochs {
             catalog.raise_producer_epoch(raised)?;
         }
+        for log_id in &snapshot.logs_in_use {
+            catalog.logs_in_use.insert(topic_id(log_id)?);
+        }
         Ok(catalog)
     }
 
@@ -162,6 +170,7 @@ impl Catalog {
             next_producer_id: self.next_producer_id,
             doomed_topic_ids: self.doomed.iter().map(|id| id_bytes(*id)).collect(),
             producer_epochs: producer_epochs.collect(),
+            logs_in_use: self.logs_in_use.iter().map(|id| id_bytes(*id)).collect(),
         }
     }
 
@@ -193,6 +202,11 @@ impl Catalog {
     /// Ids whose directories are to be removed.
     pub fn doomed(&self) -> impl Iterator<Item = TopicId> {
         self.doomed.iter().copied()
+    }
+
+    /// Whether a log of the broker's own is in use, so that it must be there.
+    pub fn is_log_in_use(&self, log_id: TopicId) -> bool {
+        self.logs_in_use.contains(&log_id)
     }
 
     /// First producer id not reserved.

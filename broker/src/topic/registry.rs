@@ -24,15 +24,18 @@ use std::{
 use bytes::Bytes;
 use parking_lot::RwLock;
 use prost::Message;
-use riverrun_proto::grpc::state::v1::{MetadataCommand, metadata_command::Command};
+use riverrun_proto::{
+    TopicId,
+    grpc::state::v1::{LogTakenIntoUse, MetadataCommand, metadata_command::Command},
+};
 use tokio::sync::{Mutex, watch};
 
 pub use self::{
     change::{NewTopic, TopicChange},
-    start::RegistryError,
+    start::{RegistryError, is_log_in_use},
 };
 use super::{
-    catalog::Catalog,
+    catalog::{Catalog, CatalogError, id_bytes},
     error::{FindError, TopicError, UnknownTopicOrPartition},
     live::Topic,
 };
@@ -95,7 +98,7 @@ impl Registry {
         opener: PartitionOpener,
         limits: RegistryLimits,
     ) -> Result<Registry, RegistryError> {
-        let catalog = start::fold(replay)?;
+        let catalog = start::fold(&replay)?;
         start::warn_of_strangers(&opener, &catalog);
         let topics = start::open_topics(&opener, &catalog);
         let next = catalog.next_producer_id();
@@ -162,14 +165,32 @@ impl Registry {
 
     /// Logs a command and applies it.
     pub(super) async fn commit(&self, command: Command) -> Result<(), TopicError> {
-        let command = MetadataCommand { time_ms: self.clock.wall_ms(), command: Some(command) };
-        let bytes = Bytes::from(command.encode_to_vec());
-        self.log.append(bytes, |_| self.catalog.write().apply(&command)).await??;
+        self.log_command(command).await??;
         if self.log.deltas_since_snapshot().0 >= COMMANDS_PER_SNAPSHOT
             && let Err(error) = self.snapshot().await
         {
             tracing::warn!(%error, "metadata snapshot not made; the next command tries again");
         }
+        Ok(())
+    }
+
+    async fn log_command(&self, command: Command) -> Result<Result<(), CatalogError>, StoreError> {
+        let command = MetadataCommand { time_ms: self.clock.wall_ms(), command: Some(command) };
+        let bytes = Bytes::from(command.encode_to_vec());
+        self.log.append(bytes, |_| self.catalog.write().apply(&command)).await
+    }
+
+    /// Makes durable that a log of the broker's own is in use, so that from then on it must be there. Once is enough.
+    ///
+    /// # Errors
+    /// When it could not be stored.
+    pub async fn take_log_into_use(&self, log_id: TopicId) -> Result<(), StoreError> {
+        let _change = self.change.lock().await;
+        if self.with_catalog(|catalog| catalog.is_log_in_use(log_id)) {
+            return Ok(());
+        }
+        let command = Command::LogTakenIntoUse(LogTakenIntoUse { log_id: id_bytes(log_id) });
+        self.log_command(command).await?.expect("an id of 16 bytes contradicts nothing");
         Ok(())
     }
 

@@ -3,10 +3,11 @@
 //! - [`scan`], [`filter`], [`scan_cache`]: finding records, their keys and times, once for all subscriptions.
 //! - [`frame`]: from offsets handed out to bytes for a consumer.
 
-pub mod filter;
 pub mod frame;
 pub mod scan;
 pub mod scan_cache;
 
 #[cfg(test)]
 mod scan_tests;
+
+pub use crate::subscription::filter;

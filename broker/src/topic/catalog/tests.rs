@@ -1,5 +1,5 @@
 use riverrun_proto::grpc::state::v1::{
-    ProducerIdsReserved, TopicDeleted, TopicPrepared, TopicPurged,
+    LogTakenIntoUse, ProducerIdsReserved, TopicDeleted, TopicPrepared, TopicPurged,
 };
 use uuid::Uuid;
 
@@ -113,6 +113,7 @@ fn a_snapshot_is_the_state() {
         raised(7, 1),
         raised(8, 1),
         raised(7, 2),
+        command(Command::LogTakenIntoUse(LogTakenIntoUse { log_id: id_bytes(id(9)) })),
     ];
     let catalog = fold(&commands);
     let snapshot = catalog.to_snapshot();
@@ -120,6 +121,7 @@ fn a_snapshot_is_the_state() {
     assert_eq!(restored.to_snapshot(), snapshot);
     assert_eq!(restored.producer_epoch(7), Some(2));
     assert_eq!(restored.producer_epoch(9), None);
+    assert!(restored.is_log_in_use(id(9)) && !restored.is_log_in_use(id(1)));
     assert_eq!(restored.topic("a"), catalog.topic("a"));
     assert_eq!(restored.doomed().collect::<Vec<_>>(), [id(2), id(3)]);
 }

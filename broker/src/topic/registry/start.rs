@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use prost::Message;
 use riverrun_proto::{
-    PartitionId,
+    PartitionId, TopicId,
     grpc::state::v1::{MetadataCommand, MetadataSnapshot},
 };
 
@@ -38,21 +38,29 @@ pub enum RegistryError {
     },
 }
 
-pub(super) fn fold(replay: Replay) -> Result<Catalog, RegistryError> {
+pub(super) fn fold(replay: &Replay) -> Result<Catalog, RegistryError> {
     let whole: Vec<u8> = replay.snapshot.concat();
     let snapshot = MetadataSnapshot::decode(whole.as_slice())
         .map_err(|source| RegistryError::Malformed { offset: 0, source })?;
     let mut catalog = Catalog::from_snapshot(&snapshot)
         .map_err(|source| RegistryError::Contradiction { offset: 0, source })?;
-    for (offset, delta) in replay.deltas {
+    for (offset, delta) in &replay.deltas {
         let offset = offset.0;
-        let command = MetadataCommand::decode(delta)
+        let command = MetadataCommand::decode(&delta[..])
             .map_err(|source| RegistryError::Malformed { offset, source })?;
         catalog
             .apply(&command)
             .map_err(|source| RegistryError::Contradiction { offset, source })?;
     }
     Ok(catalog)
+}
+
+/// Whether the metadata says that a log of the broker's own is in use, so that it must be there.
+///
+/// # Errors
+/// When the metadata log contradicts itself.
+pub fn is_log_in_use(replay: &Replay, log_id: TopicId) -> Result<bool, RegistryError> {
+    Ok(fold(replay)?.is_log_in_use(log_id))
 }
 
 /// Directories that belong to no topic are named and left alone.
