@@ -138,3 +138,18 @@ fn on_a_full_disk_the_user_is_told_and_can_end_it() {
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert!(read_back(&broker, "%v\n").is_empty());
 }
+
+#[test]
+fn a_compacted_topic_refuses_records_without_key() {
+    let broker = Broker::start();
+    broker.call(&["topic", "create", "t", "--set", "cleanup_policy=compact"]).ok();
+    let refused = broker.run(&["produce", "t"], b"no key\n");
+    refused.refused(4, &["record 0 of the batch has no key", "`cleanup_policy`", "compact"]);
+    for compression in ["none", "zstd"] {
+        let keyed = ["produce", "t", "-k", ":", "--compression", compression];
+        broker.run(&keyed, b"k:v\nk:w\n").ok();
+        broker.run(&keyed, b"k:v\nno key\n").refused(4, &["of the batch has no key"]);
+    }
+    let read = broker.call(&["consume", "t", "--no-follow"]).ok().text();
+    assert!(read.lines().count() >= 4 && !read.contains("no key"), "{read}");
+}

@@ -87,6 +87,14 @@ pub enum ProduceError {
         /// Most that are allowed.
         limit: usize,
     },
+    /// The topic keeps records by key, and a record has none.
+    #[error(
+        "record {index} of the batch has no key: `cleanup_policy` of the topic is compact, which keeps the newest record of each key"
+    )]
+    NoKey {
+        /// Its place in the batch, from 0.
+        index: usize,
+    },
     /// The producer's epoch was raised.
     #[error("producer {} has epoch {}, the batch has {}", .id.0, .current.0, .found.0)]
     Fenced {
@@ -238,11 +246,15 @@ impl ProduceService {
     async fn check(&self, request: ProduceRequest) -> Result<Checked, ProduceError> {
         let partition = self.partition(&request)?;
         partition.check_writable()?;
-        let bytes_max = partition.settings().log.batch_bytes_max as usize;
-        let batch = match request.payload {
+        let settings = partition.settings();
+        let bytes_max = settings.log.batch_bytes_max as usize;
+        let mut batch = match request.payload {
             Payload::Batch(bytes) => check_batch(bytes, bytes_max).await?,
             Payload::Records(records) => encode(&records, bytes_max, self.clock.wall_ms())?,
         };
+        if settings.compaction.is_some() {
+            batch = check_keys(batch).await?;
+        }
         let header = batch.header();
         let (id, found) = (header.producer_id, header.producer_epoch);
         if let Some(current) = self.registry.fencing_epoch(id, found) {
@@ -306,6 +318,21 @@ fn check_here(bytes: Bytes, batch_bytes_max: usize) -> Result<RecordBatch, Produ
         inflated_bytes_max: limits::INFLATED_BYTES_MAX,
     })?;
     Ok(batch)
+}
+
+/// Refuses a record without key, which compaction would keep for ever. Looks at every record, so it is asked
+/// for compacted topics only.
+async fn check_keys(batch: RecordBatch) -> Result<RecordBatch, ProduceError> {
+    let checked = task::spawn_blocking(move || {
+        let records = batch.records(limits::INFLATED_BYTES_MAX)?;
+        for (index, record) in records.views().enumerate() {
+            if record?.key.is_none() {
+                return Err(ProduceError::NoKey { index });
+            }
+        }
+        Ok(batch)
+    });
+    checked.await.unwrap_or(Err(ProduceError::Interrupted))
 }
 
 fn encode(records: &[Record], bytes_max: usize, now_ms: i64) -> Result<RecordBatch, ProduceError> {

@@ -223,6 +223,7 @@ impl Describe for ProduceError {
             ProduceError::Decode(_) => plain(ErrorCode::CorruptBatch, self),
             ProduceError::Encode(EncodeError::Compress { .. }) => plain(ErrorCode::Internal, self),
             ProduceError::Encode(_) => plain(ErrorCode::InvalidArgument, self),
+            ProduceError::NoKey { .. } => plain(ErrorCode::InvalidArgument, self),
             ProduceError::TooLarge { .. } => plain(ErrorCode::RecordTooLarge, self),
             ProduceError::Fenced { .. } => plain(ErrorCode::ProducerFenced, self),
             ProduceError::Quota(error) => error.describe(),
