@@ -7,7 +7,8 @@ use clap_complete::Shell;
 
 use crate::{
     config::ConfigCommand, consume::ConsumeArgs, failure::EXIT_CODES, group::GroupCommand,
-    log::LogCommand, produce::ProduceArgs, serve::ServeArgs, topic::TopicCommand, units,
+    log::LogCommand, produce::ProduceArgs, schedule::ScheduleCommand, serve::ServeArgs,
+    subscribe::SubscribeArgs, subscription::SubscriptionCommand, topic::TopicCommand, units,
     watch::WatchArgs,
 };
 
@@ -60,6 +61,14 @@ pub(crate) enum Command {
     /// List, describe, reset and delete consumer groups
     #[command(subcommand)]
     Group(GroupCommand),
+    /// Get records handed out by the broker: print each, or run a command for it, and acknowledge it
+    Subscribe(SubscribeArgs),
+    /// Create, list, describe, alter, move, explain and delete push subscriptions
+    #[command(subcommand)]
+    Subscription(SubscriptionCommand),
+    /// Operate records that wait for their time of delivery
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
     /// Look into stored files without a broker, read-only
     #[command(subcommand)]
     Log(LogCommand),

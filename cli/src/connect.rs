@@ -80,6 +80,8 @@ impl From<Error> for Failure {
             "; `riverrun topic list` shows what there is"
         } else if error.code() == ErrorCode::UnknownGroup {
             "; `riverrun group list` shows what there is"
+        } else if error.code() == ErrorCode::UnknownSubscription {
+            "; `riverrun subscription list` shows what there is"
         } else {
             ""
         };

@@ -306,7 +306,7 @@ impl Dumper {
                 continue;
             }
             self.left -= 1;
-            if self.printer.push(&Row { topic, partition: *partition, record }) {
+            if self.printer.push(&Row::of_view(topic, *partition, record)) {
                 self.printer.flush()?;
             }
         }

@@ -29,9 +29,12 @@ mod printer;
 mod produce;
 mod progress;
 mod reference;
+mod schedule;
 mod serve;
 mod settings;
 mod signals;
+mod subscribe;
+mod subscription;
 mod template;
 mod time;
 mod topic;
@@ -64,6 +67,9 @@ fn run(cli: Cli) -> Result<(), Stop> {
         Command::Consume(args) => block_on(consume::run(server, args))?,
         Command::Watch(args) => block_on(watch::run(server, args))?,
         Command::Group(command) => block_on(group::run(server, command))?,
+        Command::Subscribe(args) => block_on(subscribe::run(server, args))?,
+        Command::Subscription(command) => block_on(subscription::run(server, command))?,
+        Command::Schedule(command) => block_on(schedule::run(server, command))?,
         Command::Log(command) => log::run(&command),
         Command::Config(command) => config::run(&command),
         Command::Completions { shell } => reference::completions(shell),

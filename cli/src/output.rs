@@ -70,6 +70,18 @@ impl Table {
     }
 }
 
+/// Two lines of names and values, one column per entry: upper name and value, lower name and value.
+pub(crate) fn two_lines(columns: &[(&str, String, &str, String)]) -> String {
+    let mut lines = [String::new(), String::new()];
+    for (upper_name, upper, lower_name, lower) in columns {
+        let name_width = upper_name.len().max(lower_name.len());
+        let width = upper.chars().count().max(lower.chars().count());
+        lines[0].push_str(&format!("{upper_name:name_width$}  {upper:width$}    "));
+        lines[1].push_str(&format!("{lower_name:name_width$}  {lower:width$}    "));
+    }
+    lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
 fn is_number(cell: &str) -> bool {
     cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit())
 }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::{clock, time};
+use crate::{clock, failure::Failure, time};
 
 /// A place in a partition, as the user names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,21 @@ impl FromStr for Position {
                 .map_err(|_| format!("`{number}` is not an offset; offsets are numbers from 0")),
             Some(("time", moment)) => time::parse(moment, clock::now_ms()).map(Position::TimeMs),
             _ => Err("write earliest, latest, offset:N or time:T".to_owned()),
+        }
+    }
+}
+
+/// `orders` or `orders:3`.
+pub(crate) fn parse_topic(text: &str) -> Result<(&str, Option<u32>), Failure> {
+    match text.split_once(':') {
+        None => Ok((text, None)),
+        Some((topic, number)) => {
+            let number = number.parse().map_err(|_| {
+                Failure::usage(format!(
+                    "`{number}` is not a partition number; write TOPIC or TOPIC:PARTITION"
+                ))
+            })?;
+            Ok((topic, Some(number)))
         }
     }
 }

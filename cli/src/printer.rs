@@ -67,20 +67,17 @@ fn write_json(row: &Row<'_>, out: &mut Vec<u8>) {
     let mut object = json!({
         "topic": row.topic,
         "partition": row.partition,
-        "offset": row.record.offset.0,
-        "timestamp_ms": row.record.timestamp_ms,
+        "offset": row.offset.0,
+        "timestamp_ms": row.timestamp_ms,
     });
-    put_bytes(&mut object, "key", row.record.key);
-    put_bytes(&mut object, "value", row.record.value);
-    let headers: Vec<serde_json::Value> = row
-        .record
-        .headers
-        .map(|header| {
-            let mut pair = json!({ "name": String::from_utf8_lossy(header.key) });
-            put_bytes(&mut pair, "value", header.value);
-            pair
-        })
-        .collect();
+    put_bytes(&mut object, "key", row.key);
+    put_bytes(&mut object, "value", row.value);
+    let mut headers: Vec<serde_json::Value> = Vec::new();
+    row.headers.for_each(|name, value| {
+        let mut pair = json!({ "name": String::from_utf8_lossy(name) });
+        put_bytes(&mut pair, "value", value);
+        headers.push(pair);
+    });
     if !headers.is_empty() {
         object["headers"] = headers.into();
     }
@@ -88,7 +85,8 @@ fn write_json(row: &Row<'_>, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-fn put_bytes(object: &mut serde_json::Value, name: &str, bytes: Option<&[u8]>) {
+/// Bytes under `name`; those that are no UTF-8 as hex under a name of their own.
+pub(crate) fn put_bytes(object: &mut serde_json::Value, name: &str, bytes: Option<&[u8]>) {
     match bytes.map(std::str::from_utf8) {
         None => object[name] = serde_json::Value::Null,
         Some(Ok(text)) => object[name] = text.into(),
@@ -117,7 +115,7 @@ mod tests {
         let batch = builder.build().unwrap();
         let records = batch.records(INFLATED_BYTES_MAX).unwrap();
         let record = records.views().next().unwrap().unwrap();
-        let row = Row { topic: "t", partition: 1, record };
+        let row = Row::of_view("t", 1, record);
         let mut out = Vec::new();
         write_json(&row, &mut out);
         assert!(out.ends_with(b"}\n") && out.iter().filter(|byte| **byte == b'\n').count() == 1);

@@ -8,7 +8,7 @@ use std::{
     fs::File,
     io::{self, IsTerminal, Read},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use crate::{
     lines::{Chunk, LineError, LineReader, split_key},
     progress::Progress,
     signals::interrupted,
-    units,
+    time, units,
 };
 
 /// Chunks read ahead of the client.
@@ -46,6 +46,13 @@ pub(crate) struct ProduceArgs {
     /// Text between key and value of a line, for instance ':' or '\t'; a line without it has no key
     #[arg(long, short, value_name = "TEXT", value_parser = parse_separator)]
     key_separator: Option<Separator>,
+    /// Withhold the records from push subscriptions until this time; readers that pull see them at once
+    #[arg(long, value_name = "TIME", conflicts_with = "deliver_after")]
+    #[arg(value_parser = time::parse_moment)]
+    deliver_at: Option<SystemTime>,
+    /// Withhold the records from push subscriptions for this long, each from when it is read
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_millis)]
+    deliver_after: Option<u64>,
     /// Partition to write to; by key, or in turns without keys, when left out
     #[arg(long, short, value_name = "N")]
     partition: Option<u32>,
@@ -219,7 +226,7 @@ async fn send_all(
         // One look at the clock per chunk: its lines were read together.
         let now = clock::now();
         for line in chunk.lines() {
-            let sent = producer.post(record(args, line).timestamp(now)).await;
+            let sent = producer.post(record(args, line, now).timestamp(now)).await;
             sent.map_err(|error| at_line(totals.record_count + 1, error))?;
             totals.record_count += 1;
         }
@@ -229,7 +236,7 @@ async fn send_all(
     Ok(())
 }
 
-fn record(args: &ProduceArgs, line: Bytes) -> Record {
+fn record(args: &ProduceArgs, line: Bytes, now: SystemTime) -> Record {
     let (key, value) = match &args.key_separator {
         Some(Separator(separator)) => split_key(&line, separator),
         None => (None, line),
@@ -237,6 +244,12 @@ fn record(args: &ProduceArgs, line: Bytes) -> Record {
     let mut record = Record::new(value);
     if let Some(key) = key {
         record = record.key(key);
+    }
+    if let Some(time) = args.deliver_at {
+        record = record.deliver_at(time);
+    }
+    if let Some(ms) = args.deliver_after {
+        record = record.deliver_at(now + Duration::from_millis(ms));
     }
     match args.partition {
         Some(partition) => record.partition(partition),

@@ -59,6 +59,9 @@ fn describe(command: &Command, path: &str, text: &mut String) {
         .collect();
     if subcommands.is_empty() {
         arguments(command, text);
+        if let Some(more) = command.get_after_long_help() {
+            let _ = write!(text, "\n```\n{more}\n```\n");
+        }
     } else {
         let _ = write!(text, "\n| Command | What it does |\n| --- | --- |\n");
         for sub in &subcommands {

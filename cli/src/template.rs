@@ -3,7 +3,11 @@
 //! Letters are kcat's where kcat has them. An absent key or value is written as nothing, its length
 //! as -1; keys and values go out as the bytes they are.
 
-use riverrun_proto::batch::{HeaderViews, RecordView};
+use riverrun_client::Received;
+use riverrun_proto::{
+    Header, Offset,
+    batch::{HeaderViews, RecordView},
+};
 
 use crate::escape;
 
@@ -38,7 +42,52 @@ enum Piece {
 pub(crate) struct Row<'a> {
     pub(crate) topic: &'a str,
     pub(crate) partition: u32,
-    pub(crate) record: RecordView<'a>,
+    pub(crate) offset: Offset,
+    pub(crate) timestamp_ms: i64,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) headers: Headers<'a>,
+}
+
+/// The headers of a record, borrowed from a batch or from an owned record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Headers<'a> {
+    Views(HeaderViews<'a>),
+    Owned(&'a [Header]),
+}
+
+impl<'a> Headers<'a> {
+    /// Hands each header's name and value to `take`, in order.
+    pub(crate) fn for_each(self, mut take: impl FnMut(&'a [u8], Option<&'a [u8]>)) {
+        match self {
+            Headers::Views(views) => views.for_each(|header| take(header.key, header.value)),
+            Headers::Owned(headers) => {
+                headers.iter().for_each(|header| take(&header.key, header.value.as_deref()));
+            }
+        }
+    }
+}
+
+impl<'a> Row<'a> {
+    /// A record of a batch.
+    pub(crate) fn of_view(topic: &'a str, partition: u32, view: RecordView<'a>) -> Row<'a> {
+        let RecordView { offset, timestamp_ms, key, value, headers } = view;
+        let headers = Headers::Views(headers);
+        Row { topic, partition, offset, timestamp_ms, key, value, headers }
+    }
+
+    /// An owned record.
+    pub(crate) fn of(record: &'a Received) -> Row<'a> {
+        Row {
+            topic: &record.partition.topic,
+            partition: record.partition.partition.0,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            headers: Headers::Owned(&record.headers),
+        }
+    }
 }
 
 impl Template {
@@ -81,19 +130,18 @@ impl Template {
     /// Appends one record to `out`.
     #[inline]
     pub(crate) fn write(&self, row: &Row<'_>, out: &mut Vec<u8>) {
-        let record = &row.record;
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text),
                 Piece::Topic => out.extend_from_slice(row.topic.as_bytes()),
                 Piece::Partition => push_number(u64::from(row.partition), out),
-                Piece::Offset => push_number(record.offset.0, out),
-                Piece::Timestamp => push_signed(record.timestamp_ms, out),
-                Piece::Key => out.extend_from_slice(record.key.unwrap_or_default()),
-                Piece::KeyLength => push_length(record.key, out),
-                Piece::Value => out.extend_from_slice(record.value.unwrap_or_default()),
-                Piece::ValueLength => push_length(record.value, out),
-                Piece::Headers => push_headers(record.headers, out),
+                Piece::Offset => push_number(row.offset.0, out),
+                Piece::Timestamp => push_signed(row.timestamp_ms, out),
+                Piece::Key => out.extend_from_slice(row.key.unwrap_or_default()),
+                Piece::KeyLength => push_length(row.key, out),
+                Piece::Value => out.extend_from_slice(row.value.unwrap_or_default()),
+                Piece::ValueLength => push_length(row.value, out),
+                Piece::Headers => push_headers(row.headers, out),
             }
         }
     }
@@ -154,17 +202,18 @@ fn push_length(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
 }
 
 /// `name=value,name=value`; a header without value has no `=`.
-fn push_headers(headers: HeaderViews<'_>, out: &mut Vec<u8>) {
-    for (index, header) in headers.enumerate() {
-        if index > 0 {
+fn push_headers(headers: Headers<'_>, out: &mut Vec<u8>) {
+    let mut is_first = true;
+    headers.for_each(|name, value| {
+        if !std::mem::take(&mut is_first) {
             out.push(b',');
         }
-        out.extend_from_slice(header.key);
-        if let Some(value) = header.value {
+        out.extend_from_slice(name);
+        if let Some(value) = value {
             out.push(b'=');
             out.extend_from_slice(value);
         }
-    }
+    });
 }
 
 #[cfg(test)]
@@ -195,9 +244,7 @@ mod tests {
         let records = batch.records(INFLATED_BYTES_MAX).unwrap();
         let record = records.views().next().unwrap().unwrap();
         let mut out = Vec::new();
-        Template::parse(text)
-            .unwrap()
-            .write(&Row { topic: "orders", partition: 3, record }, &mut out);
+        Template::parse(text).unwrap().write(&Row::of_view("orders", 3, record), &mut out);
         assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(expected), "{text}");
         assert_eq!(out, expected, "{text}");
     }

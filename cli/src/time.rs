@@ -2,7 +2,9 @@
 //!
 //! Calendar arithmetic is that of the proleptic Gregorian calendar, without leap seconds.
 
-use crate::units;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::{clock, units};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -19,6 +21,13 @@ pub(crate) fn parse(text: &str, now_ms: i64) -> Result<i64, String> {
              milliseconds since 1970-01-01, or -15m for a quarter of an hour ago"
         )
     })
+}
+
+/// Parses a moment not before 1970, for a command line argument.
+pub(crate) fn parse_moment(text: &str) -> Result<SystemTime, String> {
+    let ms = parse(text, clock::now_ms())?;
+    let ms = u64::try_from(ms).map_err(|_| format!("`{text}` lies before 1970"))?;
+    Ok(UNIX_EPOCH + Duration::from_millis(ms))
 }
 
 fn parse_rfc3339(text: &str) -> Option<i64> {

@@ -211,7 +211,7 @@ impl Reader {
             self.left -= 1;
             self.totals.record_count += 1;
             self.totals.byte_count += record.value.map_or(0, <[u8]>::len) as u64;
-            if self.printer.push(&Row { topic, partition, record }) {
+            if self.printer.push(&Row::of_view(topic, partition, record)) {
                 tokio::task::block_in_place(|| self.printer.flush())?;
             }
         }

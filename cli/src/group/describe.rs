@@ -47,14 +47,7 @@ fn describe_text(group: &GroupDescription) -> String {
             units::millis(millis(oldest)),
         ),
     ];
-    let mut lines = [String::new(), String::new()];
-    for (upper_name, upper, lower_name, lower) in columns {
-        let name_width = upper_name.len().max(lower_name.len());
-        let width = upper.chars().count().max(lower.chars().count());
-        lines[0].push_str(&format!("{upper_name:name_width$}  {upper:width$}    "));
-        lines[1].push_str(&format!("{lower_name:name_width$}  {lower:width$}    "));
-    }
-    let head: String = lines.iter().map(|line| format!("{}\n", line.trim_end())).collect();
+    let head = output::two_lines(&columns);
     if group.partitions.is_empty() {
         return format!("{head}\nno stored offsets and no partitions owned\n");
     }

@@ -14,7 +14,7 @@ use crate::{
     connect::connect,
     failure::{Class, Failure, Stop},
     output::{self, Output, OutputArgs, Table},
-    time, units,
+    position, time, units,
 };
 
 /// What `group reset` takes.
@@ -139,7 +139,7 @@ impl ResetArgs {
     fn request(&self, admin: &Admin, target: Reset) -> Result<ResetOffsets, Failure> {
         let mut request = admin.reset_offsets(&self.group, target);
         for topic in &self.topic {
-            request = match parse_topic(topic)? {
+            request = match position::parse_topic(topic)? {
                 (topic, None) => request.topic(topic),
                 (topic, Some(partition)) => {
                     request.partition(&TopicPartition::new(topic, partition))
@@ -147,21 +147,6 @@ impl ResetArgs {
             };
         }
         Ok(request)
-    }
-}
-
-/// `orders` or `orders:3`.
-fn parse_topic(text: &str) -> Result<(&str, Option<u32>), Failure> {
-    match text.split_once(':') {
-        None => Ok((text, None)),
-        Some((topic, number)) => {
-            let number = number.parse().map_err(|_| {
-                Failure::usage(format!(
-                    "`{number}` is not a partition number; write TOPIC or TOPIC:PARTITION"
-                ))
-            })?;
-            Ok((topic, Some(number)))
-        }
     }
 }
 

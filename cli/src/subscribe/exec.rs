@@ -1,0 +1,266 @@
+//! A command per record: the value on its standard input, its exit status as the outcome.
+
+use std::{
+    ffi::OsString,
+    io::IsTerminal,
+    os::unix::{ffi::OsStringExt, process::ExitStatusExt},
+    process::{ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use riverrun_client::{Client, Outcome, Received, Stopper, Subscriber, Work};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, ChildStderr, Command},
+};
+
+use super::{SubscribeArgs, end::End};
+use crate::{
+    failure::{Failure, Stop},
+    signals::interrupted,
+    units,
+};
+
+/// Exit status of input that will never be right (`sysexits.h`).
+const EX_DATAERR: i32 = 65;
+/// Exit statuses of a shell that cannot run the command.
+const NOT_RUN: [i32; 2] = [126, 127];
+/// Longest last line kept as a reason.
+const REASON_BYTES_MAX: usize = 256;
+
+/// What the handlers share.
+struct Shop {
+    command: String,
+    stopper: Stopper,
+    /// Records that may still be begun.
+    left: AtomicU64,
+    /// Being ended: a command that dies of it has not failed.
+    stopping: std::sync::atomic::AtomicBool,
+    acked: AtomicU64,
+    failed: AtomicU64,
+    rejected: AtomicU64,
+    /// Why no command can be run.
+    broken: Mutex<Option<Failure>>,
+}
+
+/// Runs the command for each record until interrupted or the end is reached.
+pub(super) async fn run(
+    client: &Client,
+    subscriber: Subscriber,
+    (args, command): (SubscribeArgs, String),
+) -> Result<(), Stop> {
+    let end = End::new(client, &args.subscription, subscriber.session_id());
+    let shop = Arc::new(Shop {
+        command,
+        stopper: subscriber.stopper(),
+        left: AtomicU64::new(args.max.unwrap_or(u64::MAX)),
+        stopping: false.into(),
+        acked: AtomicU64::new(0),
+        failed: AtomicU64::new(0),
+        rejected: AtomicU64::new(0),
+        broken: Mutex::new(None),
+    });
+    let worker = shop.clone();
+    let handler = move |work: Work| {
+        let shop = worker.clone();
+        async move { shop.handle(work).await }
+    };
+    let mut running = std::pin::pin!(subscriber.run(args.concurrency as usize, handler));
+    let reached = async {
+        match args.no_follow {
+            true => end.reached().await,
+            false => std::future::pending().await,
+        }
+    };
+    let ended = tokio::select! {
+        ended = &mut running => ended,
+        reached = reached => {
+            shop.stopper.stop();
+            reached.and(running.await)
+        }
+        () = interrupted() => {
+            shop.stopping.store(true, Ordering::Release);
+            shop.stopper.stop();
+            running.await
+        }
+    };
+    if std::io::stderr().is_terminal() {
+        shop.report();
+    }
+    match shop.broken.lock().take() {
+        Some(failure) => Err(failure.into()),
+        None => Ok(ended?),
+    }
+}
+
+impl Shop {
+    async fn handle(&self, work: Work) -> Outcome {
+        let begun =
+            self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+        match begun {
+            Err(_) => return Outcome::Release,
+            Ok(1) => self.stopper.stop(),
+            Ok(_) => {}
+        }
+        match self.run(&work).await {
+            Ok((status, reason)) => self.outcome(status, reason),
+            Err(error) => self.give_up(format!("cannot run `sh`: {error}")),
+        }
+    }
+
+    /// Runs the command once; how it ended and the last line it said.
+    async fn run(&self, work: &Work) -> std::io::Result<(ExitStatus, String)> {
+        let record = work.record();
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(&self.command).stdin(Stdio::piped()).stderr(Stdio::piped());
+        command.env("RIVERRUN_ATTEMPT", work.attempts().to_string());
+        command.env("RIVERRUN_FAILURES", work.failures().to_string());
+        describe(&mut command, record);
+        let mut child = command.kill_on_drop(true).spawn()?;
+        let value = record.value.clone().unwrap_or_default();
+        let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+        let feed = async move {
+            if let Some(mut stdin) = stdin {
+                // A command need not read its input.
+                let _unread = stdin.write_all(&value).await;
+            }
+        };
+        let ((), reason, status) = tokio::join!(feed, last_line(stderr), wait(child));
+        Ok((status?, reason))
+    }
+
+    fn outcome(&self, status: ExitStatus, reason: String) -> Outcome {
+        match status.code() {
+            Some(0) => {
+                self.acked.fetch_add(1, Ordering::Relaxed);
+                Outcome::Done
+            }
+            Some(EX_DATAERR) => {
+                self.rejected.fetch_add(1, Ordering::Relaxed);
+                Outcome::reject(or(reason, "exit status 65".to_owned()))
+            }
+            Some(code) if NOT_RUN.contains(&code) => {
+                self.give_up(format!("the command cannot be run: {reason}"))
+            }
+            None if self.stopping.load(Ordering::Acquire) => Outcome::Release,
+            code => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                let words = code.map(|code| format!("exit status {code}"));
+                let signal = || format!("killed by signal {}", status.signal().unwrap_or_default());
+                Outcome::retry(or(reason, words.unwrap_or_else(signal)))
+            }
+        }
+    }
+
+    /// No record will fare better: this one is given back, and the run ends.
+    fn give_up(&self, why: String) -> Outcome {
+        self.broken.lock().get_or_insert(Failure::other(why));
+        self.stopper.stop();
+        Outcome::Release
+    }
+
+    fn report(&self) {
+        let count = |counter: &AtomicU64| units::count(counter.load(Ordering::Relaxed));
+        let (acked, failed) = (count(&self.acked), count(&self.failed));
+        let rejected = count(&self.rejected);
+        eprintln!("{acked} acknowledged, {failed} failed, {rejected} rejected");
+    }
+}
+
+/// Puts what is known of a record into the command's environment. What holds a zero byte cannot be there.
+fn describe(command: &mut Command, record: &Received) {
+    command.env("RIVERRUN_TOPIC", &*record.partition.topic);
+    command.env("RIVERRUN_PARTITION", record.partition.partition.to_string());
+    command.env("RIVERRUN_OFFSET", record.offset.to_string());
+    command.env("RIVERRUN_TIMESTAMP_MS", record.timestamp_ms.to_string());
+    let mut put = |name: OsString, value: &[u8]| {
+        if !value.contains(&0) {
+            command.env(name, OsString::from_vec(value.to_vec()));
+        }
+    };
+    if let Some(key) = &record.key {
+        put("RIVERRUN_KEY".into(), key);
+    }
+    for header in &record.headers {
+        put(variable(&header.key), header.value.as_deref().unwrap_or_default());
+    }
+}
+
+/// `content-type` as `RIVERRUN_HEADER_CONTENT_TYPE`.
+fn variable(header: &[u8]) -> OsString {
+    let letter = |byte: &u8| match byte {
+        byte if byte.is_ascii_alphanumeric() => char::from(byte.to_ascii_uppercase()),
+        _ => '_',
+    };
+    let name: String = header.iter().map(letter).collect();
+    format!("RIVERRUN_HEADER_{name}").into()
+}
+
+/// Passes what a command says on to standard error; its last line that is not blank.
+async fn last_line(stderr: Option<ChildStderr>) -> String {
+    let mut last = Vec::new();
+    let Some(stderr) = stderr else { return String::new() };
+    let mut reader = BufReader::new(stderr);
+    let mut line = Vec::new();
+    // A line longer than the buffer comes in pieces, so memory stays bounded.
+    while let Ok(piece) = reader.fill_buf().await {
+        if piece.is_empty() {
+            break;
+        }
+        let length = piece.iter().position(|byte| *byte == b'\n').map_or(piece.len(), |at| at + 1);
+        let ended = piece[length - 1] == b'\n';
+        use std::io::Write;
+        let _closed = std::io::stderr().write_all(&piece[..length]);
+        let room = (REASON_BYTES_MAX - line.len()).min(length);
+        line.extend_from_slice(&piece[..room]);
+        reader.consume(length);
+        if ended {
+            keep(&mut last, &mut line);
+        }
+    }
+    keep(&mut last, &mut line);
+    String::from_utf8_lossy(&last).into_owned()
+}
+
+/// Keeps a line unless it is blank.
+fn keep(last: &mut Vec<u8>, line: &mut Vec<u8>) {
+    let text = line.trim_ascii();
+    if !text.is_empty() {
+        *last = text.to_vec();
+    }
+    line.clear();
+}
+
+async fn wait(mut child: Child) -> std::io::Result<ExitStatus> {
+    child.wait().await
+}
+
+fn or(reason: String, otherwise: String) -> String {
+    if reason.is_empty() { otherwise } else { reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_become_variables() {
+        assert_eq!(variable(b"content-type"), "RIVERRUN_HEADER_CONTENT_TYPE");
+        assert_eq!(variable("zü 1".as_bytes()), "RIVERRUN_HEADER_Z___1");
+    }
+
+    #[test]
+    fn the_last_line_that_says_something_is_kept() {
+        let (mut last, mut line) = (Vec::new(), b"first\n".to_vec());
+        keep(&mut last, &mut line);
+        line.extend_from_slice(b"  second \n");
+        keep(&mut last, &mut line);
+        line.extend_from_slice(b"\n");
+        keep(&mut last, &mut line);
+        assert_eq!(last, b"second");
+    }
+}
