@@ -15,6 +15,11 @@ pub(crate) fn seconds_since(start: Duration) -> f64 {
     (now() - start).as_secs_f64()
 }
 
+/// Time since `moment`.
+pub(crate) fn since(moment: tokio::time::Instant) -> Duration {
+    moment.elapsed()
+}
+
 /// Today in UTC, as `2026-11-20`.
 pub(crate) fn date() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

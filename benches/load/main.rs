@@ -6,6 +6,7 @@
 //!
 //! - [`sdk`]: records per second in and out through the client. [`wake`]: how fast a long poll wakes.
 //! - [`idle`]: memory and processor of a broker that has nothing to do. [`restart`]: from exec to ready.
+//! - [`push`]: broker-managed delivery: acknowledged one by one, many idle sessions, fan-out.
 //! - [`cli`]: a text file in and out through the command line. [`codec`]: the batch codec alone, no broker.
 //!
 //! Nothing here is a test: numbers depend on the machine, and no workload fails for being slow.
@@ -19,6 +20,7 @@ mod files;
 mod idle;
 mod machine;
 mod process;
+mod push;
 mod report;
 mod restart;
 mod sdk;
@@ -64,6 +66,8 @@ enum Workload {
     Idle(idle::Args),
     /// Time from exec to ready after SIGKILL and after a clean stop
     Restart(restart::Args),
+    /// Broker-managed delivery: acknowledged one by one, credit to next record, idle sessions, fan-out
+    Push(push::Args),
     /// A text file in and out through the command line
     Cli(cli::Args),
     /// Records per second through the batch codec alone; needs no broker
@@ -100,6 +104,7 @@ async fn measure(workload: &Workload, setup: &Setup, report: &mut Report) -> Res
         Workload::Wake(args) => report.add("wake", wake::run(args, setup).await?),
         Workload::Idle(args) => report.add("idle", idle::run(args, setup).await?),
         Workload::Restart(args) => report.add("restart", restart::run(args, setup).await?),
+        Workload::Push(args) => report.add("push", push::run(args, setup).await?),
         Workload::Cli(args) => report.add("cli", cli::run(args, setup).await?),
         Workload::Codec => report.add("codec", codec::run()?),
         Workload::All => {
@@ -108,6 +113,7 @@ async fn measure(workload: &Workload, setup: &Setup, report: &mut Report) -> Res
             report.add("wake", wake::run(&wake::Args::default(), setup).await?);
             report.add("idle", idle::run(&idle::Args::default(), setup).await?);
             report.add("restart", restart::run(&restart::Args::default(), setup).await?);
+            report.add("push", push::run(&push::Args::default(), setup).await?);
             report.add("cli", cli::run(&cli::Args::default(), setup).await?);
         }
     }
