@@ -239,3 +239,6 @@ impl Entry {
         Ok(self.lanes.entry(*key).or_default())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ pub mod disk_log;
 pub mod filter;
 pub mod image;
 pub mod lane;
+#[cfg(test)]
+mod model;
 pub mod offsets;
 pub mod record;
 pub mod settings;

@@ -384,3 +384,6 @@ impl Stored {
         (sum(&self.snapshot), sum(&self.deltas))
     }
 }
+
+#[cfg(test)]
+mod tests;
