@@ -2,6 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
+use futures_util::{StreamExt, stream};
+
 use riverrun_broker::Config;
 use riverrun_proto::grpc::v1;
 use riverrun_storage::disk::{
@@ -10,7 +12,7 @@ use riverrun_storage::disk::{
 };
 
 use crate::support::{
-    broker::TestBroker,
+    broker::{Stubs, TestBroker},
     client::in_time,
     records::{append, code, error, fetch, values},
 };
@@ -152,4 +154,32 @@ async fn files_that_other_work_kept_from_going_go_while_the_broker_runs() {
         }
     })
     .await;
+}
+
+/// Creates `count` topics, many at once.
+async fn create_many(stubs: &Stubs, count: usize) {
+    let created = stream::iter(0..count).for_each_concurrent(64, |number| {
+        let mut stubs = stubs.clone();
+        async move { stubs.create(&format!("t{number}"), 1, v1::TopicConfig::default()).await }
+    });
+    created.await;
+}
+
+#[tokio::test]
+async fn two_thousand_topics_are_made_and_found_again() {
+    const COUNT: usize = 2_000;
+    let broker = TestBroker::start().await;
+    let mut stubs = broker.stubs().await;
+    create_many(&stubs, COUNT).await;
+    stubs.append("t7", &["a"]).await;
+    let dir = broker.stop().await.unwrap();
+    let broker = TestBroker::start_in(dir, |_| ()).await;
+    let mut stubs = broker.stubs().await;
+    let all = stubs.admin.get_metadata(v1::GetMetadataRequest::default()).await.unwrap();
+    let topics = all.into_inner().topics;
+    assert_eq!(topics.len(), COUNT);
+    assert!(topics.iter().all(|topic| topic.error.is_none() && topic.partitions.len() == 1));
+    assert_eq!(stubs.read("t7").await, ["a"]);
+    assert_eq!(stubs.append("t1999", &["b"]).await.base_offset, 0);
+    broker.stop().await;
 }

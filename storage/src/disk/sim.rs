@@ -58,6 +58,8 @@ struct World {
     files: BTreeMap<NodeId, SimInode>,
     next_id: NodeId,
     faults: Faults,
+    /// Files are looked through for unnamed ones once there are so many.
+    forget_at: usize,
     /// Bytes of the whole disk; `None` is unlimited.
     capacity: Option<u64>,
     /// Decides how much of a failed write arrives.
@@ -89,6 +91,7 @@ impl SimDisk {
             files: BTreeMap::new(),
             next_id: tree::ROOT + 1,
             faults: Faults::default(),
+            forget_at: 0,
             capacity: None,
             random: Random::new(seed),
             dead: false,
@@ -100,6 +103,7 @@ impl SimDisk {
     pub fn crash(&self, policy: CrashPolicy) -> SimDisk {
         let mut world = self.world.lock();
         world.dead = true;
+        world.forget_unnamed();
         let tree = world.tree.after_power_loss(policy);
         let mut fate = Fate::new(policy.sectors);
         // Every file draws its fate, so that one file's survival does not shift another's.
@@ -119,6 +123,7 @@ impl SimDisk {
             files,
             next_id: world.next_id,
             faults: Faults::default(),
+            forget_at: 0,
             capacity: world.capacity,
             random: Random::new(world.random.next()),
             dead: false,
@@ -179,7 +184,8 @@ impl SimDisk {
 
     /// How many sectors and lengths, and how many names, a crash now would decide over.
     pub fn dirty_units(&self) -> (u64, u64) {
-        let world = self.world.lock();
+        let mut world = self.world.lock();
+        world.forget_unnamed();
         let sectors = world.files.values().map(|inode| inode.image.dirty_units()).sum();
         (sectors, world.tree.dirty_units())
     }
@@ -296,7 +302,8 @@ impl World {
     fn grow(&mut self, id: NodeId, len: u64) -> io::Result<()> {
         let old = self.inode(id).image.len();
         let more = (len.div_ceil(BLOCK_BYTES) - old.div_ceil(BLOCK_BYTES)) * BLOCK_BYTES;
-        if more > self.free_bytes() {
+        // Counting what is used costs as much as there are files.
+        if self.capacity.is_some() && more > self.free_bytes() {
             return Err(FaultError::NoSpace.into());
         }
         self.inode(id).image.set_len(len);
@@ -306,6 +313,14 @@ impl World {
     fn forget_unnamed(&mut self) {
         let named = self.tree.files();
         self.files.retain(|id, inode| inode.handles > 0 || named.contains(id));
+    }
+
+    /// As [`World::forget_unnamed`], once in a while: looking through all files costs as much as there are.
+    fn forget_unnamed_now_and_then(&mut self) {
+        if self.files.len() >= self.forget_at {
+            self.forget_unnamed();
+            self.forget_at = 2 * self.files.len() + 64;
+        }
     }
 }
 
@@ -364,7 +379,7 @@ impl Disk for SimDisk {
         let (from_dir, to_dir) = (world.lookup(from)?.0, world.lookup(to)?.0);
         let (from_name, to_name) = (parent_and_name(from)?.1, parent_and_name(to)?.1);
         world.tree.rename((from_dir, from_name), (to_dir, to_name))?;
-        world.forget_unnamed();
+        world.forget_unnamed_now_and_then();
         Ok(())
     }
 
@@ -373,7 +388,7 @@ impl Disk for SimDisk {
         world.file_id(path)?;
         let dir = world.lookup(path)?.0;
         world.tree.unlink(dir, parent_and_name(path)?.1);
-        world.forget_unnamed();
+        world.forget_unnamed_now_and_then();
         Ok(())
     }
 
@@ -398,7 +413,7 @@ impl Disk for SimDisk {
             return Err(error.into());
         }
         world.tree.sync(id);
-        world.forget_unnamed();
+        world.forget_unnamed_now_and_then();
         Ok(())
     }
 

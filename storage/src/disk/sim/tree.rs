@@ -124,6 +124,10 @@ impl Tree {
 
     /// A directory sync that succeeded.
     pub(super) fn sync(&mut self, dir: NodeId) {
+        let touches = |change: &NameChange| change.steps.iter().any(|step| step.dir == dir);
+        if !self.pending.iter().any(touches) {
+            return;
+        }
         for change in &mut self.pending {
             if change.steps.iter().any(|step| step.dir == dir) {
                 change.synced.insert(dir);
