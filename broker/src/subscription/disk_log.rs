@@ -188,3 +188,6 @@ impl StateLog for SubscriptionsLog {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
