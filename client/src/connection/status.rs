@@ -39,8 +39,9 @@ fn code_alone(code: Code) -> ErrorCode {
             ErrorCode::InvalidArgument
         }
         Code::ResourceExhausted => ErrorCode::QuotaExceeded,
-        Code::DeadlineExceeded | Code::Cancelled => ErrorCode::DeadlineExceeded,
-        Code::Internal | Code::Unknown | Code::Unavailable | Code::Aborted => {
+        Code::DeadlineExceeded => ErrorCode::DeadlineExceeded,
+        // Nobody here cancels a call and then waits for it: its connection closed before it was sent.
+        Code::Cancelled | Code::Internal | Code::Unknown | Code::Unavailable | Code::Aborted => {
             ErrorCode::Unreachable
         }
         Code::Ok
@@ -86,5 +87,7 @@ mod tests {
         assert_eq!(error.message(), "fetch: tcp connect error");
         assert!(breaks_link(&Status::unavailable("")));
         assert!(!breaks_link(&Status::unknown("one stream was reset")));
+        let unsent = to_error("commit_offsets", &Status::cancelled("operation was canceled"));
+        assert_eq!(unsent.code(), ErrorCode::Unreachable);
     }
 }
