@@ -1,7 +1,5 @@
 //! The real binary, killed while it is at work.
 
-mod process;
-
 use std::{
     collections::HashMap,
     sync::{
@@ -14,8 +12,10 @@ use std::{
 use parking_lot::Mutex;
 use riverrun_client::{Batch, Client, Record, TopicPartition, TopicSpec};
 
-use self::process::BrokerProcess;
-use crate::support::client::{Seen, in_time, receive};
+use crate::support::{
+    client::{Seen, in_time, receive},
+    process::Broker,
+};
 
 /// Records sent in all.
 const COUNT: u64 = 80_000;
@@ -120,7 +120,7 @@ fn check_stored(seen: &Seen) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_kills_under_load_lose_and_repeat_nothing() {
-    let mut broker = tokio::task::spawn_blocking(BrokerProcess::start).await.expect("starts");
+    let mut broker = tokio::task::spawn_blocking(Broker::start).await.expect("starts");
     let address = broker.address.clone();
     let mq = in_time(Client::connect(&address)).await.expect("connects");
     mq.admin().create_topic(TopicSpec::new("t").partitions(4)).await.expect("created");
@@ -136,7 +136,8 @@ async fn three_kills_under_load_lose_and_repeat_nothing() {
     for kill in 1..=3 {
         at_least(kill * COUNT / 4, || sent.load(Ordering::Relaxed)).await;
         let restart = tokio::task::spawn_blocking(move || {
-            broker.kill_and_restart();
+            broker.kill();
+            broker.restart();
             broker
         });
         broker = in_time(restart).await.expect("starts again");
