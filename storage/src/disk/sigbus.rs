@@ -14,12 +14,14 @@
 //! - The table has a fixed size, is never locked, and the handler only loads and stores atomics and
 //!   makes the calls `mmap`, `write` and `_exit`.
 //! - A slot is freed only by its owner, who then no longer touches the range, so a fault in a range
-//!   always finds its own slot.
+//!   always finds its own slot, and never one that gets another range at that moment.
 
 #![expect(unsafe_code, reason = "a signal handler that maps pages, and its installation")]
 
 use std::{
-    io, mem, ptr,
+    io, mem,
+    ops::Range,
+    ptr,
     sync::{
         OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -62,10 +64,35 @@ impl Slot {
         }
     }
 
+    /// Whether `address` lies in the slot's range.
     fn holds(&self, address: usize) -> bool {
         let start = self.start.load(Ordering::Acquire);
-        start > CLAIMED && (start..self.end.load(Ordering::Relaxed)).contains(&address)
+        let end = self.end.load(Ordering::Acquire);
+        seen(start, end, self.start.load(Ordering::Relaxed)).contains(&address)
     }
+
+    /// Makes a claimed slot watch a range.
+    fn fill(&self, start: usize, end: usize) {
+        self.poisoned.store(false, Ordering::Relaxed);
+        self.end.store(end, Ordering::Release);
+        self.start.store(start, Ordering::Release);
+    }
+
+    /// Claims a free slot.
+    fn claim(&self) -> bool {
+        self.start.load(Ordering::Relaxed) == 0
+            && self.start.compare_exchange(0, CLAIMED, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    fn release(&self) {
+        self.start.store(0, Ordering::Release);
+    }
+}
+
+/// The range that a slot shows to who loads its start, its end, and its start again. None when the start
+/// moved: start and end are then of two ranges, and what lies between these belongs to others.
+fn seen(start: usize, end: usize, start_again: usize) -> Range<usize> {
+    if start > CLAIMED && start == start_again { start..end } else { 0..0 }
 }
 
 /// A watched range; it is forgotten on drop, which must come before the range is unmapped.
@@ -88,7 +115,7 @@ impl std::fmt::Debug for Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.slot.start.store(0, Ordering::Release);
+        self.slot.release();
     }
 }
 
@@ -98,18 +125,12 @@ impl Drop for Registration {
 /// `ENOMEM` when the table is full; the system's error when the handler can not be installed.
 pub(super) fn watch(start: usize, len: usize) -> io::Result<Registration> {
     install()?;
-    let claim = |slot: &&Slot| {
-        slot.start.load(Ordering::Relaxed) == 0
-            && slot.start.compare_exchange(0, CLAIMED, Ordering::Acquire, Ordering::Relaxed).is_ok()
-    };
-    let Some(index) = SLOTS.iter().position(|slot| claim(&slot)) else {
+    let Some(index) = SLOTS.iter().position(Slot::claim) else {
         return Err(Errno::NOMEM.into());
     };
     SLOTS_USED.fetch_max(index + 1, Ordering::AcqRel);
     let slot = &SLOTS[index];
-    slot.poisoned.store(false, Ordering::Relaxed);
-    slot.end.store(start + len.next_multiple_of(page_bytes()), Ordering::Relaxed);
-    slot.start.store(start, Ordering::Release);
+    slot.fill(start, start + len.next_multiple_of(page_bytes()));
     Ok(Registration { slot })
 }
 
@@ -171,7 +192,7 @@ fn replace_page(address: usize) -> bool {
 }
 
 /// Says `line` and ends the process without running anything else of it.
-fn end(line: &str) -> ! {
+fn end(line: &'static str) -> ! {
     // SAFETY: `write` and `_exit` are async-signal-safe; `line` is a live slice of static memory.
     unsafe {
         libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());

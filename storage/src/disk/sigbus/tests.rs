@@ -75,3 +75,14 @@ fn many_threads_fault_at_once_and_each_sees_its_own_poison() {
         }
     });
 }
+
+#[test]
+fn a_range_made_of_two_is_none() {
+    let (first, second) = (10 << 12..11 << 12, 30 << 12..31 << 12);
+    assert_eq!(seen(first.start, first.end, first.start), first);
+    for start_again in [0, CLAIMED, second.start] {
+        assert!(seen(first.start, second.end, start_again).is_empty(), "{start_again}");
+    }
+    assert!(seen(0, first.end, 0).is_empty(), "free");
+    assert!(seen(CLAIMED, first.end, CLAIMED).is_empty(), "being filled in");
+}
