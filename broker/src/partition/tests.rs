@@ -1,6 +1,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use riverrun_proto::{
     PartitionId, Record, RecordBatch, TopicId,
     batch::{BatchBuilder, BuilderOptions, Compression},
@@ -17,7 +18,9 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
+    queue::WorkQueue,
     replicator::tests::{Others, Told},
+    shard::Shard,
     state_log::PAYLOAD_BYTES_MAX,
     *,
 };
@@ -72,6 +75,19 @@ impl House {
         (Partition::new(opened, settings, shard, (gauge, None), Replicator::Told(told)), others)
     }
 
+    /// As [`House::open`], on a shard without threads: it appends and flushes only when the test says so.
+    fn open_by_hand(&self, durability: Durability) -> (Arc<Partition>, Shard, ShardHandle) {
+        let settings = settings(durability);
+        let dir = partition_dir(TOPIC, PartitionId(0));
+        let disk = self.opener.disk.clone();
+        let opened = Log::open(disk, dir, settings.log.clone(), Timestamp(1)).unwrap();
+        let handle = ShardHandle::new(Arc::new(WorkQueue::new()), Arc::new(WorkQueue::new()));
+        let shard = Shard::new(handle.clone(), self.opener.clock.clone());
+        let places = (self.opener.gauge.clone(), None);
+        let local = Replicator::local();
+        (Partition::new(opened, settings, handle.clone(), places, local), shard, handle)
+    }
+
     /// The house as the next start finds it after a power loss that kept nothing it was not told to keep.
     fn after_power_loss(self) -> House {
         let disk = self.disk.crash(CrashPolicy::lose_all());
@@ -119,13 +135,14 @@ async fn values(partition: &Arc<Partition>) -> Vec<String> {
     values
 }
 
-const FSYNC: WaitFor = WaitFor::AtLeast(Durability::Os);
+/// Committed, at the durability of the topic.
+const COMMITTED: WaitFor = WaitFor::AtLeast(Durability::Os);
 
 #[tokio::test]
 async fn an_fsync_receipt_means_on_disk_and_visible() {
     let house = House::new();
     let partition = house.open(Durability::Fsync);
-    let receipt = append(&partition, &["a", "b"], FSYNC).await.unwrap();
+    let receipt = append(&partition, &["a", "b"], COMMITTED).await.unwrap();
     assert_eq!((receipt.base_offset, receipt.end_offset), (Offset(0), Offset(2)));
     assert_eq!(receipt.reached, Durability::Fsync);
     assert_eq!(values(&partition).await, ["a", "b"]);
@@ -138,7 +155,7 @@ async fn an_fsync_receipt_means_on_disk_and_visible() {
 async fn levels_are_named_as_reached() {
     let house = House::new();
     let partition = house.open(Durability::Os);
-    let receipt = append(&partition, &["a"], FSYNC).await.unwrap();
+    let receipt = append(&partition, &["a"], COMMITTED).await.unwrap();
     assert_eq!(receipt.reached, Durability::Os);
     let receipt = append(&partition, &["b"], WaitFor::AtLeast(Durability::Fsync)).await.unwrap();
     assert_eq!(receipt.reached, Durability::Fsync);
@@ -153,7 +170,7 @@ async fn levels_are_named_as_reached() {
 async fn an_interval_topic_is_flushed_in_the_background() {
     let house = House::new();
     let partition = house.open(Durability::Interval);
-    append(&partition, &["a"], FSYNC).await.unwrap();
+    append(&partition, &["a"], COMMITTED).await.unwrap();
     let flushed = timeout(SOON, async {
         while partition.facts().flushed < Offset(1) {
             tokio::task::yield_now().await;
@@ -165,14 +182,24 @@ async fn an_interval_topic_is_flushed_in_the_background() {
 #[tokio::test]
 async fn nobody_sees_what_is_not_flushed_and_readers_wake_when_it_is() {
     let house = House::new();
-    let partition = house.open(Durability::Fsync);
+    let (partition, mut shard, handle) = house.open_by_hand(Durability::Fsync);
     let mut waiter = TailWaiter::for_bytes();
     waiter.register(partition.tail(), 0);
     waiter.rearm(1);
-    let receipt = append(&partition, &["a"], WaitFor::Written).await.unwrap();
-    assert_eq!(receipt.end_offset, Offset(1));
+    let (completer, ticket) = Completer::ticket();
+    let written = WaitFor::Written;
+    let append = Append { batch: batch(&["a"]), wait: written, completer, share: Share::default() };
+    partition.append(append).await;
+    assert!(shard.turn());
+    assert_eq!(ticket.wait().await.unwrap().end_offset, Offset(1), "it is written");
+    assert_eq!(partition.visible().high_watermark, Offset(0));
+    assert_eq!(partition.read(Offset(0), 100).await.unwrap().batches, Bytes::new());
+    assert!(waiter.wait().now_or_never().is_none(), "there is nothing to wake for");
+
+    handle.flushes.pop().expect("a flush was asked for").run();
     timeout(SOON, waiter.wait()).await.expect("woken by the flush");
     assert_eq!(partition.visible().high_watermark, Offset(1));
+    assert_eq!(values(&partition).await, ["a"]);
     drop(waiter);
     assert_eq!(partition.tail().waiter_count(), 0);
 }
@@ -181,20 +208,20 @@ async fn nobody_sees_what_is_not_flushed_and_readers_wake_when_it_is() {
 async fn a_failed_flush_acknowledges_nothing_and_is_final() {
     let house = House::new();
     let partition = house.open(Durability::Fsync);
-    append(&partition, &["a"], FSYNC).await.unwrap();
+    append(&partition, &["a"], COMMITTED).await.unwrap();
     let fault = Fault { call: Call::Sync, nth: 1, error: FaultError::Io, lasting: false };
     house.disk.inject(fault);
-    let lost = append(&partition, &["b"], FSYNC).await.unwrap_err();
+    let lost = append(&partition, &["b"], COMMITTED).await.unwrap_err();
     assert!(matches!(lost, AppendError::Indeterminate { .. }), "{lost}");
     house.disk.heal();
-    let refused = append(&partition, &["c"], FSYNC).await.unwrap_err();
+    let refused = append(&partition, &["c"], COMMITTED).await.unwrap_err();
     assert!(matches!(refused, AppendError::Failed(_)), "{refused}");
     assert_eq!(values(&partition).await, ["a"], "reads stop at the flushed offset");
     drop(partition);
     let house = house.after_power_loss();
     let partition = house.open(Durability::Fsync);
     assert_eq!(values(&partition).await[..1], ["a"]);
-    append(&partition, &["d"], FSYNC).await.expect("a restart heals");
+    append(&partition, &["d"], COMMITTED).await.expect("a restart heals");
 }
 
 #[tokio::test]
@@ -202,10 +229,10 @@ async fn a_full_disk_refuses_and_resumes() {
     let house = House::new();
     let partition = house.open(Durability::Fsync);
     house.opener.gauge.set(true, 5);
-    let refused = append(&partition, &["a"], FSYNC).await.unwrap_err();
+    let refused = append(&partition, &["a"], COMMITTED).await.unwrap_err();
     assert!(matches!(refused, AppendError::DiskFull(DiskFull { free_bytes: 5, .. })), "{refused}");
     house.opener.gauge.set(false, 500 << 20);
-    append(&partition, &["b"], FSYNC).await.unwrap();
+    append(&partition, &["b"], COMMITTED).await.unwrap();
     assert_eq!(values(&partition).await, ["b"]);
 }
 
@@ -217,7 +244,7 @@ async fn batches_are_appended_in_the_order_sent() {
     for number in 0..500 {
         let (completer, ticket) = Completer::ticket();
         let batch = batch(&[&number.to_string()]);
-        let append = Append { batch, wait: FSYNC, completer, share: Share::default() };
+        let append = Append { batch, wait: COMMITTED, completer, share: Share::default() };
         partition.append(append).await;
         tickets.push(ticket);
     }
@@ -233,7 +260,8 @@ async fn readers_and_receipts_wait_for_what_is_committed_not_for_what_is_durable
     let house = House::new();
     let (partition, others) = house.open_told(Durability::Fsync);
     let (completer, first) = Completer::ticket();
-    let waits = Append { batch: batch(&["a"]), wait: FSYNC, completer, share: Share::default() };
+    let waits =
+        Append { batch: batch(&["a"]), wait: COMMITTED, completer, share: Share::default() };
     partition.append(waits).await;
     append(&partition, &["b"], WaitFor::Written).await.unwrap();
     let flushed = async {
@@ -268,7 +296,8 @@ async fn a_node_that_ceases_to_lead_refuses_producers_and_answers_those_who_wait
     let house = House::new();
     let (partition, others) = house.open_told(Durability::Os);
     let (completer, waits) = Completer::ticket();
-    let waiting = Append { batch: batch(&["a"]), wait: FSYNC, completer, share: Share::default() };
+    let waiting =
+        Append { batch: batch(&["a"]), wait: COMMITTED, completer, share: Share::default() };
     partition.append(waiting).await;
     append(&partition, &["b"], WaitFor::Written).await.unwrap();
     others.elect(Role::Follower);
@@ -293,13 +322,13 @@ async fn a_node_that_ceases_to_lead_refuses_producers_and_answers_those_who_wait
 async fn closing_finishes_what_waits_and_refuses_the_rest() {
     let house = House::new();
     let partition = house.open(Durability::Os);
-    append(&partition, &["a"], FSYNC).await.unwrap();
+    append(&partition, &["a"], COMMITTED).await.unwrap();
     let mut waiter = TailWaiter::for_bytes();
     waiter.register(partition.tail(), 0);
     waiter.rearm(1);
     timeout(SOON, partition.close()).await.unwrap().unwrap();
     timeout(SOON, waiter.wait()).await.expect("readers are woken");
-    let refused = append(&partition, &["b"], FSYNC).await.unwrap_err();
+    let refused = append(&partition, &["b"], COMMITTED).await.unwrap_err();
     assert!(matches!(refused, AppendError::Closed), "{refused}");
     partition.close().await.expect("twice is harmless");
     drop((partition, waiter));
@@ -311,7 +340,7 @@ async fn closing_finishes_what_waits_and_refuses_the_rest() {
 async fn the_log_start_moves_up_to_the_visible_end_only() {
     let house = House::new();
     let partition = house.open(Durability::Fsync);
-    append(&partition, &["a", "b", "c"], FSYNC).await.unwrap();
+    append(&partition, &["a", "b", "c"], COMMITTED).await.unwrap();
     assert_eq!(partition.drop_before(Offset(2)).await.unwrap(), Offset(2));
     let error = partition.drop_before(Offset(4)).await.unwrap_err();
     assert!(matches!(error, MaintainError::PastVisibleEnd { .. }), "{error}");
