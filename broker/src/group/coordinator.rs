@@ -7,7 +7,9 @@
 //!
 //! Lock order: map of groups, group, then the store's queue or the schedule. Nothing is awaited under a lock.
 
+mod call;
 mod change;
+mod heartbeat;
 mod live;
 mod schedule;
 mod waiters;
@@ -15,21 +17,15 @@ mod waiters;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, RwLock};
-use riverrun_proto::{Offset, TopicId, TopicPartition};
+use riverrun_proto::{Offset, TopicId};
 
+pub use self::call::{Answer, Caller, CommitOutcome, CoordinatorError};
 use self::{
-    live::{Group, Held, Live},
+    live::{Group, Live},
     schedule::Schedule,
     waiters::Waiters,
 };
-use super::{
-    assignor::Assignor,
-    error::GroupError,
-    event::{EPOCH_JOIN, EPOCH_LEAVE, Heartbeat},
-    image,
-    state::GroupState,
-    topics::AllTopics,
-};
+use super::{assignor::Assignor, error::GroupError, image, state::GroupState, topics::AllTopics};
 use crate::{
     clock::Clock,
     offset::{
@@ -43,68 +39,6 @@ use crate::{
 const MEMBERSHIP_BYTES: usize = 4 << 10;
 /// Deadlines are looked at no more often than this.
 const TICK_MIN: Duration = Duration::from_millis(20);
-
-/// Why a call about a group failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CoordinatorError {
-    /// The group refused the member.
-    #[error(transparent)]
-    Refused(#[from] GroupError),
-    /// The group does not exist.
-    #[error("group `{group}` does not exist")]
-    UnknownGroup {
-        /// Its name.
-        group: Arc<str>,
-    },
-    /// Only members may do this while there are some.
-    #[error("group `{group}` has `{members}` members")]
-    NotEmpty {
-        /// Its name.
-        group: Arc<str>,
-        /// How many.
-        members: usize,
-    },
-    /// It could not be stored.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Who calls on behalf of a group.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    /// Name of the group.
-    pub group: Arc<str>,
-    /// The member; `None` is somebody outside the group.
-    pub member: Option<(Arc<str>, i32)>,
-}
-
-/// Answer to a heartbeat, in names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Epoch to send from now on.
-    pub member_epoch: i32,
-    /// Send the next one within this time.
-    pub heartbeat_interval: Duration,
-    /// What the member may read from now on, when there is something to tell.
-    pub assignment: Option<Vec<TopicPartition>>,
-    /// The topics of the assignment and their ids.
-    pub topics: Vec<(Arc<str>, TopicId)>,
-    /// Partitions to read the offset of anew.
-    pub reset: Vec<TopicPartition>,
-    /// The group epoch.
-    pub group_epoch: i32,
-}
-
-/// What became of one offset to store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CommitOutcome {
-    /// It is durable.
-    Stored,
-    /// The member may not commit this partition.
-    Refused(GroupError),
-    /// Another offset is stored than expected.
-    Conflict(Option<Offset>),
-}
 
 /// All groups; cheap to clone.
 #[derive(Clone, Debug)]
@@ -176,57 +110,6 @@ impl Coordinator {
     /// Whether the group exists.
     pub fn exists(&self, name: &str) -> bool {
         self.find(name).is_some()
-    }
-
-    /// Takes a sign of life, and holds the answer up to `max_wait` until there is something to tell.
-    ///
-    /// # Errors
-    /// The refusal, or that it could not be stored.
-    pub async fn heartbeat(
-        &self,
-        name: &Arc<str>,
-        heartbeat: &Heartbeat,
-        max_wait: Duration,
-    ) -> Result<Answer, CoordinatorError> {
-        let Some(group) = self.find(name) else { return not_there(name, heartbeat) };
-        let permit = self.shared.store.reserve(MEMBERSHIP_BYTES).await?;
-        let (answer, sequence, held) = {
-            let mut live = group.live.lock();
-            if live.gone {
-                return not_there(name, heartbeat);
-            }
-            let now = self.shared.clock.elapsed();
-            let topics = self.shared.topics.read().clone();
-            let reply = live.state.heartbeat(heartbeat, &*topics, now);
-            self.finish(&group, &mut live, permit);
-            let reply = reply?;
-            let held = live.hold(&group, heartbeat, &reply, (now, max_wait));
-            self.reschedule(&group, &mut live);
-            (live.answer(&reply), live.sequence, held)
-        };
-        let (answer, sequence) = match held {
-            Some(held) => self.wait(&group, heartbeat, held).await?,
-            None => (answer, sequence),
-        };
-        self.shared.store.settled(sequence).await?;
-        Ok(answer)
-    }
-
-    /// Waits for a held heartbeat and asks again.
-    async fn wait(
-        &self,
-        group: &Arc<Group>,
-        heartbeat: &Heartbeat,
-        mut held: Held,
-    ) -> Result<(Answer, u64), CoordinatorError> {
-        // An error means woken as well: the other end is dropped to wake.
-        let _ = (&mut held.woken).await;
-        let permit = self.shared.store.reserve(MEMBERSHIP_BYTES).await?;
-        let mut live = group.live.lock();
-        let now = self.shared.clock.elapsed();
-        let reply = live.state.poll(&heartbeat.member_id, heartbeat.epoch, now);
-        self.finish(group, &mut live, permit);
-        Ok((live.answer(&reply?), live.sequence))
     }
 
     /// Says for each partition whether the caller may read it.
@@ -444,22 +327,6 @@ impl Coordinator {
 
     fn unreadable(&self, error: &RecordError) -> CoordinatorError {
         StoreError::Failed { reason: error.to_string().into() }.into()
-    }
-}
-
-/// A sign of life for a group that does not exist: leaving is done already, staying is not possible.
-fn not_there(name: &Arc<str>, heartbeat: &Heartbeat) -> Result<Answer, CoordinatorError> {
-    match heartbeat.epoch {
-        EPOCH_JOIN => Err(CoordinatorError::UnknownGroup { group: name.clone() }),
-        EPOCH_LEAVE => Ok(Answer {
-            member_epoch: EPOCH_LEAVE,
-            heartbeat_interval: Duration::ZERO,
-            assignment: None,
-            topics: Vec::new(),
-            reset: Vec::new(),
-            group_epoch: 0,
-        }),
-        _ => Err(GroupError::UnknownMember { member: heartbeat.member_id.clone() }.into()),
     }
 }
 

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use riverrun_proto::TopicPartition;
 use uuid::Uuid;
 
 use super::{change::set, *};
 use crate::{
     clock::ClockHand,
-    group::{event::ProfileUpdate, topics::TopicView},
+    group::{
+        event::{EPOCH_JOIN, EPOCH_LEAVE, Heartbeat, ProfileUpdate},
+        topics::TopicView,
+    },
     offset::state_log::memory::MemoryLog,
 };
 
