@@ -1,13 +1,14 @@
 use bytes::Bytes;
-use riverrun_proto::RecordBatch;
+use riverrun_proto::{PartitionId, RecordBatch};
 
 use super::*;
 use crate::{
-    CompactionOptions, Log, OpenedLog,
+    CompactionOptions, Damage, Log, OpenedLog, Timestamp,
     disk::{
         OpenMode,
         sim::{CrashPolicy, SimDisk},
     },
+    paths,
     testing::{DIR, batch, open, options},
 };
 
