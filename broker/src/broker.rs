@@ -34,8 +34,9 @@ use crate::{
     },
     quota::Quota,
     service::{
-        AdminService, FetchFence, FetchService, GroupService, LookupService, ProduceService,
-        Services, WatchService, admin::ClusterInfo, fetch::FetchLimits, group::OpenGroupsError,
+        AdminService, DeliveryService, FetchFence, FetchService, GroupService, LookupService,
+        ProduceService, Services, WatchService, admin::ClusterInfo, delivery::Surroundings,
+        fetch::FetchLimits, group::OpenGroupsError,
     },
     shutdown::{Shutdown, ShutdownWatch},
     subscription::{
@@ -142,12 +143,8 @@ struct Rooms {
     gauge: Arc<DiskGauge>,
     /// The groups' work in the background; taken when serving starts.
     groups: Background,
-    /// What subscriptions remember.
-    subscriptions: SubscriptionStore,
-    /// The log below it, to be closed with it.
-    subscriptions_log: Arc<SubscriptionsLog>,
-    /// Its writer; taken when serving starts.
-    subscriptions_writer: Background,
+    /// The subscriptions' work in the background; taken when serving starts.
+    subscriptions: Background,
 }
 
 impl Broker {
@@ -279,9 +276,9 @@ impl Rooms {
         let registry = Arc::new(Registry::open(metadata, opener.clone(), limits)?);
         let (groups, background) =
             GroupService::open(groups_log, registry.clone(), (&ground.clock, &config.groups))?;
-        let services = services((config, ground), &registry, Arc::new(groups), shutdown.watch());
-        let (subscriptions, subscriptions_log, writer) =
-            open_subscriptions(subscriptions_log, &registry, (config, ground))?;
+        let stored = open_subscriptions(subscriptions_log, &registry, (config, ground))?;
+        let (services, subscriptions) =
+            services((config, ground), &registry, (Arc::new(groups), stored), shutdown.watch());
         Ok(Rooms {
             registry,
             services,
@@ -289,8 +286,6 @@ impl Rooms {
             gauge,
             groups: Background::new(background),
             subscriptions,
-            subscriptions_log,
-            subscriptions_writer: writer,
         })
     }
 }
@@ -301,12 +296,15 @@ impl Background {
     }
 }
 
+/// The store of subscriptions, the log below it, and its writer.
+type StoredSubscriptions = (SubscriptionStore, Arc<SubscriptionsLog>, Work);
+
 /// Brings subscriptions back. Before the first entry of their log the metadata says that it is in use.
 fn open_subscriptions(
     log: Opened,
     registry: &Arc<Registry>,
     (config, ground): (&Config, &Ground),
-) -> Result<(SubscriptionStore, Arc<SubscriptionsLog>, Background), StartError> {
+) -> Result<StoredSubscriptions, StartError> {
     let registry = registry.clone();
     let take_into_use: TakeIntoUse = Box::new(move || {
         let registry = registry.clone();
@@ -315,7 +313,7 @@ fn open_subscriptions(
     let limits = (ground.clock.clone(), config.subscriptions.subscriptions_max as usize);
     let (store, log, writer) =
         SubscriptionsLog::open(log, take_into_use, limits).map_err(OpenSubscriptionsError::from)?;
-    Ok((store, log, Background::new(writer)))
+    Ok((store, log, Box::pin(writer)))
 }
 
 /// What a start found in a state log, and the log.
@@ -343,14 +341,24 @@ fn open_state_logs(
 fn services(
     (config, ground): (&Config, &Ground),
     registry: &Arc<Registry>,
-    groups: Arc<GroupService>,
+    (groups, stored): (Arc<GroupService>, StoredSubscriptions),
     shutdown: ShutdownWatch,
-) -> Services {
+) -> (Services, Background) {
     let limits = &config.limits;
     let quota = |name, limit| Quota::new(name, limit, limits.quota_wait);
     let in_flight = quota("limits.in_flight_bytes_max", limits.in_flight_bytes_max);
     let waiters = quota("limits.waiters_max", limits.waiters_max);
     let reading = quota("limits.read_bytes_max", limits.read_bytes_max);
+    let surroundings = Surroundings {
+        clock: ground.clock.clone(),
+        config: &config.subscriptions,
+        reading: reading.clone(),
+        shutdown: shutdown.clone(),
+        quota_wait: limits.quota_wait,
+    };
+    let coordinator = groups.coordinator().clone();
+    let (delivery, subscriptions) =
+        DeliveryService::new(stored, registry.clone(), coordinator, surroundings);
     let fetch_limits =
         FetchLimits { waiters: waiters.clone(), reading, bytes_max: limits.fetch_bytes_max };
     let Meta { cluster_id, node_id } = ground.meta;
@@ -358,14 +366,16 @@ fn services(
     let produce = ProduceService::new(registry.clone(), ground.clock.clone(), in_flight);
     let fence: Option<Arc<dyn FetchFence>> = Some(groups.clone());
     let fetch = FetchService::new(registry.clone(), fetch_limits, fence, shutdown);
-    Services {
+    let services = Services {
         produce: Arc::new(produce),
         fetch: Arc::new(fetch),
         watch: Arc::new(WatchService::new(registry.clone(), waiters)),
         lookup: Arc::new(LookupService::new(registry.clone())),
         admin: Arc::new(AdminService::new(registry.clone(), cluster)),
         groups,
-    }
+        delivery: Arc::new(delivery),
+    };
+    (services, Background::new(subscriptions))
 }
 
 /// Opens the data directory; for reading only when it cannot be written to, and then says why.

@@ -138,6 +138,10 @@ pub struct GroupsConfig {
 pub struct SubscriptionsConfig {
     /// Most subscriptions.
     pub subscriptions_max: u32,
+    /// Most open sessions over all subscriptions.
+    pub sessions_max: u32,
+    /// Most bytes of records kept in memory between the log and the sessions.
+    pub cache_bytes_max: usize,
 }
 
 impl Default for Config {
@@ -155,7 +159,11 @@ impl Default for Config {
                 recycle_bytes_max: 1 << 30,
             },
             groups: GroupsConfig { groups_max: 10_000, members_per_group_max: 1_000 },
-            subscriptions: SubscriptionsConfig { subscriptions_max: 10_000 },
+            subscriptions: SubscriptionsConfig {
+                subscriptions_max: 10_000,
+                sessions_max: 50_000,
+                cache_bytes_max: 64 << 20,
+            },
         }
     }
 }

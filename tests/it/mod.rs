@@ -13,6 +13,7 @@ mod hostile_messages;
 mod limits;
 mod memory;
 mod produce;
+mod push;
 mod read_only;
 mod shutdown;
 mod stray_segments;

@@ -7,5 +7,6 @@ pub(crate) mod damage;
 pub(crate) mod frames;
 pub(crate) mod mount;
 pub(crate) mod process;
+pub(crate) mod push;
 pub(crate) mod raw_call;
 pub(crate) mod records;

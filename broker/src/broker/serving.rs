@@ -99,7 +99,7 @@ impl Serving {
             }
             set_health(&health, false).await;
         });
-        for work in [&rooms.groups, &rooms.subscriptions_writer] {
+        for work in [&rooms.groups, &rooms.subscriptions] {
             if let Some(work) = work.0.lock().take() {
                 first.spawn(work);
             }
@@ -216,7 +216,7 @@ async fn compact(registry: &Registry, (clock, rounds): (Clock, Duration), shutdo
 /// log last.
 async fn close_partitions(rooms: &Rooms) {
     rooms.services.groups.close().await;
-    rooms.subscriptions_log.close(&rooms.subscriptions).await;
+    rooms.services.delivery.close().await;
     let partitions = rooms.registry.open_partitions();
     let closed = join_all(partitions.iter().map(|partition| partition.close()));
     for (partition, closed) in partitions.iter().zip(closed.await) {

@@ -228,6 +228,16 @@ pub(super) const KEYS: &[Key] = &[
         Field::Count32(|c| &mut c.subscriptions.subscriptions_max, 1, 1_000_000),
         "Most push subscriptions.",
     ),
+    key(
+        "subscriptions.sessions_max",
+        Field::Count32(|c| &mut c.subscriptions.sessions_max, 1, 10_000_000),
+        "Most open sessions over all push subscriptions.",
+    ),
+    key(
+        "subscriptions.cache_bytes_max",
+        Field::Size(|c| &mut c.subscriptions.cache_bytes_max, MIB, TIB),
+        "Most bytes of records kept in memory between the log and the sessions, shared by all subscriptions.",
+    ),
 ];
 
 pub(super) fn reference() -> Vec<KeyReference> {

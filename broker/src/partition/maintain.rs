@@ -22,10 +22,20 @@ impl Partition {
         if offset > high_watermark {
             return Err(MaintainError::PastVisibleEnd { requested: offset, high_watermark });
         }
-        self.with_writer(move |writer, _| {
+        let before = self.visible().log_start;
+        let dropped = self.with_writer(move |writer, _| {
             writer.drop_before(offset).map(|dropped| dropped.log_start)
-        })
-        .await
+        });
+        let log_start = dropped.await?;
+        self.tell_of_log_start(before);
+        Ok(log_start)
+    }
+
+    /// Wakes those who stand on the tail when records were removed since the log began at `before`.
+    fn tell_of_log_start(&self, before: Offset) {
+        if self.visible().log_start > before {
+            self.tail.wake_all();
+        }
     }
 
     /// Puts other settings in force.
@@ -57,10 +67,13 @@ impl Partition {
     /// When storage refuses.
     pub async fn maintain(self: &Arc<Self>, now_ms: i64) -> Result<u64, MaintainError> {
         let policy = self.settings.read().retention;
-        self.with_writer(move |writer, _| {
+        let before = self.visible().log_start;
+        let dropped = self.with_writer(move |writer, _| {
             writer.apply_retention(Timestamp(now_ms), &policy).map(|dropped| dropped.bytes)
-        })
-        .await
+        });
+        let bytes = dropped.await?;
+        self.tell_of_log_start(before);
+        Ok(bytes)
     }
 
     /// True when keys of this partition are compacted.

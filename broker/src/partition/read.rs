@@ -100,6 +100,11 @@ impl Partition {
         VisibleRange { log_start: offsets.log_start, high_watermark }
     }
 
+    /// Next offset to be assigned.
+    pub fn log_end(&self) -> Offset {
+        self.reader.offsets().log_end
+    }
+
     /// Epoch of the leadership that appends now.
     pub fn leader_epoch(&self) -> LeaderEpoch {
         self.reader.epoch_at(self.reader.offsets().log_end)

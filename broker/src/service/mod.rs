@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 pub use self::{
     admin::AdminService,
+    delivery::DeliveryService,
     fetch::{FetchFence, FetchService},
     group::GroupService,
     lookup::LookupService,
@@ -39,4 +40,6 @@ pub struct Services {
     pub admin: Arc<AdminService>,
     /// Groups and stored offsets.
     pub groups: Arc<GroupService>,
+    /// Push subscriptions.
+    pub delivery: Arc<DeliveryService>,
 }

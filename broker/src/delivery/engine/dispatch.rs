@@ -23,7 +23,7 @@ const TURN_BYTES_MAX: u64 = 256 << 10;
 /// Records of one delivery.
 const DELIVERY_RECORDS_MAX: u64 = 4_096;
 /// Bytes of one delivery; a single record may be larger.
-const DELIVERY_BYTES_MAX: u64 = 1 << 20;
+const DELIVERY_BYTES_MAX: u64 = 256 << 10;
 
 /// A delivery being put together.
 #[derive(Debug)]

@@ -282,7 +282,7 @@ impl Delivery {
                 counts.push(DeliveryCount { offset, attempts, failures });
             }
         }
-        let (lane, epoch) = (lane.key, session.epoch);
+        let (lane, epoch) = (lane.key, grant.epoch);
         (!runs.is_empty()).then_some(Handout {
             lane,
             seq,

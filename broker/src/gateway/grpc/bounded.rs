@@ -31,8 +31,11 @@ use super::{
 };
 
 /// Calls whose request is a stream of messages. They wait for room; other calls are refused at once.
-const STREAMS: [&str; 2] =
-    ["/riverrun.v1.Produce/AppendBulk", "/riverrun.v1.Produce/AppendPipeline"];
+const STREAMS: [&str; 3] = [
+    "/riverrun.v1.Produce/AppendBulk",
+    "/riverrun.v1.Produce/AppendPipeline",
+    "/riverrun.v1.Push/Session",
+];
 /// A call with one message that waits for room.
 const APPEND: &str = "/riverrun.v1.Produce/Append";
 

@@ -57,7 +57,7 @@ fn record(wire: v1::Record) -> Record {
     Record { timestamp_ms: wire.timestamp_ms, key: wire.key, value: wire.value, headers }
 }
 
-fn wire_record(record: OffsetRecord) -> v1::Record {
+pub(super) fn wire_record(record: OffsetRecord) -> v1::Record {
     let OffsetRecord { offset, record } = record;
     let header = |header: Header| v1::Header {
         // Checked when it was produced; a foreign log may hold something else.

@@ -14,10 +14,15 @@ mod group;
 mod group_admin;
 mod group_status;
 mod produce;
+mod push;
+mod push_convert;
+mod push_status;
 mod received;
 mod refusal;
 mod reply;
+mod session;
 pub(crate) mod status;
+mod subscription_admin;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -25,7 +30,8 @@ use riverrun_proto::grpc::{
     DESCRIPTORS,
     v1::{
         admin_server::AdminServer, fetch_server::FetchServer, group_server::GroupServer,
-        produce_server::ProduceServer,
+        produce_server::ProduceServer, push_server::PushServer,
+        subscriptions_server::SubscriptionsServer,
     },
 };
 use tokio::{
@@ -44,11 +50,13 @@ use self::{
     fetch::FetchGateway,
     group::GroupGateway,
     produce::{ProduceGateway, pipeline},
+    push::PushGateway,
     received::Receiving,
     refusal::NamedRefusals,
+    subscription_admin::SubscriptionsGateway,
 };
 use crate::{
-    config::{Config, LimitsConfig},
+    config::{Config, GrpcConfig, LimitsConfig},
     quota::{Quota, Room},
     service::Services,
     shutdown::ShutdownWatch,
@@ -185,40 +193,44 @@ impl GrpcDoor {
             shutdown: self.shutdown.clone(),
         };
         let admin = AdminGateway { service: services.admin.clone(), groups: groups.clone() };
+        let push = PushGateway { service: services.delivery.clone() };
+        let subscriptions = SubscriptionsGateway { service: services.delivery.clone() };
         let bytes_max = grpc.message_bytes_max;
         let health = tonic_health::server::HealthService::from_health_reporter(self.health.clone());
-        Server::builder()
-            .initial_stream_window_size(grpc.window_bytes / 2)
-            .initial_connection_window_size(grpc.window_bytes)
-            .max_frame_size(FRAME_BYTES_MAX)
-            .max_concurrent_streams(grpc.streams_per_connection_max)
-            .http2_max_header_list_size(grpc.header_list_bytes_max)
-            .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
-            .http2_max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
-            .http2_keepalive_interval(Some(grpc.keepalive_interval))
-            .http2_keepalive_timeout(Some(grpc.keepalive_timeout))
-            .add_service(Bounded::new(
-                NamedRefusals(ProduceServer::new(produce).max_decoding_message_size(bytes_max)),
-                bytes_max,
-            ))
-            .add_service(Bounded::new(
-                NamedRefusals(FetchServer::new(fetch).max_decoding_message_size(bytes_max)),
-                bytes_max,
-            ))
-            .add_service(Bounded::new(
-                NamedRefusals(AdminServer::new(admin).max_decoding_message_size(bytes_max)),
-                bytes_max,
-            ))
-            .add_service(Bounded::new(
-                NamedRefusals(GroupServer::new(groups).max_decoding_message_size(bytes_max)),
-                bytes_max,
-            ))
+        let produce = ProduceServer::new(produce).max_decoding_message_size(bytes_max);
+        let fetch = FetchServer::new(fetch).max_decoding_message_size(bytes_max);
+        let admin = AdminServer::new(admin).max_decoding_message_size(bytes_max);
+        let groups = GroupServer::new(groups).max_decoding_message_size(bytes_max);
+        let push = PushServer::new(push).max_decoding_message_size(bytes_max);
+        let subscriptions =
+            SubscriptionsServer::new(subscriptions).max_decoding_message_size(bytes_max);
+        server(grpc)
+            .add_service(Bounded::new(NamedRefusals(produce), bytes_max))
+            .add_service(Bounded::new(NamedRefusals(fetch), bytes_max))
+            .add_service(Bounded::new(NamedRefusals(admin), bytes_max))
+            .add_service(Bounded::new(NamedRefusals(groups), bytes_max))
+            .add_service(Bounded::new(NamedRefusals(push), bytes_max))
+            .add_service(Bounded::new(NamedRefusals(subscriptions), bytes_max))
             .add_service(Bounded::new(
                 tonic_health::pb::health_server::HealthServer::new(health),
                 bytes_max,
             ))
             .add_service(Bounded::new(reflection(), bytes_max))
     }
+}
+
+/// The protocol stack with its bounds.
+fn server(grpc: &GrpcConfig) -> Server {
+    Server::builder()
+        .initial_stream_window_size(grpc.window_bytes / 2)
+        .initial_connection_window_size(grpc.window_bytes)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .max_concurrent_streams(grpc.streams_per_connection_max)
+        .http2_max_header_list_size(grpc.header_list_bytes_max)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+        .http2_max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
+        .http2_keepalive_interval(Some(grpc.keepalive_interval))
+        .http2_keepalive_timeout(Some(grpc.keepalive_timeout))
 }
 
 /// A new connection from `address`, with its room in the quotas of all.
@@ -259,9 +271,15 @@ fn reflection() -> tonic_reflection::server::v1::ServerReflectionServer<
 pub(crate) async fn set_health(health: &tonic_health::server::HealthReporter, serving: bool) {
     use tonic_health::ServingStatus::{NotServing, Serving};
     let status = if serving { Serving } else { NotServing };
-    for service in
-        ["", "riverrun.v1.Produce", "riverrun.v1.Fetch", "riverrun.v1.Admin", "riverrun.v1.Group"]
-    {
+    for service in [
+        "",
+        "riverrun.v1.Produce",
+        "riverrun.v1.Fetch",
+        "riverrun.v1.Admin",
+        "riverrun.v1.Group",
+        "riverrun.v1.Push",
+        "riverrun.v1.Subscriptions",
+    ] {
         health.set_service_status(service, status).await;
     }
 }

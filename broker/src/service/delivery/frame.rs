@@ -4,7 +4,8 @@
 //! very large; the reader skips what is not his. Otherwise the records handed out are cut out of it into a
 //! batch of their own. Batches that lie side by side go out as one slice of what was read, without a copy.
 //!
-//! A frame ends once it holds about [`FRAME_BYTES`]; one record always fits.
+//! A frame ends once it holds about [`FRAME_BYTES`]; one record always fits. That is more than delivery hands out at
+//! once, so a delivery is one frame, unless its records share batches with many others.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// Bytes after which a frame ends.
-pub const FRAME_BYTES: usize = 256 << 10;
+pub const FRAME_BYTES: usize = 1 << 20;
 /// Larger batches never go out whole.
 const WHOLE_BYTES_MAX: usize = 1 << 20;
 

@@ -10,14 +10,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use riverrun_proto::{
-    Offset, RecordBatch,
-    batch::{DecodeError, RecordView, Records},
+    Offset, Record, RecordBatch,
+    batch::{DecodeError, OffsetRecord, RecordView, Records},
     limits::INFLATED_BYTES_MAX,
 };
 use thiserror::Error;
 
-use super::filter::Filter;
-use crate::{delivery::Run, partition::ReadError};
+use crate::{
+    delivery::{Found, Run},
+    partition::ReadError,
+    subscription::filter::Filter,
+};
 
 /// Header by which a producer asks for a later delivery: decimal milliseconds since 1970-01-01 UTC.
 pub const DELIVER_AT_HEADER: &[u8] = b"riverrun-deliver-at";
@@ -41,19 +44,6 @@ pub enum ScanError {
     /// Too much is being read at once.
     #[error(transparent)]
     Quota(#[from] crate::quota::QuotaExceeded),
-}
-
-/// One record, as delivery sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Its offset.
-    pub offset: u64,
-    /// Hash of its key, when it has one.
-    pub key: Option<u64>,
-    /// Bytes of key, value and headers.
-    pub bytes: u32,
-    /// Not to be delivered before, in milliseconds since 1970-01-01 UTC.
-    pub not_before_ms: Option<i64>,
 }
 
 /// One stored batch that was looked at, or a gap. Constant.
@@ -270,6 +260,27 @@ impl ScannedBatch {
             .take_while(move |(offset, _)| *offset < range.end)
     }
 
+    /// Some record fulfils `is_so`.
+    ///
+    /// # Errors
+    /// When the records cannot be walked.
+    pub(super) fn any(&self, is_so: impl Fn(&Record) -> bool) -> Result<bool, ScanError> {
+        Ok(self.records_in(self.covers)?.iter().any(|record| is_so(&record.record)))
+    }
+
+    /// The records in `range`.
+    ///
+    /// # Errors
+    /// When the records cannot be walked.
+    pub(super) fn records_in(&self, range: Run) -> Result<Vec<OffsetRecord>, ScanError> {
+        let Some(stored) = &self.stored else { return Ok(Vec::new()) };
+        let records = stored.records.clone().filter(|record| {
+            record.as_ref().map_or(true, |record| range.contains(record.offset.0))
+        });
+        let records: Result<Vec<_>, _> = records.collect();
+        records.map_err(|error| malformed(self.covers.start, &error))
+    }
+
     fn gather(&self, part: Run, filter: &Filter, found: &mut Vec<Found>) -> Result<(), ScanError> {
         let Some(stored) = &self.stored else { return Ok(()) };
         let base = self.base();
@@ -321,6 +332,12 @@ fn deliver_at(view: &RecordView<'_>) -> Option<i64> {
     let mut headers = view.headers;
     let header = headers.find(|header| header.key == DELIVER_AT_HEADER)?;
     std::str::from_utf8(header.value?).ok()?.trim().parse().ok()
+}
+
+/// As [`deliver_at`], of a record that was copied.
+pub(super) fn deliver_at_of(record: &Record) -> Option<i64> {
+    let header = record.headers.iter().find(|header| header.key == DELIVER_AT_HEADER)?;
+    std::str::from_utf8(header.value.as_ref()?).ok()?.trim().parse().ok()
 }
 
 fn malformed(offset: u64, error: &DecodeError) -> ScanError {

@@ -14,19 +14,19 @@ use riverrun_storage::{
 use uuid::Uuid;
 
 use super::{
-    filter::Filter,
     frame::{Frame, next_frame},
-    scan::{DELIVER_AT_HEADER, Found, ScannedBatch, decode, gather, key_hash},
+    scan::{DELIVER_AT_HEADER, ScannedBatch, decode, gather, key_hash},
     scan_cache::ScanCache,
 };
 use crate::{
     clock::Clock,
-    delivery::Run,
+    delivery::{Found, Run},
     partition::{
         DiskGauge, Durability, Partition, PartitionOpener, PartitionSettings, WaitFor, Workers,
     },
     quota::Quota,
     service::fetch::Format,
+    subscription::filter::Filter,
     test_random::Random,
 };
 
@@ -58,7 +58,11 @@ impl House {
     }
 
     async fn append(&self, compression: Compression, records: &[Record]) {
-        let mut builder = BatchBuilder::new(compression, BuilderOptions::default());
+        let builder = BatchBuilder::new(compression, BuilderOptions::default());
+        self.append_with(builder, records).await;
+    }
+
+    async fn append_with(&self, mut builder: BatchBuilder, records: &[Record]) {
         for record in records {
             builder.push(record).unwrap();
         }
@@ -225,9 +229,10 @@ async fn a_batch_goes_out_whole_when_half_of_it_was_handed_out() {
 #[tokio::test]
 async fn frames_end_in_time_and_a_large_record_fits() {
     let house = House::new(16 << 20);
-    let large: Vec<Record> = (0..20).map(|_| record(None, 100 << 10)).collect();
-    house.append(Compression::None, &large).await;
-    house.append(Compression::None, &[record(None, 700 << 10)]).await;
+    let large: Vec<Record> = (0..20).map(|_| record(None, 400 << 10)).collect();
+    let options = BuilderOptions { bytes_max: 16 << 20, ..BuilderOptions::default() };
+    house.append_with(BatchBuilder::new(Compression::None, options), &large).await;
+    house.append(Compression::None, &[record(None, 2 << 20)]).await;
     for format in [Format::Encoded, Format::Structured] {
         let frames = house.frames(&[Run::new(0, 21)], format).await;
         let counts: Vec<usize> = frames.iter().map(|frame| carried(frame).len()).collect();

@@ -1,0 +1,96 @@
+//! The `Push` service on the wire. The stream of a session stands in `session.rs`.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_core::Stream;
+use riverrun_proto::grpc::v1::{self, push_server::Push};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    connection::Caller,
+    push_convert::{delivered, format, idle_reason, ms, settle_item, settle_result, spec},
+    session,
+    status::status,
+};
+use crate::service::{
+    DeliveryService,
+    delivery::{
+        PushError,
+        receive::{ReceiveRequest, Received},
+    },
+};
+
+/// Translates for [`DeliveryService`].
+#[derive(Clone, Debug)]
+pub(super) struct PushGateway {
+    pub(super) service: Arc<DeliveryService>,
+}
+
+/// Address that a call came from.
+pub(super) fn host<T>(request: &Request<T>) -> String {
+    let caller = request.extensions().get::<Caller>();
+    caller.map(|caller| caller.address.ip().to_string()).unwrap_or_default()
+}
+
+#[tonic::async_trait]
+impl Push for PushGateway {
+    type SessionStream =
+        Pin<Box<dyn Stream<Item = Result<v1::SessionResponse, Status>> + Send + 'static>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let host = host(&request);
+        let frames = session::run(self.service.clone(), request.into_inner(), host);
+        Ok(Response::new(Box::pin(frames)))
+    }
+
+    async fn receive(
+        &self,
+        request: Request<v1::ReceiveRequest>,
+    ) -> Result<Response<v1::ReceiveResponse>, Status> {
+        let host = host(&request);
+        let request = receive_request(request.into_inner(), host);
+        let request = request.map_err(|error| status(&error))?;
+        let received = self.service.receive(request).await.map_err(|error| status(&error))?;
+        Ok(Response::new(receive_response(received)))
+    }
+
+    async fn settle(
+        &self,
+        request: Request<v1::SettleRequest>,
+    ) -> Result<Response<v1::SettleResponse>, Status> {
+        let v1::SettleRequest { subscription, session_id, items, sync } = request.into_inner();
+        let items = items.into_iter().map(settle_item).collect();
+        let results = self.service.settle(&subscription, &session_id, (items, sync)).await;
+        let results = results.map_err(|error| status(&error))?;
+        let results = (0..).zip(results).map(settle_result).collect();
+        Ok(Response::new(v1::SettleResponse { results }))
+    }
+}
+
+fn receive_request(wire: v1::ReceiveRequest, host: String) -> Result<ReceiveRequest, PushError> {
+    Ok(ReceiveRequest {
+        subscription: wire.subscription,
+        session_id: wire.session_id,
+        records_max: wire.max_records,
+        bytes_max: wire.max_bytes,
+        wait_ms: wire.max_wait_ms,
+        format: format(wire.format)?,
+        create: wire.create.map(spec).transpose()?,
+        attempt: wire.attempt_id,
+        host,
+    })
+}
+
+fn receive_response(received: Received) -> v1::ReceiveResponse {
+    let Received { session_id, epoch, deliveries, ack_wait, idle } = received;
+    v1::ReceiveResponse {
+        session_id: session_id.to_string(),
+        session_epoch: epoch,
+        deliveries: deliveries.into_iter().map(delivered).collect(),
+        ack_wait_ms: ms(ack_wait),
+        idle_reason: idle.map_or(0, |reason| idle_reason(&reason) as i32),
+    }
+}

@@ -1,0 +1,395 @@
+//! Messages of push sessions and subscriptions to domain values and back.
+
+use std::{sync::Arc, time::Duration};
+
+use riverrun_proto::grpc::v1::{
+    self, settle_item::Outcome as WireOutcome, subscription_start::Position,
+};
+
+use super::convert::wire_record;
+use crate::{
+    delivery::{
+        self, Outcome, Peeked, Reason, RecordState, RevokeReason, Run, SessionView, SettleStatus,
+    },
+    service::{
+        delivery::{
+            PushError, SettleOutcome, Settled,
+            admin::{Description, Explanation, Listing, PartitionDescription},
+            create::{Spec, Start},
+            peek::PeekedRecord,
+            session::{Delivered, Heartbeat, Opened, Place},
+            settle::{ITEMS_MAX, SettleItem},
+        },
+        fetch::Format,
+    },
+    subscription::{SubscriptionSettings, settings::order_message},
+    topic::error::InvalidField,
+};
+
+/// Largest total of credit.
+const CREDIT_MAX: u64 = 1 << 62;
+
+fn invalid(field: &'static str, expected: impl Into<String>, found: impl ToString) -> PushError {
+    InvalidField { field, expected: expected.into(), found: found.to_string() }.into()
+}
+
+pub(super) fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn format(wire: i32) -> Result<Format, PushError> {
+    match v1::RecordFormat::try_from(wire) {
+        Ok(v1::RecordFormat::Unspecified | v1::RecordFormat::Encoded) => Ok(Format::Encoded),
+        Ok(v1::RecordFormat::Structured) => Ok(Format::Structured),
+        Err(_) => Err(invalid("format", "ENCODED or STRUCTURED", wire)),
+    }
+}
+
+pub(super) fn spec(wire: v1::SubscriptionSpec) -> Result<Spec, PushError> {
+    let settings = SubscriptionSettings::from_given(&wire.settings.unwrap_or_default())?;
+    let position = wire.start.and_then(|start| start.position);
+    let start = match position {
+        None | Some(Position::Earliest(_)) => Start::Earliest,
+        Some(Position::Latest(_)) => Start::Latest,
+        Some(Position::TimestampMs(time_ms)) => Start::TimestampMs(time_ms),
+        Some(Position::Offset(offset)) => Start::Offset(offset),
+        Some(Position::Group(group)) => Start::Group(group),
+    };
+    Ok(Spec { topics: wire.topics, start, settings })
+}
+
+pub(super) fn credit(wire: v1::Credit) -> Result<(u64, u64), PushError> {
+    let within = |field, total: u64| match total <= CREDIT_MAX {
+        true => Ok(total),
+        false => Err(invalid(field, format!("at most {CREDIT_MAX}"), total)),
+    };
+    let records_total = within("messages_total", wire.messages_total)?;
+    Ok((records_total, within("bytes_total", wire.bytes_total)?))
+}
+
+pub(super) fn settle_frame(
+    wire: v1::SettleFrame,
+) -> Result<(u64, Vec<SettleItem>, bool), PushError> {
+    let v1::SettleFrame { settle_id, items, sync } = wire;
+    if sync && settle_id == 0 {
+        return Err(invalid("settle_id", "set together with `sync`", settle_id));
+    }
+    if items.len() > ITEMS_MAX {
+        return Err(invalid("items", format!("a list of at most {ITEMS_MAX}"), items.len()));
+    }
+    Ok((settle_id, items.into_iter().map(settle_item).collect(), sync))
+}
+
+pub(super) fn settle_item(wire: v1::SettleItem) -> SettleItem {
+    SettleItem {
+        topic: wire.topic,
+        partition: wire.partition,
+        run: Run::new(wire.start_offset, wire.end_offset),
+        epoch: wire.session_epoch,
+        seq: wire.delivery_seq,
+        outcome: wire.outcome.map(outcome),
+    }
+}
+
+fn outcome(wire: WireOutcome) -> Outcome {
+    let kept = |reason: &str| -> Arc<str> {
+        reason[..reason.floor_char_boundary(delivery::change::REASON_BYTES_MAX)].into()
+    };
+    match wire {
+        WireOutcome::Ack(_) => Outcome::Ack,
+        WireOutcome::Nack(nack) => Outcome::Nack {
+            delay: nack.delay_ms.map(Duration::from_millis),
+            reason: kept(&nack.reason),
+        },
+        WireOutcome::Release(_) => Outcome::Release,
+        WireOutcome::Reject(reject) => Outcome::Reject { reason: kept(&reject.reason) },
+        WireOutcome::Extend(extend) => {
+            Outcome::Extend { lease: Duration::from_millis(extend.lease_ms) }
+        }
+        WireOutcome::Started(_) => Outcome::Started,
+    }
+}
+
+pub(super) fn settle_result((item, outcome): (u32, SettleOutcome)) -> v1::SettleResult {
+    let (status, run) = match outcome {
+        SettleOutcome::Indeterminate => (v1::SettleStatus::Indeterminate, None),
+        SettleOutcome::Decided(result) => {
+            let status = match result.status {
+                SettleStatus::Ok => v1::SettleStatus::Ok,
+                SettleStatus::AlreadySettled => v1::SettleStatus::AlreadySettled,
+                SettleStatus::LeaseLimit => v1::SettleStatus::LeaseLimit,
+                SettleStatus::StaleLease => v1::SettleStatus::StaleLease,
+                SettleStatus::NotDelivered => v1::SettleStatus::NotDelivered,
+                SettleStatus::UnknownPartition => v1::SettleStatus::UnknownPartition,
+                SettleStatus::Invalid => v1::SettleStatus::Invalid,
+            };
+            (status, result.run)
+        }
+    };
+    v1::SettleResult { item, status: status as i32, range: run.map(range) }
+}
+
+pub(super) fn settled(told: Settled) -> v1::Settled {
+    let results = told.results.into_iter().map(settle_result).collect();
+    v1::Settled { settle_id: told.settle_id, results }
+}
+
+fn range(run: Run) -> v1::OffsetRange {
+    v1::OffsetRange { start_offset: run.start, end_offset: run.end }
+}
+
+fn ranges(runs: &[Run]) -> Vec<v1::OffsetRange> {
+    runs.iter().copied().map(range).collect()
+}
+
+pub(super) fn opened(told: &Opened) -> v1::Opened {
+    v1::Opened {
+        session_epoch: told.epoch,
+        resumed: told.resumed,
+        heartbeat_interval_ms: u32::try_from(ms(told.heartbeat_interval)).unwrap_or(u32::MAX),
+        ack_wait_ms: ms(told.ack_wait),
+        max_lease_ms: ms(told.lease_max),
+        max_in_flight: told.in_flight_max,
+        order: order_message(told.order) as i32,
+    }
+}
+
+pub(super) fn delivered(told: Delivered) -> v1::Deliver {
+    let count = |count: delivery::DeliveryCount| v1::DeliveryCount {
+        offset: count.offset,
+        attempts: count.attempts,
+        failures: count.failures,
+    };
+    v1::Deliver {
+        topic: told.place.topic.to_string(),
+        partition: told.place.partition,
+        delivery_seq: told.seq,
+        ranges: ranges(&told.frame.runs),
+        batches: told.frame.batches,
+        records: told.frame.records.into_iter().map(wire_record).collect(),
+        counts: told.counts.into_iter().map(count).collect(),
+        replayed: told.replayed,
+        session_epoch: told.epoch,
+    }
+}
+
+pub(super) fn revoked(place: &Place, runs: &[Run], reason: RevokeReason) -> v1::Revoked {
+    let reason = match reason {
+        RevokeReason::LeaseExpired => v1::RevokeReason::LeaseExpired,
+        RevokeReason::SettledElsewhere => v1::RevokeReason::SettledElsewhere,
+        RevokeReason::Seek => v1::RevokeReason::Seek,
+        RevokeReason::Order => v1::RevokeReason::Order,
+    };
+    v1::Revoked {
+        topic: place.topic.to_string(),
+        partition: place.partition,
+        ranges: ranges(runs),
+        reason: reason as i32,
+    }
+}
+
+pub(super) fn lost(place: &Place, runs: &[Run]) -> v1::Lost {
+    v1::Lost { topic: place.topic.to_string(), partition: place.partition, ranges: ranges(runs) }
+}
+
+pub(super) fn heartbeat(told: &Heartbeat) -> v1::BrokerHeartbeat {
+    v1::BrokerHeartbeat {
+        lag: told.lag,
+        oldest_unsettled_ms: told.oldest_unsettled_ms,
+        idle_reason: told.idle.as_ref().map_or(0, |reason| idle_reason(reason) as i32),
+    }
+}
+
+pub(super) fn idle_reason(reason: &Reason) -> v1::IdleReason {
+    match reason {
+        Reason::Nothing => v1::IdleReason::NothingToDeliver,
+        Reason::NoSession => v1::IdleReason::NoSession,
+        Reason::NoCredit => v1::IdleReason::NoCredit,
+        Reason::SessionLimit => v1::IdleReason::SessionLimit,
+        Reason::OpenLimit => v1::IdleReason::InFlightLimit,
+        Reason::AckStateLimit => v1::IdleReason::AckStateLimit,
+        Reason::ScheduledLimit => v1::IdleReason::ScheduledLimit,
+        Reason::KeyBlocked { .. } => v1::IdleReason::KeyBlocked,
+        Reason::Paused => v1::IdleReason::Paused,
+        Reason::SessionsPaused => v1::IdleReason::SessionsPaused,
+        Reason::RetryWait { .. } => v1::IdleReason::RetryWait,
+        Reason::Scheduled { .. } => v1::IdleReason::Scheduled,
+        Reason::Filter => v1::IdleReason::Filter,
+        Reason::NotVisible => v1::IdleReason::NotVisible,
+        Reason::Reading => v1::IdleReason::Reading,
+        Reason::PartitionError { .. } => v1::IdleReason::PartitionError,
+        Reason::DeadLetterBlocked { .. } => v1::IdleReason::DeadLetterBlocked,
+        Reason::StateFailed => v1::IdleReason::StateFailed,
+        Reason::Standby { .. } => v1::IdleReason::Standby,
+        Reason::Isolated { .. } => v1::IdleReason::Isolated,
+    }
+}
+
+pub(super) fn listing(told: Listing) -> v1::SubscriptionListing {
+    v1::SubscriptionListing {
+        subscription: told.name.to_string(),
+        topics: told.topics.iter().map(|topic| topic.to_string()).collect(),
+        order: order_message(told.order) as i32,
+        sessions: u32::try_from(told.sessions).unwrap_or(u32::MAX),
+        lag: told.lag,
+        paused: told.paused,
+    }
+}
+
+pub(super) fn description(told: Description) -> v1::DescribeSubscriptionResponse {
+    let Description { stored, topics, partitions, sessions } = told;
+    v1::DescribeSubscriptionResponse {
+        subscription: stored.name.to_string(),
+        topics: topics.iter().map(|topic| topic.to_string()).collect(),
+        settings: Some(stored.settings.to_message()),
+        paused: stored.paused,
+        created_ms: stored.created_ms,
+        partitions: partitions.into_iter().map(partition).collect(),
+        sessions: sessions.into_iter().map(session).collect(),
+    }
+}
+
+fn partition(told: PartitionDescription) -> v1::SubscriptionPartition {
+    let PartitionDescription { place, counts, oldest_unsettled_ms } = told;
+    v1::SubscriptionPartition {
+        topic: place.topic.to_string(),
+        partition: place.partition,
+        floor: counts.floor,
+        high_watermark: counts.high_watermark,
+        lag: counts.lag,
+        ready: counts.ready,
+        in_flight: counts.in_flight,
+        retrying: counts.retrying,
+        blocked: counts.blocked,
+        scheduled: counts.scheduled,
+        dead: counts.dead,
+        dead_pending: counts.dead_pending,
+        oldest_unsettled_ms,
+        ack_state_bytes: counts.ack_state_bytes,
+    }
+}
+
+fn session(view: SessionView) -> v1::SubscriptionSession {
+    v1::SubscriptionSession {
+        session_id: view.id.to_string(),
+        client_id: view.client_id.to_string(),
+        host: view.host.to_string(),
+        in_flight: u64::from(view.in_flight),
+        credit_messages: view.credit_records,
+        credit_bytes: view.credit_bytes,
+        delivered: view.delivered,
+        detached: view.detached_until.is_some(),
+        draining: view.draining,
+        paused: view.paused,
+        unary: view.unary,
+    }
+}
+
+pub(super) fn peeked(told: PeekedRecord) -> v1::PeekedRecord {
+    let PeekedRecord { place, record, peeked } = told;
+    let Peeked { state, attempts, failures, session, until_ms, offset: _ } = peeked;
+    let state = match state {
+        RecordState::Unread => v1::RecordState::Unspecified,
+        RecordState::Ready => v1::RecordState::Ready,
+        RecordState::InFlight => v1::RecordState::InFlight,
+        RecordState::RetryWait => v1::RecordState::RetryWait,
+        RecordState::Blocked => v1::RecordState::Blocked,
+        RecordState::Scheduled => v1::RecordState::Scheduled,
+        RecordState::DeadPending => v1::RecordState::DeadPending,
+    };
+    v1::PeekedRecord {
+        topic: place.topic.to_string(),
+        partition: place.partition,
+        record: Some(wire_record(record)),
+        state: state as i32,
+        attempts,
+        failures,
+        session_id: session.map(|id| id.to_string()),
+        until_ms,
+    }
+}
+
+pub(super) fn explanation(told: Explanation) -> v1::Explanation {
+    let Explanation { place, reason, key } = told;
+    let (offset, session, until_ms) = match &reason {
+        Reason::KeyBlocked { offset, session, until_ms } => {
+            (Some(*offset), session.clone(), Some(*until_ms))
+        }
+        Reason::RetryWait { offset, until_ms } | Reason::Scheduled { offset, until_ms } => {
+            (Some(*offset), None, Some(*until_ms))
+        }
+        Reason::PartitionError { until_ms, .. } => (None, None, Some(*until_ms)),
+        Reason::DeadLetterBlocked { offset, .. } => (Some(*offset), None, None),
+        Reason::Standby { session } => (None, Some(session.clone()), None),
+        Reason::Isolated { offset, session } => (Some(*offset), session.clone(), None),
+        Reason::Nothing
+        | Reason::NoSession
+        | Reason::NoCredit
+        | Reason::SessionLimit
+        | Reason::OpenLimit
+        | Reason::AckStateLimit
+        | Reason::ScheduledLimit
+        | Reason::Paused
+        | Reason::SessionsPaused
+        | Reason::Filter
+        | Reason::NotVisible
+        | Reason::Reading
+        | Reason::StateFailed => (None, None, None),
+    };
+    v1::Explanation {
+        topic: place.topic.to_string(),
+        partition: place.partition,
+        reason: idle_reason(&reason) as i32,
+        message: sentence(&reason),
+        offset,
+        key,
+        session_id: session.map(|id| id.to_string()),
+        until_ms,
+    }
+}
+
+/// The reason in one sentence.
+fn sentence(reason: &Reason) -> String {
+    match reason {
+        Reason::Nothing => "everything visible is settled or in consumers' hands".into(),
+        Reason::NoSession => "no session is open and nobody asks".into(),
+        Reason::NoCredit => "every session has used up its credit".into(),
+        Reason::SessionLimit => "every session holds `max_in_flight` records".into(),
+        Reason::OpenLimit => "as many records are open as `max_open` allows".into(),
+        Reason::AckStateLimit => {
+            "the set of settled records has too many holes for `max_ack_state_bytes`".into()
+        }
+        Reason::ScheduledLimit => "too many records wait for their time".into(),
+        Reason::KeyBlocked { offset, session: Some(session), until_ms } => format!(
+            "the next record waits for offset {offset} of its key, held by session `{session}` until {until_ms}"
+        ),
+        Reason::KeyBlocked { offset, session: None, until_ms } => format!(
+            "the next record waits for offset {offset} of its key, which is tried again at {until_ms}"
+        ),
+        Reason::Paused => "the subscription is paused".into(),
+        Reason::SessionsPaused => "every session is paused, drains, or lost its stream".into(),
+        Reason::RetryWait { offset, until_ms } => {
+            format!("offset {offset} is tried again at {until_ms}")
+        }
+        Reason::Scheduled { offset, until_ms } => {
+            format!("offset {offset} is to be delivered at {until_ms}")
+        }
+        Reason::Filter => "records are being read; none of the last ones matched the filter".into(),
+        Reason::NotVisible => "records are written but not durable yet".into(),
+        Reason::Reading => "records are being read from the log".into(),
+        Reason::PartitionError { error, until_ms } => {
+            format!("the partition cannot be read until {until_ms}: {error}")
+        }
+        Reason::DeadLetterBlocked { offset, error } => {
+            format!("the dead letter of offset {offset} cannot be written: {error}")
+        }
+        Reason::StateFailed => "what was settled cannot be stored until the broker restarts".into(),
+        Reason::Standby { session } => format!("session `{session}` holds the subscription alone"),
+        Reason::Isolated { offset, session: Some(session) } => format!(
+            "offset {offset}, whose consumers crashed, is handed out alone to session `{session}`"
+        ),
+        Reason::Isolated { offset, session: None } => format!(
+            "offset {offset}, whose consumers crashed, waits for a session that holds nothing else"
+        ),
+    }
+}

@@ -1,0 +1,44 @@
+//! Cancels a record that waits for its time, in every subscription.
+
+use riverrun_proto::Offset;
+
+use super::{DeliveryService, error::PushError, peek::record_at, scan::deliver_at_of};
+use crate::{delivery::LaneKey, partition::ReadError};
+
+impl DeliveryService {
+    /// Cancels the record, and answers when that is durable: true when no subscription will deliver it any more.
+    ///
+    /// # Errors
+    /// When there is no such record, it has no time, or the cancellation cannot be stored.
+    pub async fn cancel_scheduled(
+        &self,
+        (topic, number): (&str, u32),
+        offset: u64,
+    ) -> Result<bool, PushError> {
+        let partition = self.shared.registry.partition(topic, &[], number)?;
+        let visible = partition.visible();
+        let record = record_at(&self.shared.cache, &partition, offset).await?;
+        let Some(record) = record else {
+            let (log_start, high_watermark) = (visible.log_start, visible.high_watermark);
+            let requested = Offset(offset);
+            return Err(ReadError::OutOfRange { requested, log_start, high_watermark }.into());
+        };
+        let Some(time_ms) = deliver_at_of(&record.record) else {
+            let expected = "the offset of a record with a `riverrun-deliver-at` header";
+            return Err(PushError::field("offset", expected, offset));
+        };
+        let lane = LaneKey::new(partition.topic_id(), number);
+        let in_time = self.shared.clock.wall_ms() < time_ms;
+        let store = &self.shared.store;
+        let sequence = store.cancel_scheduled(lane, offset, visible.log_start.0)?;
+        store.settled(sequence).await?;
+        let mut all = true;
+        for live in self.shared.all_live() {
+            let has_lane = live.look(|state| state.sources.contains_key(&lane));
+            if has_lane {
+                all &= live.event(|state, now| state.delivery.cancel(&lane, offset, now));
+            }
+        }
+        Ok(in_time || all)
+    }
+}

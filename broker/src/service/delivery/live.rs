@@ -1,0 +1,258 @@
+//! One live subscription: its delivery behind a lock, and the ways in and out.
+//!
+//! ```text
+//! session, timer, scan ──event──▶ Delivery ──effects──▶ mailboxes, store, dead letters, deadline
+//! ```
+//!
+//! The lock is held for a few lines. What happened is put where it belongs under the same lock, so mail, changes and
+//! deadlines keep the order of events; waking comes after. Nothing is awaited under it.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Weak, atomic::AtomicBool},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use riverrun_proto::TopicId;
+use tokio::sync::Notify;
+
+use super::{
+    Shared,
+    error::PushError,
+    heartbeat::OldestKnown,
+    mailbox::{End, Mail, Mailbox},
+};
+use crate::{
+    delivery::{DeadLetter, Delivery, Effects, GoneReason, LaneKey, Now, Scan, SessionRef},
+    partition::Partition,
+    subscription::{StoreError, SubscriptionSettings},
+};
+
+/// Lanes of one subscription read at once.
+const SCANS_AT_ONCE: usize = 4;
+
+/// One live subscription.
+#[derive(Debug)]
+pub(super) struct Live {
+    /// Its name.
+    pub(super) name: Arc<str>,
+    /// Its number in the store, never used twice.
+    pub(super) number: u64,
+    pub(super) shared: Arc<Shared>,
+    pub(super) state: Mutex<State>,
+    /// There may be something to scan, or partitions changed.
+    pub(super) scans: Notify,
+    /// A read ended.
+    pub(super) read: Notify,
+    /// A dispatcher runs.
+    pub(super) dispatched: AtomicBool,
+    /// The task that writes dead letters runs.
+    pub(super) burying: AtomicBool,
+    /// Itself, for its tasks.
+    pub(super) me: Weak<Live>,
+}
+
+/// Guarded by the lock of the subscription.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) delivery: Delivery,
+    /// What it reads, by lane.
+    pub(super) sources: BTreeMap<LaneKey, Source>,
+    /// Ids of its topics by name.
+    pub(super) topic_ids: BTreeMap<Arc<str>, TopicId>,
+    /// Counts changes of `sources`.
+    pub(super) sources_version: u64,
+    /// Whoever sends to a session.
+    pub(super) mailboxes: HashMap<SessionRef, Arc<Mailbox>>,
+    pub(super) settings: Arc<SubscriptionSettings>,
+    /// Delivery is stopped.
+    pub(super) paused: bool,
+    /// Deadline as the schedule knows it.
+    scheduled: Option<Duration>,
+    /// Reads for the dispatcher to begin.
+    pub(super) scan_queue: VecDeque<Scan>,
+    /// Reads queued or under way.
+    pub(super) scans: usize,
+    /// Age of its oldest record, as it was looked up last.
+    pub(super) oldest: OldestKnown,
+    /// Dead letters to be written.
+    pub(super) dead: VecDeque<DeadLetter>,
+    /// It was deleted.
+    pub(super) gone: bool,
+    /// Its order is being changed: nobody may come.
+    pub(super) closed: bool,
+}
+
+/// What a lane reads.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    /// Name of the topic.
+    pub(super) topic: Arc<str>,
+    /// `None` when it could not be opened.
+    pub(super) partition: Option<Arc<Partition>>,
+}
+
+impl State {
+    pub(super) fn new(
+        delivery: Delivery,
+        settings: Arc<SubscriptionSettings>,
+        paused: bool,
+    ) -> State {
+        State {
+            paused,
+            delivery,
+            sources: BTreeMap::new(),
+            topic_ids: BTreeMap::new(),
+            sources_version: 0,
+            mailboxes: HashMap::new(),
+            settings,
+            scheduled: None,
+            scan_queue: VecDeque::new(),
+            scans: 0,
+            oldest: OldestKnown::default(),
+            dead: VecDeque::new(),
+            gone: false,
+            closed: false,
+        }
+    }
+}
+
+/// What must be woken once the lock is free.
+#[derive(Debug, Default)]
+struct Wakes {
+    mailboxes: Vec<Arc<Mailbox>>,
+    burials: bool,
+    scans: bool,
+}
+
+impl Live {
+    pub(super) fn new(
+        (name, number): (Arc<str>, u64),
+        shared: Arc<Shared>,
+        state: State,
+    ) -> Arc<Live> {
+        Arc::new_cyclic(|me| Live {
+            me: me.clone(),
+            name,
+            number,
+            shared,
+            state: Mutex::new(state),
+            scans: Notify::new(),
+            read: Notify::new(),
+            dispatched: AtomicBool::new(false),
+            burying: AtomicBool::new(false),
+        })
+    }
+
+    /// Lets something happen, and puts what came of it where it belongs.
+    pub(super) fn event<T>(&self, happen: impl FnOnce(&mut State, Now) -> T) -> T {
+        let now = self.shared.now();
+        let mut state = self.state.lock();
+        let out = happen(&mut state, now);
+        let effects = state.delivery.take_effects();
+        let mut wakes = Wakes::default();
+        self.route(&mut state, effects, &mut wakes);
+        wakes.scans = state.plan_scans(self.shared.store.is_full());
+        let next = state.delivery.next_deadline().filter(|_| !state.gone);
+        if next != state.scheduled {
+            self.shared.deadlines.set(self.number, state.scheduled, next);
+            state.scheduled = next;
+        }
+        drop(state);
+        self.wake(&wakes);
+        out
+    }
+
+    /// Looks at it; nothing happens.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.lock())
+    }
+
+    /// Ends every session: it was deleted, or its state cannot be stored any more.
+    pub(super) fn end_all(&self, error: &PushError, released: bool) {
+        let mut state = self.state.lock();
+        for (_, mailbox) in state.mailboxes.drain() {
+            mailbox.cut(End::Goaway(error.clone(), released));
+        }
+    }
+
+    /// Nothing can be stored any more.
+    pub(super) fn fail(&self) {
+        self.event(|state, _| state.delivery.set_state_failed());
+        let error = self.shared.store.failure().unwrap_or(StoreError::Closed);
+        self.end_all(&error.into(), false);
+    }
+
+    /// Does what is due.
+    pub(super) fn tick(&self) {
+        self.event(|state, now| {
+            state.scheduled = None;
+            state.delivery.tick(now);
+        });
+    }
+
+    fn route(&self, state: &mut State, effects: Effects, wakes: &mut Wakes) {
+        let Effects { handouts, revoked, lost, gone, dead, changes } = effects;
+        if !changes.is_empty() {
+            self.shared.store.record(self.number, changes);
+        }
+        for (session, handout) in handouts {
+            state.post(session, Mail::Handout(handout), wakes);
+        }
+        for one in revoked {
+            let mail = Mail::Revoked(one.lane, vec![one.run], one.reason);
+            state.post(one.session, mail, wakes);
+        }
+        for (session, lane, run) in lost {
+            state.post(session, Mail::Lost(lane, vec![run]), wakes);
+        }
+        for (session, reason) in gone {
+            if let Some(mailbox) = state.mailboxes.remove(&session) {
+                mailbox.end(match reason {
+                    GoneReason::Replaced => End::Goaway(PushError::Replaced, false),
+                    GoneReason::Drained => End::Drained,
+                });
+            }
+        }
+        if !dead.is_empty() {
+            state.dead.extend(dead);
+            wakes.burials = true;
+        }
+    }
+
+    fn wake(&self, wakes: &Wakes) {
+        for mailbox in &wakes.mailboxes {
+            mailbox.wake();
+        }
+        if wakes.burials {
+            self.start_burying();
+        }
+        if wakes.scans {
+            self.scans.notify_one();
+        }
+    }
+}
+
+impl State {
+    /// Takes what delivery wants to read; true when there is something. Nothing is read for it while what it did cannot
+    /// be stored as fast as it happens.
+    fn plan_scans(&mut self, is_full: bool) -> bool {
+        while self.scans < SCANS_AT_ONCE
+            && !is_full
+            && let Some(scan) = self.delivery.next_scan()
+        {
+            self.scans += 1;
+            self.scan_queue.push_back(scan);
+        }
+        !self.scan_queue.is_empty()
+    }
+
+    fn post(&self, session: SessionRef, mail: Mail, wakes: &mut Wakes) {
+        let Some(mailbox) = self.mailboxes.get(&session) else { return };
+        mailbox.put(mail);
+        if !wakes.mailboxes.iter().any(|known| Arc::ptr_eq(known, mailbox)) {
+            wakes.mailboxes.push(mailbox.clone());
+        }
+    }
+}

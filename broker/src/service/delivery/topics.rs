@@ -1,0 +1,106 @@
+//! Follows the topics: partitions that are added become lanes, topics that are deleted go.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use riverrun_proto::TopicId;
+
+use super::{
+    DeliveryService, Shared,
+    live::{Live, Source, State},
+};
+use crate::{
+    delivery::{LaneImage, LaneKey, Now},
+    topic::{Slot, Topic},
+};
+
+impl DeliveryService {
+    /// Follows every change of topics. Does not end.
+    pub(super) async fn follow_topics(&self) {
+        let mut changes = self.shared.registry.changes();
+        loop {
+            changes.mark_unchanged();
+            self.look_at_topics().await;
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn look_at_topics(&self) {
+        // Subscriptions first: a topic they name that is not there then was deleted, not made meanwhile.
+        let stored = self.shared.store.subscriptions();
+        let topics = self.shared.topics_by_id();
+        let mut deleted: Vec<TopicId> = Vec::new();
+        for subscription in stored {
+            if let Some(live) = self.shared.live_by_number(subscription.number) {
+                live.follow_among(&subscription.topic_ids, &topics);
+            }
+            deleted.extend(subscription.topic_ids.iter().filter(|id| !topics.contains_key(id)));
+        }
+        deleted.sort_unstable();
+        deleted.dedup();
+        if !deleted.is_empty()
+            && let Err(error) = self.shared.store.forget_topics(deleted).await
+        {
+            tracing::warn!(%error, "what subscriptions know of deleted topics is kept for now");
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn topics_by_id(&self) -> HashMap<TopicId, Arc<Topic>> {
+        self.registry.topics().into_iter().map(|topic| (topic.id, topic)).collect()
+    }
+}
+
+impl Live {
+    /// Brings the lanes in line with these topics.
+    pub(super) fn follow(&self, topic_ids: &[TopicId]) {
+        self.follow_among(topic_ids, &self.shared.topics_by_id());
+    }
+
+    fn follow_among(&self, topic_ids: &[TopicId], topics: &HashMap<TopicId, Arc<Topic>>) {
+        let mut wanted: BTreeMap<LaneKey, Source> = BTreeMap::new();
+        for topic in topic_ids.iter().filter_map(|id| topics.get(id)) {
+            for (number, slot) in (0..).zip(&topic.partitions) {
+                let partition = match slot {
+                    Slot::Open(partition) => Some(partition.clone()),
+                    Slot::Failed(_) => None,
+                };
+                let source = Source { topic: topic.name.clone(), partition };
+                wanted.insert(LaneKey::new(topic.id, number), source);
+            }
+        }
+        let is_same = self.look(|state| state.sources.keys().eq(wanted.keys()));
+        if is_same {
+            return;
+        }
+        self.event(|state, now| state.follow(wanted, (self, now)));
+        self.scans.notify_one();
+    }
+}
+
+impl State {
+    fn follow(&mut self, wanted: BTreeMap<LaneKey, Source>, (live, now): (&Live, Now)) {
+        for lane in self.sources.keys().filter(|lane| !wanted.contains_key(lane)) {
+            self.delivery.remove_lane(lane, now);
+        }
+        for lane in wanted.keys() {
+            if self.sources.contains_key(lane) {
+                continue;
+            }
+            let remembered = live.shared.store.lane(live.number, lane);
+            let image = remembered.map_or_else(|| LaneImage::at(0), |known| known.image);
+            self.delivery.add_lane(*lane, image, now);
+        }
+        let ids = wanted.iter().map(|(lane, source)| (source.topic.clone(), lane.topic_id));
+        self.topic_ids = ids.collect();
+        self.sources = wanted;
+        self.sources_version += 1;
+        let lanes: Vec<LaneKey> = self.sources.keys().copied().collect();
+        lanes.iter().for_each(|lane| self.look_at_end(lane, now));
+    }
+}

@@ -1,0 +1,250 @@
+//! Operating a subscription: creating, listing, describing, altering, moving, looking, pausing.
+
+use riverrun_proto::grpc::v1::{
+    self, group_client::GroupClient, seek_subscription_request::To, subscription_start::Position,
+};
+
+use crate::support::{
+    broker::TestBroker,
+    push::{PushStubs, ack, keyed, nack, open, spec},
+    records::code,
+};
+
+fn named() -> String {
+    "s".to_owned()
+}
+
+async fn seek(
+    stubs: &mut PushStubs,
+    to: To,
+    change: impl FnOnce(&mut v1::SeekSubscriptionRequest),
+) -> v1::SeekResult {
+    let mut request = v1::SeekSubscriptionRequest {
+        subscription: named(),
+        to: Some(to),
+        ..v1::SeekSubscriptionRequest::default()
+    };
+    change(&mut request);
+    let moved = stubs.subscriptions.seek_subscription(request).await.unwrap().into_inner();
+    moved.partitions.into_iter().next().unwrap()
+}
+
+#[tokio::test]
+async fn creation_is_idempotent_and_refuses_another_of_that_name() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_topic(&broker).await;
+    let settings = v1::SubscriptionSettings { max_failures: Some(3), ..Default::default() };
+    assert!(stubs.create("s", spec(settings.clone())).await.unwrap());
+    assert!(!stubs.create("s", spec(settings)).await.unwrap());
+    let other = stubs.create("s", spec(Default::default())).await.unwrap_err();
+    assert_eq!(code(&other), v1::ErrorCode::SubscriptionExists);
+    let settings = stubs.describe().await.settings.unwrap();
+    assert_eq!(settings.max_failures, Some(3));
+    assert_eq!(settings.ack_wait_ms, Some(30_000), "defaults are shown");
+    let nowhere = v1::SubscriptionSpec { topics: vec!["nowhere".into()], ..Default::default() };
+    let refused = stubs.create("n", nowhere).await.unwrap_err();
+    assert_eq!(code(&refused), v1::ErrorCode::UnknownTopicOrPartition);
+}
+
+#[tokio::test]
+async fn a_subscription_begins_where_it_is_told_to() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_topic(&broker).await;
+    stubs.send_numbers(10).await;
+    let mut groups = GroupClient::new(broker.channel().await);
+    let commit = v1::CommitOffsetsRequest {
+        member: Some(v1::GroupMember { group: "g".into(), member_epoch: -1, ..Default::default() }),
+        offsets: vec![v1::OffsetCommit { topic: "t".into(), offset: 6, ..Default::default() }],
+    };
+    // A group comes to be by a member that joins.
+    let join = v1::HeartbeatRequest {
+        group: "g".into(),
+        member_id: "m".into(),
+        subscription: Some(v1::TopicList { topics: vec!["t".into()] }),
+        ..Default::default()
+    };
+    groups.heartbeat(join.clone()).await.unwrap();
+    groups.heartbeat(v1::HeartbeatRequest { member_epoch: -1, ..join }).await.unwrap();
+    let committed = groups.commit_offsets(commit).await.unwrap().into_inner();
+    assert_eq!(committed.results[0].error, None);
+    for (position, floor) in [
+        (None, 0),
+        (Some(Position::Earliest(true)), 0),
+        (Some(Position::Latest(true)), 10),
+        (Some(Position::Offset(4)), 4),
+        (Some(Position::Offset(400)), 10),
+        (Some(Position::TimestampMs(i64::MAX)), 10),
+        (Some(Position::TimestampMs(0)), 0),
+        (Some(Position::Group("g".into())), 6),
+    ] {
+        let shown = format!("{position:?}");
+        let start = Some(v1::SubscriptionStart { position });
+        stubs
+            .create("s", v1::SubscriptionSpec { start, ..spec(Default::default()) })
+            .await
+            .unwrap();
+        assert_eq!(stubs.lane().await.floor, floor, "{shown}");
+        let delete = v1::DeleteSubscriptionRequest { subscription: named(), force: false };
+        stubs.subscriptions.delete_subscription(delete).await.unwrap();
+    }
+    let start = Some(v1::SubscriptionStart { position: Some(Position::Group("none".into())) });
+    let unknown = v1::SubscriptionSpec { start, ..spec(Default::default()) };
+    let refused = stubs.create("s", unknown).await.unwrap_err();
+    assert_eq!(code(&refused), v1::ErrorCode::UnknownGroup);
+}
+
+#[tokio::test]
+async fn a_description_counts_what_stands_where() {
+    let broker = TestBroker::start().await;
+    let settings = v1::SubscriptionSettings {
+        order: Some(v1::DeliveryOrder::KeyFifo as i32),
+        ..Default::default()
+    };
+    let mut stubs = PushStubs::with_subscription(&broker, settings).await;
+    let keys = ["a", "a", "b", "c", "c", "d"];
+    let records: Vec<_> = keys.iter().map(|key| keyed(key, "v")).collect();
+    stubs.send(&records).await;
+    let mut session = stubs.session_with(open("w")).await.unwrap();
+    session.grant(3, 1_000).await;
+    let got = session.take(3).await;
+    session.settle_one(nack(&got[2], 600_000)).await;
+    let lane = stubs.lane().await;
+    assert_eq!((lane.floor, lane.high_watermark, lane.lag), (0, 6, 6));
+    assert_eq!((lane.in_flight, lane.retrying, lane.blocked, lane.ready), (2, 1, 2, 1));
+    session.ack(&got[..2]).await;
+    let described = stubs.describe().await;
+    let sessions = &described.sessions;
+    assert_eq!((sessions.len(), sessions[0].session_id.as_str()), (1, "w"));
+    assert_eq!((sessions[0].delivered, sessions[0].in_flight), (3, 0));
+    assert_eq!((sessions[0].credit_messages, sessions[0].client_id.as_str()), (0, "test"));
+    assert_eq!(sessions[0].host, "127.0.0.1");
+    let listed = stubs.subscriptions.list_subscriptions(v1::ListSubscriptionsRequest {}).await;
+    let listed = listed.unwrap().into_inner().subscriptions;
+    assert_eq!((listed.len(), listed[0].sessions, listed[0].lag), (1, 1, 4));
+    assert_eq!(listed[0].topics, ["t"]);
+}
+
+#[tokio::test]
+async fn a_seek_goes_back_and_forth_and_revokes() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    stubs.send_numbers(10).await;
+    let mut session = stubs.session_with(open("a")).await.unwrap();
+    session.grant(5, 1_000).await;
+    let got = session.take(5).await;
+    session.ack(&got[..2]).await;
+    let dry = seek(&mut stubs, To::Offset(1), |request| request.dry_run = true).await;
+    assert_eq!((dry.from_offset, dry.to_offset), (2, 1));
+    assert_eq!(stubs.lane().await.floor, 2);
+    let moved = seek(&mut stubs, To::Offset(1), |_| ()).await;
+    assert_eq!((moved.from_offset, moved.to_offset), (2, 1));
+    let revoked = session.until_revoked().await;
+    assert_eq!(revoked.reason(), v1::RevokeReason::Seek);
+    session.grant(100, 1_000).await;
+    let again = session.take(9).await;
+    let offsets: Vec<u64> = again.iter().map(|got| got.offset).collect();
+    assert_eq!(offsets, (1..10).collect::<Vec<u64>>());
+    let latest = seek(&mut stubs, To::Latest(true), |_| ()).await;
+    assert_eq!(latest.to_offset, 10);
+    assert_eq!(stubs.lane().await.lag, 0);
+    let earliest = seek(&mut stubs, To::Earliest(true), |_| ()).await;
+    assert_eq!(earliest.to_offset, 0);
+    let past = seek(&mut stubs, To::Offset(11), |_| ()).await;
+    assert_eq!(past.error.unwrap().code(), v1::ErrorCode::OffsetOutOfRange);
+}
+
+#[tokio::test]
+async fn a_reader_that_pulls_stores_its_position_by_advancing() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    stubs.send_numbers(10).await;
+    let advance = |request: &mut v1::SeekSubscriptionRequest| request.advance = true;
+    let moved = seek(&mut stubs, To::Offset(4), advance).await;
+    assert_eq!((moved.from_offset, moved.to_offset, moved.error), (0, 4, None));
+    let back = seek(&mut stubs, To::Offset(2), advance).await;
+    assert_eq!((back.to_offset, back.error), (4, None), "never back");
+    let mut session = stubs.session("a").await;
+    let got = session.take(6).await;
+    assert_eq!(got[0].offset, 4);
+    let held = seek(&mut stubs, To::Offset(8), advance).await;
+    assert!(held.error.is_some(), "a consumer holds it");
+    session.ack(&got).await;
+    assert_eq!(stubs.lane().await.floor, 10);
+}
+
+#[tokio::test]
+async fn a_pause_holds_over_a_restart() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    let pause = v1::PauseSubscriptionRequest { subscription: named() };
+    stubs.subscriptions.pause_subscription(pause).await.unwrap();
+    let dir = broker.stop().await.unwrap();
+    let broker = TestBroker::start_in(dir, |_| ()).await;
+    let mut stubs = PushStubs::new(&broker).await;
+    stubs.send_numbers(1).await;
+    let mut session = stubs.session("a").await;
+    session.rest().await;
+    assert_eq!(session.came(), []);
+    assert!(stubs.describe().await.paused);
+    let resume = v1::ResumeSubscriptionRequest { subscription: named() };
+    stubs.subscriptions.resume_subscription(resume).await.unwrap();
+    session.one().await;
+}
+
+#[tokio::test]
+async fn settings_change_while_sessions_are_open() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    let mut session = stubs.session_with(open("w")).await.unwrap();
+    let filter = v1::SubscriptionFilter {
+        key_equals: Some(bytes::Bytes::from_static(b"a")),
+        ..Default::default()
+    };
+    stubs.alter(v1::SubscriptionSettings { filter: Some(filter), ..Default::default() }).await;
+    session.grant(10, 1_000).await;
+    stubs.send(&[keyed("a", "0"), keyed("b", "1"), keyed("a", "2")]).await;
+    stubs.send(&[keyed("b", "3"), keyed("a", "4")]).await;
+    let got = session.take(3).await;
+    let values: Vec<&str> = got.iter().map(|got| got.value.as_str()).collect();
+    assert_eq!(values, ["0", "2", "4"]);
+    let settings = stubs.describe().await.settings.unwrap();
+    assert!(settings.filter.is_some());
+    let order = Some(v1::DeliveryOrder::KeyFifo as i32);
+    let alter = v1::AlterSubscriptionRequest {
+        subscription: named(),
+        settings: Some(v1::SubscriptionSettings { order, ..Default::default() }),
+        add_topics: Vec::new(),
+    };
+    let refused = stubs.subscriptions.alter_subscription(alter.clone()).await.unwrap_err();
+    assert_eq!(code(&refused), v1::ErrorCode::SubscriptionInUse);
+    session.ack(&got).await;
+    session.half_close();
+    session.until_ended().await.unwrap();
+    stubs.subscriptions.alter_subscription(alter).await.unwrap();
+}
+
+#[tokio::test]
+async fn peek_shows_what_is_not_settled_and_takes_nothing() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    stubs.send_numbers(4).await;
+    let mut session = stubs.session_with(open("w")).await.unwrap();
+    session.grant(3, 1_000).await;
+    let got = session.take(3).await;
+    session.settle(vec![ack(&got[0]), nack(&got[1], 600_000)]).await;
+    let peek = v1::PeekSubscriptionRequest { subscription: named(), max_records: 0 };
+    let peeked = stubs.subscriptions.peek_subscription(peek).await.unwrap().into_inner().records;
+    let seen: Vec<_> = peeked
+        .iter()
+        .map(|one| (one.record.as_ref().unwrap().offset, one.state(), one.failures))
+        .collect();
+    let expected = [
+        (1, v1::RecordState::RetryWait, 1),
+        (2, v1::RecordState::InFlight, 0),
+        (3, v1::RecordState::Ready, 0),
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(peeked[1].session_id.as_deref(), Some("w"));
+    assert!(peeked[0].until_ms.is_some() && peeked[1].until_ms.is_some());
+    assert_eq!(stubs.lane().await.in_flight, 1);
+}

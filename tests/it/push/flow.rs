@@ -1,0 +1,150 @@
+//! Flow control: credit in records and bytes, limits, pauses, and a reader that does not read.
+
+use bytes::Bytes;
+use riverrun_proto::{
+    Record,
+    grpc::v1::{self, session_request::Frame as Ask},
+};
+
+use crate::support::{
+    broker::TestBroker,
+    client::in_time,
+    push::{PushStubs, open, value},
+};
+
+fn large(bytes: usize) -> Record {
+    Record { value: Some(Bytes::from(vec![b'x'; bytes])), ..Record::default() }
+}
+
+#[tokio::test]
+async fn nothing_is_delivered_without_credit_and_no_more_than_granted() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    stubs.send_numbers(10).await;
+    let mut session = stubs.session_with(open("a")).await.unwrap();
+    session.rest().await;
+    assert_eq!(session.came(), []);
+    session.grant(3, 1_000).await;
+    let got = session.take(3).await;
+    session.rest().await;
+    assert_eq!(session.came(), []);
+    // An ack frees no credit: totals are what the client says.
+    session.ack(&got).await;
+    session.rest().await;
+    assert_eq!(session.came(), []);
+    let shrunk = v1::Credit { messages_total: 1, bytes_total: 1 };
+    session.ask(Ask::Credit(shrunk)).await;
+    session.grant(2, 1_000).await;
+    session.take(2).await;
+    session.rest().await;
+    assert_eq!(session.came(), [], "a smaller total took nothing back and gave nothing");
+}
+
+#[tokio::test]
+async fn bytes_bound_what_is_under_way_but_a_large_record_always_gets_through() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    stubs.send(&[large(1_000), large(1_000), large(500_000), large(1_000)]).await;
+    let mut session = stubs.session_with(open("a")).await.unwrap();
+    session.grant(1_000, 2_500).await;
+    let got = session.take(2).await;
+    session.rest().await;
+    assert_eq!(session.came(), []);
+    session.ack(&got).await;
+    // Nothing is in hand: the next one comes although it is larger than what is left.
+    let got = session.one().await;
+    assert_eq!(got.value.len(), 500_000);
+    session.rest().await;
+    assert_eq!(session.came(), []);
+}
+
+#[tokio::test]
+async fn a_session_holds_no_more_than_it_said() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    stubs.send_numbers(10).await;
+    let small = v1::OpenSession { max_in_flight: 4, ..open("a") };
+    let mut session = stubs.session_with(small).await.unwrap();
+    assert_eq!(session.opened.max_in_flight, 4);
+    session.grant(1_000, 1 << 20).await;
+    let got = session.take(4).await;
+    session.rest().await;
+    assert_eq!(session.came(), []);
+    session.ack(&got[..2]).await;
+    session.take(2).await;
+    session.rest().await;
+    assert_eq!(session.came(), []);
+}
+
+#[tokio::test]
+async fn a_paused_session_keeps_what_it_has_and_gets_nothing_new() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    let mut session = stubs.session("a").await;
+    session.ask(Ask::Pause(v1::PauseSession {})).await;
+    session.rest().await;
+    stubs.send_numbers(2).await;
+    assert_eq!(stubs.explain().await.reason(), v1::IdleReason::SessionsPaused);
+    session.rest().await;
+    assert_eq!(session.came(), []);
+    session.ask(Ask::Resume(v1::ResumeSession {})).await;
+    session.take(2).await;
+}
+
+#[tokio::test]
+async fn records_come_as_stored_batches_too() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    let encoded = v1::OpenSession { format: v1::RecordFormat::Encoded as i32, ..open("a") };
+    let mut session = stubs.session_with(encoded).await.unwrap();
+    stubs.send_numbers(100).await;
+    session.grant(30, 1 << 20).await;
+    let got = session.take(30).await;
+    session.grant(70, 1 << 20).await;
+    let rest = session.take(70).await;
+    let values: Vec<u64> = got.iter().chain(&rest).map(|got| got.value.parse().unwrap()).collect();
+    assert_eq!(values, (0..100).collect::<Vec<u64>>());
+    session.ack(&rest).await;
+    session.ack(&got).await;
+    assert_eq!(stubs.lane().await.floor, 100);
+}
+
+#[tokio::test]
+async fn a_session_that_is_not_read_holds_up_nobody() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    let records: Vec<Record> = (0..40).map(|_| large(50_000)).collect();
+    // On a connection of its own; the client library reads as far as its window goes and no further.
+    let mut deaf_stubs = PushStubs::new(&broker).await;
+    let mut deaf = deaf_stubs.session_with(open("deaf")).await.unwrap();
+    deaf.grant(1_000_000, 1 << 40).await;
+    let mut live = stubs.session_with(open("live")).await.unwrap();
+    live.grant(1_000_000, 1 << 40).await;
+    live.rest().await;
+    let mut handled = 0;
+    for _ in 0..50 {
+        stubs.send(&records).await;
+        live.rest().await;
+        let got = live.came();
+        handled += got.len();
+        if !got.is_empty() {
+            live.ack(&got).await;
+        }
+    }
+    let held = in_time(stubs.lane_until(|lane| lane.ready == 0)).await;
+    while handled + usize::try_from(held.in_flight).unwrap() < 2_000 {
+        let got = live.take(1).await;
+        handled += got.len();
+        live.ack(&got).await;
+    }
+    // It held no more than its limit.
+    assert!(held.in_flight <= 1_000 + 200, "{held:?}");
+    assert!(handled >= 900, "the other one got {handled}");
+    drop(deaf);
+    while handled < 2_000 {
+        let got = live.take(1).await;
+        handled += got.len();
+        live.ack(&got).await;
+    }
+    let _value = value("");
+}
