@@ -1,5 +1,6 @@
 //! Tests of the state machine, through its public face.
 
+mod orders;
 mod rig;
 mod rules;
 
