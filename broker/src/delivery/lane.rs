@@ -108,6 +108,7 @@ impl Lane {
             (offset, Failed { not_before, failures: image.failures, history: image.history })
         });
         let dead = image.dead.into_iter();
+        let schedule = Schedule::new(image.far, image.floor, &image.done);
         let mut lane = Lane {
             key,
             floor: image.floor,
@@ -119,7 +120,7 @@ impl Lane {
             dead: dead.map(|(offset, image)| (offset, Dying { image, error: None })).collect(),
             dead_retry: BTreeSet::new(),
             isolated: BTreeSet::new(),
-            schedule: Schedule::new(image.far),
+            schedule,
             intake: Intake::new(Run::new(image.floor, frontier)),
             offers: Vec::new(),
             memory: Memory::default(),

@@ -21,8 +21,17 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// A schedule as it is remembered.
-    pub(super) fn new(far: BTreeMap<i64, OffsetSet>) -> Schedule {
+    /// A schedule as it is remembered, without what was settled meanwhile.
+    pub(super) fn new(far: BTreeMap<i64, OffsetSet>, floor: u64, done: &OffsetSet) -> Schedule {
+        let open = far.into_iter().map(|(hour, waiting)| {
+            let mut open = OffsetSet::new();
+            let runs = waiting.runs().map(|run| run.start.max(floor)..run.end.max(floor));
+            runs.flat_map(|run| done.gaps(run)).for_each(|run| {
+                open.insert(run);
+            });
+            (hour, open)
+        });
+        let far = open.filter(|(_, open)| !open.is_empty()).collect();
         Schedule { near: BTreeSet::new(), far }
     }
 
@@ -61,12 +70,15 @@ impl Schedule {
         near.into_iter().chain(far).min()
     }
 
-    /// The first record of the next hour.
-    pub(super) fn first(&self) -> Option<(i64, u64)> {
-        let far = self.far.iter().find_map(|(hour, set)| {
-            set.next_in(0).map(|offset| (hour.saturating_mul(HOUR_MS), offset))
-        });
-        self.near.first().copied().into_iter().chain(far).min()
+    /// The first to come, and its time, of those that `waits` holds for.
+    pub(super) fn first(&self, waits: impl Fn(u64) -> bool) -> Option<(i64, u64)> {
+        let near = self.near.iter().copied().find(|(_, offset)| waits(*offset));
+        near.or_else(|| {
+            self.far.iter().find_map(|(hour, set)| {
+                let offset = set.runs().flatten().find(|offset| waits(*offset));
+                offset.map(|offset| (hour.saturating_mul(HOUR_MS), offset))
+            })
+        })
     }
 
     /// Takes a record that is due.
@@ -109,11 +121,11 @@ impl Schedule {
     }
 
     /// The lowest `count` records of the next hour, and of each hour after it, with their times.
-    pub(super) fn lowest(&self, count: usize) -> Vec<(u64, i64)> {
+    pub(super) fn lowest(&self, count: usize, waits: impl Fn(u64) -> bool) -> Vec<(u64, i64)> {
         let near = self.near.iter().map(|(due_ms, offset)| (*offset, *due_ms));
         let far = self.far.iter().flat_map(|(hour, set)| {
             let due_ms = hour.saturating_mul(HOUR_MS);
-            let offsets = set.runs().take(count).flatten().take(count);
+            let offsets = set.runs().flatten().filter(|offset| waits(*offset)).take(count);
             offsets.map(move |offset| (offset, due_ms)).collect::<Vec<_>>()
         });
         let mut all: Vec<(u64, i64)> = near.chain(far).collect();

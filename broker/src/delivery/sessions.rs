@@ -90,13 +90,15 @@ impl Sessions {
         self.ages.iter().filter_map(|(_, slot)| self.get(*slot).map(|session| (*slot, session)))
     }
 
-    /// The one session that gets everything when one does: the oldest that wants more or holds something.
+    /// The one session that gets everything when one does: the one that holds something, or else the oldest that wants
+    /// records at all.
     pub(super) fn active(&self) -> Option<u32> {
-        let mut serving = self.by_age().filter(|(_, session)| {
-            let holds = session.in_flight > 0;
-            holds || (!session.draining && (!session.is_unary() || session.asking))
-        });
-        serving.next().map(|(slot, _)| slot)
+        let holder = self.by_age().find(|(_, session)| session.in_flight > 0);
+        let oldest = || {
+            self.by_age()
+                .find(|(_, session)| !session.draining && (!session.is_unary() || session.asking))
+        };
+        holder.or_else(oldest).map(|(slot, _)| slot)
     }
 
     /// The next after `turn` of those that may be given something.

@@ -179,7 +179,7 @@ impl Delivery {
         if let Some(blocked) = self.dead_letter_blocked(lane) {
             return blocked;
         }
-        if let Some((until_ms, offset)) = lane.schedule.first() {
+        if let Some((until_ms, offset)) = lane.schedule.first(|offset| !lane.is_settled(offset)) {
             return Reason::Scheduled { offset, until_ms };
         }
         if lane.intake.log_end > lane.intake.high_watermark {

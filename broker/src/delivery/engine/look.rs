@@ -52,10 +52,14 @@ impl Delivery {
             failures: dying.image.failures,
             ..bare(*offset, RecordState::DeadPending)
         }));
-        peeked.extend(lane.schedule.lowest(count).into_iter().map(|(offset, due_ms)| Peeked {
-            until_ms: Some(due_ms),
-            ..bare(offset, RecordState::Scheduled)
-        }));
+        peeked.extend(
+            lane.schedule.lowest(count, |offset| !lane.is_settled(offset)).into_iter().map(
+                |(offset, due_ms)| Peeked {
+                    until_ms: Some(due_ms),
+                    ..bare(offset, RecordState::Scheduled)
+                },
+            ),
+        );
         let unread = lane.intake.lowest_unread(&lane.done, count);
         peeked.extend(unread.into_iter().map(|offset| Peeked {
             failures: lane.failed.get(&offset).map_or(0, |failed| failed.failures),

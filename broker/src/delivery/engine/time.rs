@@ -12,9 +12,7 @@ use crate::delivery::{
 impl Delivery {
     /// Ends leases and waits that are over. To be called at [`Delivery::next_deadline`].
     pub fn tick(&mut self, now: Now) {
-        while let Some(grant) = self.grants.pop_expired(now.elapsed) {
-            self.expire(grant, now);
-        }
+        self.end_leases(now);
         while let Some((slot, link)) = self.sessions.pop_timer(now.elapsed) {
             self.session_timer(slot, link, now);
         }
@@ -24,23 +22,38 @@ impl Delivery {
         self.conclude(now);
     }
 
-    /// The lease of a grant ended: what is left of it failed.
-    fn expire(&mut self, index: u32, now: Now) {
-        let grant = self.grants.get(index);
-        let (seq, epoch, lane, slot) = (grant.seq, grant.epoch, grant.lane, grant.session);
-        let offsets: Vec<u64> = grant.runs.iter().flat_map(|run| run.offsets()).collect();
-        for offset in offsets {
+    /// What is left of the grants whose lease ended failed: the first of each key, which brings the others back with it.
+    fn end_leases(&mut self, now: Now) {
+        let mut expired: Vec<(u32, u64, u32)> = Vec::new();
+        while let Some(index) = self.grants.pop_expired(now.elapsed) {
+            let grant = self.grants.get(index);
+            let offsets = grant.runs.iter().flat_map(|run| run.offsets());
+            expired.extend(offsets.map(|offset| (grant.lane, offset, index)));
+        }
+        expired.sort_unstable();
+        let mut last_lane = None;
+        for (lane, offset, index) in expired {
+            if last_lane.is_some_and(|last| last != lane) {
+                last_lane.into_iter().for_each(|last| self.refresh_lane(last, now));
+            }
+            last_lane = Some(lane);
             let entry = self.lanes.get(lane).open.get(offset);
             let held =
                 entry.is_some_and(|entry| entry.state() == State::InFlight && entry.grant == index);
             if held {
-                self.late.add(seq, epoch, lane, offset);
-                self.revoke(slot, lane, offset, RevokeReason::LeaseExpired);
-                let (cause, reason) = (FailureCause::Expired, "".into());
-                self.fail(lane, offset, Failing { cause, reason, delay: None }, now);
+                self.expire(lane, offset, index, now);
             }
         }
-        self.refresh_lane(lane, now);
+        last_lane.into_iter().for_each(|last| self.refresh_lane(last, now));
+    }
+
+    fn expire(&mut self, lane: u32, offset: u64, index: u32, now: Now) {
+        let grant = self.grants.get(index);
+        let (seq, epoch, slot) = (grant.seq, grant.epoch, grant.session);
+        self.late.add(seq, epoch, lane, offset);
+        self.revoke(slot, lane, offset, RevokeReason::LeaseExpired);
+        let (cause, reason) = (FailureCause::Expired, "".into());
+        self.fail(lane, offset, Failing { cause, reason, delay: None }, now);
     }
 
     fn session_timer(&mut self, slot: u32, link: Option<Link>, now: Now) {

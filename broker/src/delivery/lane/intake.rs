@@ -438,13 +438,20 @@ impl Lane {
     /// Puts a record off when too many of its key wait; false when it may be opened.
     fn defer(&mut self, offset: u64, key: u32, settings: &Settings) -> bool {
         let put_off = match self.keys.deferral(key) {
-            Some(deferral) => offset >= deferral.from,
+            Some(deferral) => offset >= deferral.from && !self.is_passed(offset, key),
             None => self.begin_deferral(offset, key, settings),
         };
         if put_off {
             self.intake.deferred.insert(offset);
         }
         put_off
+    }
+
+    /// The pass under way opens the records of this key, and has gone past `offset` already.
+    fn is_passed(&self, offset: u64, key: u32) -> bool {
+        let print = self.keys.print(key);
+        let pass = self.intake.pass.as_ref();
+        pass.is_some_and(|pass| offset < pass.at && pass.keys.contains(&print))
     }
 
     /// From `offset` on the key's records are put off, if too many wait and this one is the last.

@@ -1,0 +1,243 @@
+//! Operators, retention, calls instead of streams, and restarts.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Rig,
+    rig::{lane, settings},
+};
+use crate::delivery::{
+    Ask, Change, LaneImage, Open, OpenError, Outcome, RecordState, Run, Settings, SettleStatus,
+};
+
+fn rig(keys: &str) -> Rig {
+    let mut rig = Rig::new(settings());
+    rig.append(keys);
+    rig.open("a");
+    rig
+}
+
+#[test]
+fn a_burst_is_shared_and_one_alone_gets_everything() {
+    let mut rig = rig("");
+    rig.open("b");
+    rig.credit("a", 1_000);
+    rig.credit("b", 1_000);
+    rig.append(&".".repeat(256));
+    rig.expect("a 64..128 192..256; b 0..64 128..192");
+    rig.delivery.drain(rig.sessions["b"], rig.now);
+    rig.append(&".".repeat(300));
+    rig.expect("a 256..556");
+}
+
+#[test]
+fn a_call_gets_records_once_and_its_repetition_the_same_ones() {
+    let mut rig = Rig::new(settings());
+    rig.append(".....");
+    assert_eq!(rig.ask("u", 2, "one"), "");
+    rig.expect("u 0..2");
+    let tokens = rig.tokens.clone();
+    rig.append(".");
+    rig.expect("");
+    assert_eq!(rig.ask("u", 2, "one"), "0..2");
+    assert_eq!(rig.tokens, tokens);
+    rig.expect("");
+    rig.ack("u", 0, 1);
+    assert_eq!(rig.ask("u", 2, "one"), "1");
+    assert_eq!(rig.ask("u", 9, "two"), "");
+    rig.expect("u 2..6");
+    assert_eq!(rig.ack("u", 1, 2), SettleStatus::Ok);
+    // A waiting call that ends gets nothing that comes later.
+    assert_eq!(rig.ask("u", 9, "three"), "");
+    rig.delivery.stop_asking(rig.sessions["u"], rig.now);
+    rig.append(".");
+    rig.expect("");
+    // A stream takes over what the calls got, and calls cannot while it is open.
+    rig.open("u");
+    assert_eq!(rig.ack("u", 2, 6), SettleStatus::Ok);
+    rig.credit("u", 99);
+    rig.expect("u 6");
+    let ask = Ask {
+        id: "u".into(),
+        client_id: "".into(),
+        host: "".into(),
+        records_max: 1,
+        bytes_max: 1,
+        attempt: "".into(),
+    };
+    let refused = rig.delivery.receive(ask, rig.now).unwrap_err();
+    assert_eq!(refused, OpenError::StreamOpen { id: "u".into() });
+}
+
+#[test]
+fn push_calls_and_push_again_lose_and_repeat_nothing() {
+    let mut rig = rig("......");
+    rig.credit("a", 2);
+    rig.expect("a 0..2");
+    rig.ack("a", 0, 2);
+    rig.delivery.closed(rig.sessions["a"], rig.now);
+    rig.ask("u", 2, "");
+    rig.expect("u 2..4");
+    rig.ack("u", 2, 4);
+    rig.open("a");
+    rig.credit("a", 9);
+    rig.expect("a 4..6");
+    rig.ack("a", 4, 6);
+    assert_eq!(rig.floor(), 6);
+}
+
+#[test]
+fn an_idle_caller_is_forgotten() {
+    let mut rig = Rig::new(settings());
+    rig.append(".");
+    rig.ask("u", 1, "");
+    rig.expect("u 0");
+    rig.pass(Duration::from_secs(200));
+    assert_eq!(rig.delivery.session_count(), 0);
+    assert_eq!(rig.delivery.next_deadline(), None);
+}
+
+#[test]
+fn a_seek_revokes_and_delivers_again() {
+    let mut rig = rig("....");
+    rig.credit("a", 3);
+    rig.expect("a 0..3");
+    rig.ack("a", 0, 2);
+    rig.nack("a", 2, 100);
+    rig.credit("a", 4);
+    rig.expect("a 3");
+    rig.delivery.seek(&lane(), 1, rig.now);
+    rig.expect("a loses 3 Seek");
+    assert_eq!(rig.ack("a", 3, 4), SettleStatus::NotDelivered);
+    rig.scan();
+    rig.credit("a", 99);
+    rig.expect("a 1..4");
+    assert_eq!((rig.counts[&2], rig.image.floor, rig.image.failures.len()), ((1, 0), 1, 0));
+    rig.delivery.seek(&lane(), 4, rig.now);
+    rig.expect("a loses 1..4 Seek");
+    assert_eq!((rig.floor(), rig.image.clone()), (4, LaneImage::at(4)));
+}
+
+#[test]
+fn a_stored_position_settles_what_nobody_holds() {
+    let mut rig = rig("......");
+    rig.credit("a", 2);
+    rig.expect("a 0..2");
+    rig.nack("a", 0, 9_000);
+    assert_eq!(rig.delivery.advance(&lane(), 4, rig.now), Some(1));
+    rig.ack("a", 1, 2);
+    assert_eq!(rig.floor(), 4);
+    rig.credit("a", 9);
+    rig.expect("a 4..6");
+    assert_eq!(rig.delivery.advance(&lane(), 2, rig.now), Some(4));
+    assert_eq!(rig.delivery.advance(&lane(), 99, rig.now), Some(4));
+}
+
+#[test]
+fn what_retention_takes_is_lost_by_its_holder_and_settled() {
+    let mut rig = rig("......");
+    rig.credit("a", 4);
+    rig.expect("a 0..4");
+    rig.nack("a", 0, 9_000);
+    rig.settle("a", Run::one(1), Outcome::Reject { reason: "".into() });
+    rig.log_start = 3;
+    rig.show();
+    rig.expect("a lost 2; dead 1 Rejected 0");
+    assert_eq!((rig.floor(), rig.image.dead.len(), rig.image.failures.len()), (3, 0, 0));
+    rig.delivery.dead_stored(&lane(), 1, rig.now);
+    assert_eq!(rig.ack("a", 2, 3), SettleStatus::Ok);
+    rig.credit("a", 9);
+    rig.expect("a 4..6");
+    rig.delivery.remove_lane(&lane(), rig.now);
+    rig.expect("a lost 3..6");
+    assert_eq!(rig.delivery.sessions()[0].in_flight, 0);
+}
+
+#[test]
+fn settings_change_while_sessions_are_open() {
+    let mut rig = rig("..");
+    rig.credit("a", 9);
+    rig.expect("a 0..2");
+    let changed = Settings { failures_max: 1, ack_wait: Duration::from_secs(5), ..settings() };
+    rig.delivery.set_settings(Arc::new(changed), rig.now).unwrap();
+    rig.nack("a", 0, 0);
+    rig.expect("dead 0 FailuresMax 1");
+    rig.release("a", 1, 2);
+    rig.expect("a 1");
+    rig.pass(Duration::from_secs(5));
+    rig.expect("a loses 1 LeaseExpired; dead 1 FailuresMax 1");
+}
+
+#[test]
+fn a_scheduled_record_is_cancelled_while_it_waits() {
+    for ahead in [5_000, 50_000_000] {
+        let mut rig = rig("..");
+        let due_ms = rig.now.wall_ms + ahead;
+        rig.log[0].as_mut().unwrap().not_before_ms = Some(due_ms);
+        rig.delivery.seek(&lane(), 0, rig.now);
+        rig.scan();
+        rig.credit("a", 9);
+        rig.expect("a 1");
+        let peeked = rig.delivery.peek(&lane(), 9, rig.now);
+        assert_eq!(peeked[0].state, RecordState::Scheduled);
+        assert!(rig.delivery.cancel(&lane(), 0, rig.now));
+        assert!(!rig.delivery.cancel(&lane(), 0, rig.now));
+        assert!(!rig.delivery.cancel(&lane(), 1, rig.now));
+        rig.ack("a", 1, 2);
+        rig.pass_ms(u64::try_from(ahead).unwrap());
+        rig.expect("");
+        assert_eq!(rig.floor(), 2);
+    }
+}
+
+#[test]
+fn a_restart_skips_long_settled_stretches_and_reads_the_gaps() {
+    let mut image = LaneImage::at(0);
+    for (start, end) in [(1, 5_000), (5_001, 5_003), (5_004, 9_000)] {
+        image.apply(&Change::Done { lane: lane(), run: Run::new(start, end) });
+    }
+    let mut rig = Rig::restarted(settings(), image, Rig::new(settings()).now);
+    rig.open("a");
+    rig.credit("a", 99);
+    rig.append(&".".repeat(9_002));
+    rig.expect("a 0; a 5000 5003; a 9000..9002");
+}
+
+#[test]
+fn there_is_a_limit_of_sessions() {
+    let mut rig = Rig::new(settings());
+    let open = |number: usize| Open {
+        id: number.to_string().into(),
+        client_id: "".into(),
+        host: "".into(),
+        in_flight_max: 1,
+        reports_started: true,
+        resume: None,
+    };
+    for number in 0..crate::delivery::open::SESSIONS_MAX {
+        rig.delivery.open_session(open(number), rig.now).unwrap();
+    }
+    let refused = rig.delivery.open_session(open(usize::MAX), rig.now).unwrap_err();
+    assert_eq!(refused, OpenError::TooManySessions);
+    rig.delivery.open_session(open(0), rig.now).unwrap();
+}
+
+#[test]
+fn a_million_open_records_take_less_than_64_bytes_each() {
+    let mut rig = Rig::new(Settings { open_max: 1_000_000, ..settings() });
+    rig.try_open("a", None, true, u32::MAX).unwrap();
+    rig.credit("a", u64::MAX >> 1);
+    for _ in 0..100 {
+        rig.append(&".".repeat(10_000));
+    }
+    rig.told();
+    assert_eq!(rig.delivery.counts(&lane()).unwrap().in_flight, 1_000_000);
+    let bytes = rig.delivery.open_bytes(&lane()).unwrap();
+    assert!(bytes < 64_000_000, "{bytes}");
+    // With holes as well.
+    for start in (0..1_000_000).step_by(2) {
+        rig.ack("a", start, start + 1);
+    }
+    let bytes = rig.delivery.open_bytes(&lane()).unwrap();
+    assert!(bytes < 32_000_000, "{bytes}");
+}
