@@ -44,14 +44,13 @@ impl Session {
         }
         let answers = client.session(ReceiverStream::new(stream)).await?.into_inner();
         let mut session = Session { frames, answers, epoch: 0, heartbeat_ms: 0 };
-        match session.next().await? {
-            session_response::Frame::Opened(opened) => {
-                session.epoch = opened.session_epoch;
-                session.heartbeat_ms = u64::from(opened.heartbeat_interval_ms);
-                Ok(session)
-            }
-            other => Err(Error::Wrong(format!("not opened: {other:?}"))),
+        let first = session.next().await?;
+        if let session_response::Frame::Opened(opened) = &first {
+            session.epoch = opened.session_epoch;
+            session.heartbeat_ms = u64::from(opened.heartbeat_interval_ms);
+            return Ok(session);
         }
+        Err(Error::Wrong(format!("not opened: {first:?}")))
     }
 
     /// Sends a frame.

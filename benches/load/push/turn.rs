@@ -74,10 +74,12 @@ async fn take_turns(mut session: Session) -> Result<Histogram<u64>> {
 /// The next delivery, whatever comes before it.
 async fn delivery(session: &mut Session) -> Result<Deliver> {
     loop {
-        match session.next().await? {
-            session_response::Frame::Deliver(deliver) => return Ok(deliver),
-            session_response::Frame::Heartbeat(_) => {}
-            other => return Err(Error::Wrong(format!("unexpected: {other:?}"))),
+        let frame = session.next().await?;
+        if let session_response::Frame::Deliver(deliver) = frame {
+            return Ok(deliver);
+        }
+        if !matches!(frame, session_response::Frame::Heartbeat(_)) {
+            return Err(Error::Wrong(format!("unexpected: {frame:?}")));
         }
     }
 }
