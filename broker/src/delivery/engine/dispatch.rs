@@ -29,7 +29,6 @@ const DELIVERY_BYTES_MAX: u64 = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Building {
     grant: u32,
-    seq: u64,
     session: SessionRef,
     runs: Vec<Run>,
     records: u64,
@@ -180,16 +179,12 @@ impl Delivery {
         if let Some(full) = self.round.remove(&(slot, index)) {
             self.send(index, full);
         }
-        let seq = self.next_seq;
-        self.next_seq += 1;
         let session = self.sessions.name(slot).expect("it can take");
         let lease = (now.elapsed, now.elapsed.saturating_add(self.settings.ack_wait));
-        let grant = self.grants.add(Grant::new((slot, session.epoch), index, seq, lease));
-        if let Some(session) = self.sessions.get_mut(slot) {
-            session.grants.insert(seq, grant);
-        }
+        // Numbered when it is sent: lanes take turns, so what was begun first need not leave first.
+        let grant = self.grants.add(Grant::new((slot, session.epoch), index, 0, lease));
         let (runs, counts) = (Vec::new(), Vec::new());
-        let building = Building { grant, seq, session, runs, records: 0, bytes: 0, counts };
+        let building = Building { grant, session, runs, records: 0, bytes: 0, counts };
         self.round.insert((slot, index), building);
     }
 
@@ -212,14 +207,21 @@ impl Delivery {
         building.counts.sort_unstable_by_key(|count| count.offset);
         let mut runs: Vec<Run> = Vec::with_capacity(building.runs.len());
         building.runs.into_iter().for_each(|run| Run::push(&mut runs, run));
-        self.grants.get_mut(building.grant).runs.clone_from(&runs);
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let grant = self.grants.get_mut(building.grant);
+        grant.runs.clone_from(&runs);
+        grant.seq = seq;
         let session = building.session;
-        if let Some(unary) = self.sessions.get_mut(session.slot).filter(|one| one.is_unary()) {
-            unary.attempt.1.push(building.seq);
+        if let Some(session) = self.sessions.get_mut(session.slot) {
+            session.grants.insert(seq, building.grant);
+            if session.is_unary() {
+                session.attempt.1.push(seq);
+            }
         }
         let handout = Handout {
             lane: self.lanes.get(lane).key,
-            seq: building.seq,
+            seq,
             epoch: session.epoch,
             runs,
             bytes: building.bytes,
@@ -285,4 +287,59 @@ impl Delivery {
 /// A session may be given a record of `bytes`.
 fn takes(session: &Session, bytes: u32) -> bool {
     session.in_flight < session.in_flight_max && session.credit.allows(bytes, session.in_flight)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use riverrun_proto::TopicId;
+    use uuid::Uuid;
+
+    use crate::delivery::{
+        Delivery, Found, LaneImage, LaneKey, Now, Open, Scanned, Settings, Visible,
+    };
+
+    fn scan_all(delivery: &mut Delivery, now: Now) {
+        while let Some(scan) = delivery.next_scan() {
+            let found = |offset| Found { offset, key: None, bytes: 100, not_before_ms: None };
+            let records: Vec<Found> =
+                (scan.from..scan.until).take(scan.records_max).map(found).collect();
+            let next = records.last().map_or(scan.until, |last| last.offset + 1);
+            let scanned = Scanned { id: scan.id, from: scan.from, next, records };
+            delivery.scanned(&scan.lane, &scanned, now);
+        }
+    }
+
+    #[test]
+    fn deliveries_of_a_session_leave_in_the_order_of_their_numbers() {
+        let now = Now { elapsed: Duration::ZERO, wall_ms: 1 };
+        let mut delivery = Delivery::new(Arc::new(Settings::default()), 1);
+        for partition in 0..3 {
+            let lane = LaneKey::new(TopicId(Uuid::nil()), partition);
+            delivery.add_lane(lane, LaneImage::at(0), now);
+            let visible = Visible { log_start: 0, high_watermark: 5_000, log_end: 5_000 };
+            delivery.set_visible(&lane, visible, now);
+        }
+        let open = Open {
+            id: "s".into(),
+            client_id: "client".into(),
+            host: "host".into(),
+            in_flight_max: 100_000,
+            reports_started: true,
+            resume: None,
+        };
+        let session = delivery.open_session(open, now).unwrap().session;
+        let mut last = 0;
+        for round in 1..20 {
+            // Lanes take turns of some records, so a round ends with any of them.
+            delivery.credit(session, round * 100, u64::MAX >> 2, now);
+            scan_all(&mut delivery, now);
+            for (_, handout) in delivery.take_effects().handouts {
+                assert!(handout.seq > last, "{} after {last}", handout.seq);
+                last = handout.seq;
+            }
+        }
+        assert!(last >= 19);
+    }
 }
