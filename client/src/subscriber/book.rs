@@ -56,7 +56,7 @@ pub(super) struct BookSettings {
 }
 
 /// What the broker said about the session.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Session {
     /// Rises with every stream.
     stream: u64,
@@ -65,6 +65,8 @@ struct Session {
     /// The broker answered on this stream.
     is_open: bool,
     last_seq: u64,
+    /// Offsets received under `last_seq`: a delivery may come in several frames.
+    last_ranges: Vec<v1::OffsetRange>,
     heartbeat: Duration,
     ack_wait: Duration,
     max_lease: Duration,
@@ -105,6 +107,7 @@ impl Book {
                 epoch: None,
                 is_open: false,
                 last_seq: 0,
+                last_ranges: Vec::new(),
                 heartbeat: Duration::from_secs(5),
                 ack_wait: Duration::from_secs(30),
                 max_lease: Duration::from_secs(3600),
@@ -123,7 +126,8 @@ impl Book {
         self.session.stream += 1;
         self.session.is_open = false;
         self.said_at = now;
-        let last_delivery_seq = self.session.last_seq;
+        // More frames of the last delivery may be lost, so it is asked for again.
+        let last_delivery_seq = self.session.last_seq.saturating_sub(1);
         let resume = |session_epoch| v1::ResumePoint { session_epoch, last_delivery_seq };
         (self.session.stream, self.session.epoch.map(resume))
     }
@@ -191,6 +195,7 @@ impl Book {
         self.held.retain(|_, held| !held.is_over());
         self.credit.restart();
         self.session.last_seq = 0;
+        self.session.last_ranges.clear();
         events
     }
 
@@ -203,14 +208,26 @@ impl Book {
         }
     }
 
+    /// Takes out of a frame what was received before; false when nothing is left.
+    pub(super) fn is_news(&mut self, frame: &mut v1::Deliver) -> bool {
+        let session = &mut self.session;
+        if frame.delivery_seq < session.last_seq {
+            return false;
+        }
+        if frame.delivery_seq > session.last_seq {
+            session.last_seq = frame.delivery_seq;
+            session.last_ranges.clear();
+        }
+        frame.ranges = without(&frame.ranges, &session.last_ranges);
+        session.last_ranges.extend_from_slice(&frame.ranges);
+        session.last_ranges.sort_unstable_by_key(|range| range.start_offset);
+        !frame.ranges.is_empty()
+    }
+
     /// Takes a delivery in; the parcel for the program, unless there is nothing in it to give out.
     pub(super) fn arrive(&mut self, arrival: Arrival) -> Option<Parcel> {
         let Arrival { parcel, sizes } = arrival;
-        let (serial, seq) = (parcel.lease.serial, parcel.lease.seq);
-        if seq <= self.session.last_seq {
-            return None;
-        }
-        self.session.last_seq = seq;
+        let serial = parcel.lease.serial;
         let (held, amount) = Held::new(parcel.lease.clone(), sizes);
         self.credit.receive(amount);
         let absent = held.absent();
@@ -458,6 +475,26 @@ impl Book {
         self.end_session();
         self.outgoing.fail(error);
     }
+}
+
+/// What of `ranges` is in none of `known`, which are in order.
+fn without(ranges: &[v1::OffsetRange], known: &[v1::OffsetRange]) -> Vec<v1::OffsetRange> {
+    let mut left = Vec::with_capacity(ranges.len());
+    for &v1::OffsetRange { start_offset: mut start, end_offset: end } in ranges {
+        for one in known {
+            if one.end_offset <= start || one.start_offset >= end {
+                continue;
+            }
+            if one.start_offset > start {
+                left.push(v1::OffsetRange { start_offset: start, end_offset: one.start_offset });
+            }
+            start = start.max(one.end_offset);
+        }
+        if start < end {
+            left.push(v1::OffsetRange { start_offset: start, end_offset: end });
+        }
+    }
+    left
 }
 
 /// The offsets of runs of indices.

@@ -212,7 +212,10 @@ impl Driver {
         Ok(())
     }
 
-    fn deliver(&mut self, deliver: v1::Deliver) -> Result<()> {
+    fn deliver(&mut self, mut deliver: v1::Deliver) -> Result<()> {
+        if !self.shared.book.lock().is_news(&mut deliver) {
+            return Ok(());
+        }
         self.serial += 1;
         let epoch = self.shared.book.lock().epoch().unwrap_or_default();
         let place =

@@ -112,7 +112,10 @@ impl Receiver {
         }
     }
 
-    fn take(&mut self, delivery: v1::Deliver, jobs: &mut Vec<Job>) -> Result<()> {
+    fn take(&mut self, mut delivery: v1::Deliver, jobs: &mut Vec<Job>) -> Result<()> {
+        if !self.shared.book.lock().is_news(&mut delivery) {
+            return Ok(());
+        }
         self.serial += 1;
         let epoch = self.shared.book.lock().epoch().unwrap_or_default();
         let place =
