@@ -15,30 +15,33 @@
 //! same life; a partition that was let go is not in the book, so nothing of it can be handed out.
 
 mod part;
+mod progress;
+mod queue;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
     task::Waker,
 };
 
 use riverrun_proto::{Offset, TopicPartition};
 
-pub(super) use self::part::{Added, Part, Phase};
-use super::{PartitionLag, batch::Batch, prefix::Prefix};
+use self::queue::{Item, Queue};
+pub(super) use self::{
+    part::{Added, Part, Phase},
+    progress::{Progress, gone},
+};
+use super::{PartitionLag, batch::Batch};
 use crate::{
     clock::Instant,
-    error::{Error, ErrorCode, Result},
+    error::{Error, Result},
 };
 
 /// Everything that changes while a consumer runs. Guarded by `Shared::book`.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     pub(super) partitions: BTreeMap<TopicPartition, Part>,
-    /// Fetched and not handed out, oldest first.
-    queue: VecDeque<Item>,
-    /// Bytes in `queue`.
-    pub(super) queued_bytes: usize,
+    /// Fetched and not handed out.
+    queue: Queue,
     /// Errors of no partition, one per cause.
     errors: VecDeque<Error>,
     /// Rises with every change of what is to be fetched.
@@ -51,31 +54,6 @@ pub(super) struct Book {
     waker: Option<Waker>,
     /// Set by the first tracker: completion of single records is followed.
     pub(super) tracking: bool,
-}
-
-/// What waits to be handed out.
-#[derive(Debug)]
-enum Item {
-    Batch(Batch),
-    /// Why nothing more of the partition follows.
-    Stop {
-        partition: TopicPartition,
-        life: u64,
-        error: Error,
-    },
-    /// The topic is no more; nothing of it follows.
-    Deleted {
-        topic: Arc<str>,
-        error: Error,
-    },
-}
-
-/// Something to commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Progress {
-    pub(super) partition: TopicPartition,
-    pub(super) life: u64,
-    pub(super) offset: Offset,
 }
 
 impl Book {
@@ -185,7 +163,7 @@ impl Book {
         }
         part.phase = Phase::Stopped;
         let (partition, life) = (partition.clone(), part.life);
-        self.queue.push_back(Item::Stop { partition, life, error });
+        self.queue.push(Item::Stop { partition, life, error });
         self.version += 1;
         self.wake();
     }
@@ -202,7 +180,7 @@ impl Book {
             }
         }
         let Some(topic) = name else { return };
-        self.queue.push_back(Item::Deleted { topic, error });
+        self.queue.push(Item::Deleted { topic, error });
         self.version += 1;
         self.wake();
     }
@@ -243,8 +221,7 @@ impl Book {
         // An answer without records, of a range that compaction emptied, has no epoch.
         part.leader_epoch =
             Some(batch.leader_epoch).filter(|epoch| *epoch > 0).or(part.leader_epoch);
-        self.queued_bytes += batch.bytes();
-        self.queue.push_back(Item::Batch(batch));
+        self.queue.push(Item::Batch(batch));
         self.wake();
     }
 
@@ -256,7 +233,7 @@ impl Book {
             return Some(Err(error));
         }
         while !self.is_full(open_max)
-            && let Some(item) = self.queue.pop_front()
+            && let Some(item) = self.queue.pop()
         {
             match item {
                 Item::Stop { error, .. } => return Some(Err(error)),
@@ -283,7 +260,6 @@ impl Book {
     }
 
     fn hand_out(&mut self, batch: &Batch) {
-        self.queued_bytes -= batch.bytes();
         let tracking = self.tracking;
         if let Some(part) = self.partitions.get_mut(&batch.partition) {
             part.hand_out(batch, tracking);
@@ -299,6 +275,11 @@ impl Book {
         self.waker.take().into_iter().for_each(Waker::wake);
     }
 
+    /// Bytes fetched and not handed out.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queue.bytes()
+    }
+
     /// Whether the partition is still read in this life.
     pub(super) fn lives(&self, partition: &TopicPartition, life: u64) -> bool {
         self.partitions.get(partition).is_some_and(|part| part.life == life)
@@ -308,85 +289,6 @@ impl Book {
     pub(super) fn hands_out(&self, partition: &TopicPartition, life: u64) -> bool {
         let part = self.partitions.get(partition);
         part.is_some_and(|part| part.life == life && part.hands_out())
-    }
-
-    /// Notes that everything below `offset` was processed.
-    pub(super) fn processed(&mut self, partition: &TopicPartition, life: u64, offset: Offset) {
-        if let Some(part) = self.partitions.get_mut(partition)
-            && part.life == life
-        {
-            part.processed = part.processed.max(offset);
-        }
-    }
-
-    /// Marks one record as done. An error when the partition is no longer read in this life.
-    pub(super) fn done(
-        &mut self,
-        partition: &TopicPartition,
-        life: u64,
-        offset: Offset,
-    ) -> Result<()> {
-        let part = self.partitions.get_mut(partition).filter(|part| part.life == life);
-        let prefix = part.and_then(|part| part.prefix.as_mut());
-        let Some(prefix) = prefix else { return Err(gone(partition)) };
-        if prefix.done(offset.0) {
-            self.wake();
-        }
-        Ok(())
-    }
-
-    /// What could be committed now and is not, by tracker or by going on.
-    pub(super) fn progress(&self, by_going_on: bool) -> Vec<Progress> {
-        let progress = |(partition, part): (&TopicPartition, &Part)| {
-            let offset = match &part.prefix {
-                Some(prefix) => Offset(prefix.floor()),
-                None if by_going_on => part.processed,
-                None => return None,
-            };
-            let new = part.is_placed() && part.committed_or_origin() < offset;
-            new.then(|| Progress { partition: partition.clone(), life: part.life, offset })
-        };
-        self.partitions.iter().filter_map(progress).collect()
-    }
-
-    /// Notes a commit.
-    pub(super) fn committed(&mut self, progress: &Progress) {
-        if let Some(part) = self.partitions.get_mut(&progress.partition)
-            && part.life == progress.life
-        {
-            part.committed =
-                Some(part.committed.map_or(progress.offset, |c| c.max(progress.offset)));
-        }
-    }
-
-    /// Notes what was stored as given, also backwards.
-    pub(super) fn committed_at(
-        &mut self,
-        partition: &TopicPartition,
-        life: Option<u64>,
-        offset: Offset,
-    ) {
-        if let Some(part) = self.partitions.get_mut(partition)
-            && Some(part.life) == life
-        {
-            part.committed = Some(offset);
-        }
-    }
-
-    /// Partitions being given up whose time is over, or of which everything handed out is committed.
-    pub(super) fn released(&self, now: Instant) -> BTreeSet<TopicPartition> {
-        let released = |part: &Part| match part.phase {
-            Phase::Revoking { until } => until <= now || part.is_committed(),
-            Phase::Resolving | Phase::Active | Phase::Stopped => false,
-        };
-        let parts = self.partitions.iter().filter(|(_, part)| released(part));
-        parts.map(|(partition, _)| partition.clone()).collect()
-    }
-
-    /// Records handed out and not done.
-    pub(super) fn open(&self) -> usize {
-        let open = |part: &Part| part.prefix.as_ref().map_or(0, Prefix::open);
-        self.partitions.values().map(open).sum()
     }
 
     /// The next offset to hand out, where it is known.
@@ -431,37 +333,14 @@ impl Book {
 
     /// Drops what is queued for partitions that are not read any more, or in another life.
     fn drop_stale(&mut self) {
-        let queue = std::mem::take(&mut self.queue);
-        self.queued_bytes = 0;
-        for item in queue {
-            let kept = match &item {
-                Item::Batch(batch) => self.hands_out(&batch.partition, batch.life),
-                Item::Stop { partition, life, .. } => self.hands_out(partition, *life),
-                Item::Deleted { .. } => true,
-            };
-            if kept {
-                self.queued_bytes += item.bytes();
-                self.queue.push_back(item);
-            }
-        }
+        let mut queue = std::mem::take(&mut self.queue);
+        queue.retain(|item| match item {
+            Item::Batch(batch) => self.hands_out(&batch.partition, batch.life),
+            Item::Stop { partition, life, .. } => self.hands_out(partition, *life),
+            Item::Deleted { .. } => true,
+        });
+        self.queue = queue;
     }
-}
-
-impl Item {
-    fn bytes(&self) -> usize {
-        match self {
-            Item::Batch(batch) => batch.bytes(),
-            Item::Stop { .. } | Item::Deleted { .. } => 0,
-        }
-    }
-}
-
-/// The partition was taken away or moved since.
-pub(super) fn gone(partition: &TopicPartition) -> Error {
-    Error::new(
-        ErrorCode::FencedMemberEpoch,
-        format!("partition `{partition}` was given up, sought or reset since this was received"),
-    )
 }
 
 #[cfg(test)]

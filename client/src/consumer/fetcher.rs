@@ -88,7 +88,7 @@ impl Fetcher {
         let book = self.shared.book.lock();
         let now = clock::now();
         let mut plan = Plan { version: book.version, ..Plan::default() };
-        let has_room = book.queued_bytes < self.shared.settings.prefetch_bytes;
+        let has_room = book.queued_bytes() < self.shared.settings.prefetch_bytes;
         for (partition, part) in &book.partitions {
             let held = part.hold.filter(|hold| *hold > now);
             plan.wake_at = [plan.wake_at, held].into_iter().flatten().min();

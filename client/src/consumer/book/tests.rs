@@ -4,7 +4,7 @@ use bytes::Bytes;
 use riverrun_proto::{BatchBuilder, BuilderOptions, Compression, LeaderEpoch};
 
 use super::*;
-use crate::{clock, consumer::batch::Range};
+use crate::{clock, consumer::batch::Range, error::ErrorCode};
 
 fn partition() -> TopicPartition {
     TopicPartition::new("t", 0)
@@ -65,7 +65,7 @@ fn batches_come_in_order_and_move_the_position() {
     assert_eq!(take(&mut book), Some(Ok((12, 15))));
     assert_eq!(take(&mut book), None, "what was fetched twice is taken once");
     assert_eq!(book.lag()[0].lag, 85);
-    assert_eq!(book.queued_bytes, 0);
+    assert_eq!(book.queued_bytes(), 0);
 }
 
 #[test]
