@@ -1,13 +1,17 @@
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use riverrun_proto::Offset;
 
 use super::{fill, filled};
 use crate::{
-    AppendError, LogFailure, LogOptions, ReadError, StorageError, Timestamp,
+    AppendError, LogFailure, LogOptions, OpenedLog, ReadError, StorageError, Timestamp,
     disk::{
         Disk,
-        sim::{Call, CrashPolicy, Fault, FaultError, SimDisk},
+        sim::{Call, CrashPolicy, Fault, FaultError, SimDisk, Survival},
     },
     testing::*,
 };
@@ -142,6 +146,73 @@ fn an_empty_segment_made_for_small_batches_takes_a_larger_one() {
     assert_eq!(log.reader.segment_count(), 1);
     let log = open(&disk.crash(CrashPolicy::lose_all()));
     assert_eq!(read_all(&log.reader).len(), 1);
+}
+
+/// An open log whose active segment is empty and too small for large batches, and its records.
+fn with_small_empty_segment(disk: &SimDisk, rolled: bool) -> (OpenedLog, u64) {
+    let mut log = open(disk);
+    let end = if rolled { 6 } else { 0 };
+    if rolled {
+        fill(&mut log, 3);
+        log.writer.roll(Timestamp(1)).unwrap();
+    }
+    log.flusher.flush().unwrap();
+    log.writer.set_options(LogOptions { batch_bytes_max: 200_000, ..options() }).unwrap();
+    (log, end)
+}
+
+#[test]
+fn a_power_loss_while_an_empty_segment_is_replaced_loses_nothing() {
+    let names_only = CrashPolicy { names: Survival::Everything, ..CrashPolicy::lose_all() };
+    let fixed = [CrashPolicy::lose_all(), CrashPolicy::keep_all(), names_only];
+    let policies = fixed.into_iter().chain((0..8).map(CrashPolicy::random));
+    let large = batch(&["z".repeat(150_000).as_str()], 1);
+    for (policy, rolled) in policies.flat_map(|policy| [(policy, false), (policy, true)]) {
+        for step in 1.. {
+            let disk = SimDisk::new(1);
+            let (mut log, end) = with_small_empty_segment(&disk, rolled);
+            disk.cut_power_at(step);
+            let appended = log.writer.append(&large, Timestamp(1)).is_ok();
+            let flushed = appended && log.flusher.flush().is_ok();
+            let context = format!("step {step}, rolled {rolled}, {policy:?}");
+            let mut log = open(&disk.crash(policy));
+            assert!(log.reader.failure().is_none(), "{context}: {:?}", log.report);
+            let found = read_all(&log.reader);
+            assert!(found.starts_with(&filled(0, end)), "{context}");
+            assert!(found.len() as u64 >= end + u64::from(flushed), "{context}");
+            fill(&mut log, 1);
+            log.flusher.flush().expect(&context);
+            if flushed {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_has_an_active_segment_also_while_an_empty_one_is_replaced() {
+    let large = batch(&["z".repeat(150_000).as_str()], 1);
+    let disk = SimDisk::new(1);
+    let (mut log, _) = with_small_empty_segment(&disk, false);
+    let (reader, done) = (log.reader.clone(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut seen = 1;
+            while !done.load(Ordering::Acquire) {
+                let count = reader.segment_count();
+                assert!(count >= seen, "{count} segments after {seen}");
+                seen = count;
+            }
+        });
+        for _ in 0..100 {
+            log.writer.append(&large, Timestamp(1)).unwrap();
+            log.writer.set_options(options()).unwrap();
+            log.writer.roll(Timestamp(1)).unwrap();
+            let larger = LogOptions { batch_bytes_max: 200_000, ..options() };
+            log.writer.set_options(larger).unwrap();
+        }
+        done.store(true, Ordering::Release);
+    });
 }
 
 #[test]

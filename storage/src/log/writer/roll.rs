@@ -1,7 +1,7 @@
 //! From one segment to the next.
 //!
 //! A roll makes the next segment whole and named before the old one gets its seal:
-//! 1. a file is made and opened (ahead of time, by [`LogWriter::prepare`]);
+//! 1. a file is made and opened (ahead of time, by [`LogPreparer`](crate::LogPreparer));
 //! 2. its header block, which holds the checksum of the seal to come, is written, and it is renamed;
 //! 3. the seal is written into the old segment, for which room was kept.
 //!
@@ -127,7 +127,6 @@ impl LogWriter {
         };
         let fresh = self.name_next(next, header)?;
         self.shared.begin_change()?;
-        self.shared.segments.write().pop();
         self.go_on_in(fresh);
         Ok(())
     }
@@ -172,10 +171,15 @@ impl LogWriter {
         Ok(SegmentWriter::new(segment, next.file, next.bytes_max, begin))
     }
 
-    /// Makes `fresh`, which is empty, the active segment.
+    /// Makes `fresh`, which is empty, the active segment; instead of an empty one that began where it does.
     fn go_on_in(&mut self, fresh: SegmentWriter) {
         let place = fresh.place();
-        self.shared.segments.write().push(fresh.segment.clone());
+        {
+            // In one step: compaction relies on an active segment after the last sealed one.
+            let mut segments = self.shared.segments.write();
+            segments.pop_if(|active| active.base == fresh.segment.base);
+            segments.push(fresh.segment.clone());
+        }
         let mut tail = self.shared.tail.lock();
         tail.segment_base = fresh.segment.base;
         tail.pos = place.pos;
