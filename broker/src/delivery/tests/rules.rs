@@ -315,8 +315,9 @@ fn rule_5_a_resumed_session_gets_what_it_missed_under_the_same_lease() {
     let point = ResumePoint { epoch, last_seq: first_seq };
     assert_eq!(rig.try_open("a", Some(point), true, 10).unwrap(), "resumed, 1");
     assert_eq!(rig.counts[&1], (1, 0));
-    assert!(rig.tokens[&("a", 1)].0 > epoch);
-    // Tokens of both epochs are good, credit goes on counting, and the lease ends when it would have.
+    assert_eq!(rig.tokens[&("a", 1)].0, epoch);
+    assert!(rig.sessions["a"].epoch() > epoch);
+    // Credit goes on counting, and the lease ends when it would have.
     rig.credit("a", 3);
     rig.expect("");
     assert_eq!(rig.ack("a", 1, 2), SettleStatus::Ok);
