@@ -1,5 +1,8 @@
 //! Consumer groups from the command line: reading, lag, reset.
 
+use std::io::{BufRead, BufReader};
+
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::process::{Broker, Done};
@@ -135,4 +138,30 @@ fn a_reset_makes_the_group_that_does_not_exist() {
     let mut words: Vec<&str> = text.split_whitespace().collect();
     words.sort_unstable();
     assert_eq!(words, ["0d", "1d"]);
+}
+
+#[test]
+fn a_member_outlives_a_broker_that_is_away_longer_than_its_timeout() {
+    const LINES: usize = 20_000;
+    let mut broker = Broker::start();
+    broker.call(&["topic", "create", "t"]).ok();
+    let line = |number: usize| format!("{number:0>100}");
+    let input: String = (0..LINES).map(|number| line(number) + "\n").collect();
+    broker.run(&["produce", "t"], input.as_bytes()).ok();
+    let mut member = broker.spawn(&["consume", "t", "--group", "g", "--timeout", "2s"]);
+    let mut lines = BufReader::new(member.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap(), line(0));
+    // The pipe holds less than what was fetched: the rest is written out, and to be stored, with nobody there.
+    broker.kill();
+    let reading = std::thread::spawn(move || lines.take(LINES - 1).collect::<Vec<_>>());
+    let mut told = BufReader::new(member.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(told.any(|line| line.contains("offsets are not stored yet")), "it ended");
+    broker.restart();
+    assert!(told.any(|line| line.contains("connected again")), "it ended");
+    let read = reading.join().unwrap();
+    assert!(read.into_iter().eq((1..LINES).map(line)), "other lines, or another order");
+    kill_process(Pid::from_child(&member), Signal::TERM).unwrap();
+    assert_eq!(told.collect::<Vec<_>>(), Vec::<String>::new());
+    assert!(member.wait().unwrap().success());
+    assert_eq!(lag(&broker), 0);
 }

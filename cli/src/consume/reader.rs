@@ -15,7 +15,7 @@ use super::{ConsumeArgs, builder, check_end, ends, partitions, trouble::Trouble}
 use crate::{
     clock,
     connect::{Reporter, report_replaced},
-    failure::Stop,
+    failure::{Class, Stop},
     output::Output,
     position::Position,
     printer::{Form, Printer},
@@ -43,6 +43,8 @@ pub(super) struct Reader {
     left: u64,
     /// Written into the buffer, and not stored yet.
     pending: HashMap<TopicPartition, OffsetToCommit>,
+    /// The broker was away when offsets were to be stored; that was told of.
+    behind: bool,
     committed_at: Instant,
     trouble: Trouble,
     _reporter: Reporter,
@@ -94,6 +96,7 @@ impl Reader {
             ends: found,
             left: args.max.unwrap_or(u64::MAX),
             pending: HashMap::new(),
+            behind: false,
             committed_at: started,
             trouble,
             _reporter: reporter,
@@ -108,7 +111,7 @@ impl Reader {
                 Some(batch) => self.take(batch)?,
                 None => {
                     // Nothing at hand: what was read is written out now.
-                    self.settle().await?;
+                    self.settle_on_the_way().await?;
                     match self.wait().await? {
                         Waited::Batch(batch) => Some(batch),
                         Waited::Nothing => None,
@@ -120,7 +123,7 @@ impl Reader {
                 self.write(&batch)?;
             }
             if self.committed_at.elapsed() >= COMMIT_INTERVAL {
-                self.settle().await?;
+                self.settle_on_the_way().await?;
             }
         }
         Ok(())
@@ -159,6 +162,8 @@ impl Reader {
             return Ok(Waited::End);
         }
         let received = match self.ends {
+            // Offsets that could not be stored are tried again although nothing comes.
+            None if self.behind => self.consumer.poll(COMMIT_INTERVAL).await.transpose(),
             None => Some(self.consumer.next_batch().await),
             Some(_) => self.consumer.poll(END_INTERVAL).await.transpose(),
         };
@@ -230,16 +235,30 @@ impl Reader {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let offsets: Vec<OffsetToCommit> =
-            std::mem::take(&mut self.pending).into_values().collect();
+        // Kept until they are stored: this may be cut short by the user, or fail while the broker is away.
+        let offsets: Vec<OffsetToCommit> = self.pending.values().cloned().collect();
         match self.consumer.commit_offsets(&offsets).await {
-            Err(error) if was_taken_away(&error) => {
-                eprintln!(
-                    "riverrun: some offsets were not stored: {error}; their records come again"
-                );
+            Err(error) if was_taken_away(&error) => eprintln!(
+                "riverrun: some offsets were not stored: {error}; their records come again"
+            ),
+            stored => stored?,
+        }
+        self.pending.clear();
+        self.behind = false;
+        Ok(())
+    }
+
+    /// Settles; while the broker is away it tells so once and leaves the offsets for the next time.
+    async fn settle_on_the_way(&mut self) -> Result<(), Stop> {
+        match self.settle().await {
+            Err(Stop::Failed(failure)) if failure.class == Class::Unreachable => {
+                if !self.behind {
+                    eprintln!("riverrun: offsets are not stored yet: {failure}; trying again");
+                }
+                self.behind = true;
                 Ok(())
             }
-            stored => Ok(stored?),
+            settled => settled,
         }
     }
 
