@@ -162,7 +162,7 @@ async fn alter(server: &Server, args: AlterArgs) -> Result<(), Stop> {
         change = change.validate_only();
     }
     let topic = connect(server).await?.admin().alter_topic(&args.topic, change).await?;
-    let verb = if args.dry_run { "would change to" } else { "changed to" };
+    let verb = if args.dry_run { "would change" } else { "changed" };
     output::print(&format!("{verb} topic {}\n", in_short(&topic)))
 }
 

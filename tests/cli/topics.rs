@@ -65,12 +65,22 @@ fn what_the_broker_refuses_ends_with_4_and_its_reason() {
 }
 
 #[test]
-fn a_dry_run_creates_nothing() {
+fn a_dry_run_shows_what_would_be_and_changes_nothing() {
     let broker = Broker::start();
-    let dry = broker.call(&["topic", "create", "orders", "--dry-run"]).ok();
-    assert!(dry.text().starts_with("would create topic `orders`"), "{}", dry.text());
+    let create = ["topic", "create", "orders", "--partitions", "2"];
+    let dry = broker.call(&[&create[..], &["--dry-run"]].concat()).ok().text();
+    assert_eq!(dry, "would create topic `orders`: 2 partitions, durability fsync\n");
     let list = broker.call(&["topic", "list"]).ok();
     assert!(list.text().contains("no topics yet"), "{}", list.text());
+
+    broker.call(&create).ok();
+    let alter = ["topic", "alter", "orders", "--partitions", "4", "--set", "retention_ms=1h"];
+    let dry = broker.call(&[&alter[..], &["--dry-run"]].concat()).ok().text();
+    let wanted = "topic `orders`: 4 partitions, durability fsync, retention_ms 1 h\n";
+    assert_eq!(dry, format!("would change {wanted}"));
+    let list = json(broker.call(&["topic", "list", "--output", "json"]));
+    assert_eq!(list["topics"][0]["partitions"].as_array().unwrap().len(), 2);
+    assert_eq!(broker.call(&alter).ok().text(), format!("changed {wanted}"));
 }
 
 #[test]

@@ -27,6 +27,18 @@ impl AdminGateway {
         topic_metadata(topic, self.service.cluster().node_id)
     }
 
+    /// Adds the partitions up to `count` that a change would make and that was only checked.
+    fn add_partitions(&self, metadata: &mut v1::TopicMetadata, count: u32) {
+        let leader_node_id = self.service.cluster().node_id;
+        let made = metadata.partitions.len();
+        let added = (0..count).skip(made).map(|partition| v1::PartitionMetadata {
+            partition,
+            leader_node_id,
+            leader_epoch: 0,
+        });
+        metadata.partitions.extend(added);
+    }
+
     fn metadata_or_error(&self, name: String) -> v1::TopicMetadata {
         match self.service.topic(&name) {
             Ok(topic) => self.metadata(&topic),
@@ -68,16 +80,9 @@ impl Admin for AdminGateway {
         let partition_count = new.partition_count.max(1);
         let topic = self.service.create_topic(new).await.map_err(|error| status(&error))?;
         let mut metadata = self.metadata(&topic);
-        let node_id = self.service.cluster().node_id;
         if metadata.partitions.is_empty() {
-            // Only checked: the partitions it would have.
-            metadata.partitions = (0..partition_count)
-                .map(|partition| v1::PartitionMetadata {
-                    partition,
-                    leader_node_id: node_id,
-                    leader_epoch: 0,
-                })
-                .collect();
+            // Only checked.
+            self.add_partitions(&mut metadata, partition_count);
             metadata.topic_id = bytes::Bytes::new();
         }
         Ok(Response::new(v1::CreateTopicResponse { topic: Some(metadata) }))
@@ -88,8 +93,11 @@ impl Admin for AdminGateway {
         request: Request<v1::AlterTopicRequest>,
     ) -> Result<Response<v1::AlterTopicResponse>, Status> {
         let change = topic_change(request.into_inner());
+        let partition_count = change.partition_count;
         let topic = self.service.alter_topic(change).await.map_err(|error| status(&error))?;
-        Ok(Response::new(v1::AlterTopicResponse { topic: Some(self.metadata(&topic)) }))
+        let mut metadata = self.metadata(&topic);
+        self.add_partitions(&mut metadata, partition_count);
+        Ok(Response::new(v1::AlterTopicResponse { topic: Some(metadata) }))
     }
 
     async fn delete_topic(
