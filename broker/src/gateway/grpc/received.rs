@@ -144,8 +144,13 @@ impl Gate {
     }
 
     async fn open(&self) {
-        while self.is_closed() {
-            self.opened.notified().await;
+        loop {
+            // Asked for before the look, so that a turn that ends between the two is noticed.
+            let opened = self.opened.notified();
+            if !self.is_closed() {
+                return;
+            }
+            opened.await;
         }
     }
 }
