@@ -136,6 +136,35 @@ fn damage_in_one_partition_does_not_end_the_reading_of_others() {
 }
 
 #[test]
+fn every_partition_that_is_not_kept_is_told_of_with_its_reason_and_a_member_with_the_way_on() {
+    let broker = Broker::start();
+    broker.call(&["topic", "create", "t", "--partitions", "2"]).ok();
+    for partition in ["0", "1"] {
+        broker.run(&["produce", "t", "--partition", partition], b"a\nb\nc\n").ok();
+    }
+    broker.call(&["group", "reset", "g", "--topic", "t", "--to-offset", "1", "--yes"]).ok();
+    for partition in ["0", "1"] {
+        let trim = ["topic", "trim", "t", "--partition", partition, "--before", "3", "--yes"];
+        broker.call(&trim).ok();
+    }
+    let done = broker.call(&["consume", "t", "--from", "offset:1", "--no-follow"]);
+    assert_eq!(done.code, Some(4), "{done:?}");
+    for part in ["t-0: offset 1 is", "t-1: offset 1 is", "not read to the end: `t-0`, `t-1`"] {
+        assert!(done.stderr.contains(part), "`{part}` is missing in {}", done.stderr);
+    }
+
+    let mut member = broker.spawn(&["consume", "t", "--group", "g"]);
+    let mut told = BufReader::new(member.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let way = "riverrun group reset g --topic t:0 --to-earliest";
+    assert!(told.any(|line| line.contains(way)), "no `{way}`");
+    broker.call(&[&way.split(' ').skip(1).collect::<Vec<_>>()[..], &["--yes"]].concat()).ok();
+    broker.run(&["produce", "t", "--partition", "0"], b"later\n").ok();
+    let mut lines = BufReader::new(member.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "later");
+    end(member);
+}
+
+#[test]
 fn a_follower_goes_on_with_the_partitions_that_are_whole() {
     let broker = broker_with_damage(2);
     for (group, there) in [(&[][..], 2), (&["--group", "g"], 3)] {

@@ -21,12 +21,17 @@ impl Trouble {
         Trouble { group, stopped: BTreeMap::new(), told: false }
     }
 
-    /// Takes the error of a partition, and tells of it unless it ends the command anyway.
+    /// Takes the error of a partition, and tells of it unless it is all that the command ends with.
     pub(super) fn note(&mut self, partition: &TopicPartition, error: Error, goes_on: bool) {
-        if goes_on {
+        if goes_on || self.told {
+            let end = if goes_on { "; going on without it" } else { "" };
             match error.partition() {
-                Some(_) => eprintln!("riverrun: {error}; going on without it"),
-                None => eprintln!("riverrun: {partition}: {error}; going on without it"),
+                Some(_) => eprintln!("riverrun: {error}{end}"),
+                None => eprintln!("riverrun: {partition}: {error}{end}"),
+            }
+            // Said now where nothing ends the command, else with its end.
+            if goes_on && let Some(advice) = self.advice_where_lost(partition, &error) {
+                eprintln!("riverrun: {advice}");
             }
             self.told = true;
         }
@@ -60,6 +65,18 @@ impl Trouble {
             failure.message = format!("{}; {advice}", failure.message);
         }
         Err(failure)
+    }
+
+    /// How a member reads on whose offset is not kept any more, or comes from another history.
+    fn advice_where_lost(&self, partition: &TopicPartition, error: &Error) -> Option<String> {
+        let group = self.group.as_ref()?;
+        let to = match (error.code(), error.epoch_end()) {
+            (ErrorCode::OffsetOutOfRange, _) => "--to-earliest".to_owned(),
+            (ErrorCode::OffsetTruncated, Some((_, end))) => format!("--to-offset {end}"),
+            _ => return None,
+        };
+        let TopicPartition { topic, partition: number } = partition;
+        Some(format!("to read it on: `riverrun group reset {group} --topic {topic}:{number} {to}`"))
     }
 
     /// How to read on behind damage.
