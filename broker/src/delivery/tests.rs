@@ -5,6 +5,7 @@ mod model;
 mod orders;
 mod rig;
 mod rules;
+mod speed;
 mod steering;
 
 use self::rig::Rig;

@@ -267,7 +267,9 @@ impl Lane {
     pub(crate) fn room(&self, settings: &Settings) -> usize {
         let held = self.open.len() + self.dead.len();
         let open = Lane::open_max(settings).saturating_sub(held);
-        let ahead = READY_AHEAD.saturating_sub(self.open.count(State::Ready));
+        // Half is used up before more is read, so that reads are not one for each record.
+        let ready = self.open.count(State::Ready);
+        let ahead = if ready > READY_AHEAD / 2 { 0 } else { READY_AHEAD - ready };
         open.min(ahead).min(SCAN_RECORDS_MAX)
     }
 
