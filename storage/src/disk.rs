@@ -99,7 +99,8 @@ pub trait Disk: Send + Sync + Debug + 'static {
 /// writer has not published to it.
 ///
 /// A mapped file whose pages can no longer be reached (a failed device, a file cut from outside) is
-/// poisoned: that call and all later reads, writes and syncs through the handle return `EIO`.
+/// poisoned: that call and all later reads, writes and syncs through the handle return `EIO`. A file open
+/// for append that is found shorter than what was allocated is neither synced nor allocated further: `EIO`.
 pub trait DiskFile: Send + Sync + Debug + 'static {
     /// Length of the file in bytes; its blocks up to here are allocated.
     fn len(&self) -> u64;

@@ -66,6 +66,14 @@ pub enum DamageReason {
     /// An entry header whose checksum, place in the chain or offset is wrong, or that is not there.
     #[error("no valid entry")]
     Entry,
+    /// The same, where the file ends before its entries do: something cut it.
+    #[error("file is cut off, it has `{len}` bytes instead of `{expected}`: no whole entry")]
+    CutOff {
+        /// Bytes of the file.
+        len: u64,
+        /// Where its last entry known to be written ends.
+        expected: u64,
+    },
     /// A record batch whose checksum or framing is wrong.
     #[error("record batch does not match its checksum")]
     Payload,

@@ -190,7 +190,9 @@ fn judge(site: Site<'_>, survey: &survey::Survey) -> Result<Judged, StorageError
     }
     let walked = walk::walk(site, survey)?;
     Ok(match verdict(walked.at_break, walked.against_mark()) {
-        RecoveryVerdict::Damaged => Judged::Damaged(vec![walked.damage(survey)], walked.durable),
+        RecoveryVerdict::Damaged => {
+            Judged::Damaged(vec![walked.damage(site, survey)?], walked.durable)
+        }
         found @ (RecoveryVerdict::Trusted
         | RecoveryVerdict::CleanEnd
         | RecoveryVerdict::TornTail) => Judged::Sound(state, walked, found),

@@ -103,8 +103,8 @@ impl<'a> ChunkReader<'a> {
         }
         let block = bytes.try_into().expect("as long as an entry header");
         let found = EntryHeader::decode(block).filter(|(header, _)| header.salt == salt);
-        Ok(found
-            .filter(|(header, _)| pos + header.stride() <= self.end.next_multiple_of(ENTRY_ALIGN)))
+        let end = |header: &EntryHeader| pos + ENTRY_BYTES as u64 + u64::from(header.length);
+        Ok(found.filter(|(header, _)| end(header) <= self.end))
     }
 
     /// True when the header of an entry with `salt` stands at `pos`, wherever its payload may end.

@@ -231,6 +231,11 @@ impl Segment {
         }
     }
 
+    /// Another handle of a file that is read through the one it is written through.
+    pub(crate) fn reopen(&self, disk: &dyn Disk) -> Result<Option<Arc<dyn DiskFile>>, IoFailure> {
+        self.writable().map(|_| self.open_to_read(disk)).transpose()
+    }
+
     fn open_to_read(&self, disk: &dyn Disk) -> Result<Arc<dyn DiskFile>, IoFailure> {
         let opened = disk.open(&self.path, OpenMode::Read);
         opened.map_err(|error| IoFailure::new("open", &self.path, error))

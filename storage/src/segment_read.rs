@@ -5,7 +5,8 @@
 //! disk or map, one short move in cache.
 //!
 //! Damage met on the way to the wanted offset is stepped over; damage at it is an error that names the
-//! offsets up to the next valid entry.
+//! offsets up to the next valid entry. A file that was cut off is read to its real end; from the first entry
+//! that is not whole on it is damaged.
 
 use bytes::Bytes;
 use riverrun_proto::{LeaderEpoch, Offset};
@@ -46,8 +47,9 @@ pub(crate) fn locate(
     let failed = |error| IoFailure::new("read", &segment.path, error);
     let (mut pos, _) =
         segment.with_index(shared.disk.as_ref(), file, |index| index.floor(offset))?;
-    let mut reader = ChunkReader::new(file, segment.end_pos());
-    while pos < reader.end() {
+    let end_pos = segment.end_pos();
+    let mut reader = ChunkReader::new(file, end_pos);
+    while pos < end_pos {
         let found = match reader.entry_at(pos, segment.salt).map_err(failed)? {
             Some((header, crc)) => Scanned { pos, header, crc },
             None => {
@@ -68,7 +70,8 @@ pub(crate) fn locate(
     Ok(None)
 }
 
-/// The damage at `pos`, where no valid entry begins.
+/// The damage at `pos`, where no valid entry begins. It may begin before: an index tells of entries that are
+/// not there any more.
 pub(crate) fn damage_at(
     shared: &Shared,
     segment: &Segment,
@@ -76,19 +79,33 @@ pub(crate) fn damage_at(
     pos: u64,
 ) -> Result<Damage, IoFailure> {
     let failed = |error| IoFailure::new("read", &segment.path, error);
-    let mut reader = ChunkReader::new(file, segment.end_pos());
-    let next = reader.find_entry(pos + 1, segment.salt).map_err(failed)?;
-    let end = next.map_or_else(|| segment.end_offset(), |next| next.header.base_offset);
+    let end_pos = segment.end_pos();
+    let mut reader = ChunkReader::new(file, end_pos);
+    // The handle it is written through knows the length it had.
+    let len = segment.reopen(shared.disk.as_ref())?.map_or_else(|| file.len(), |anew| anew.len());
     // What lies before is walked from the nearest point, so that the first damaged offset is known.
-    let floor = |index: &crate::index::SparseIndex| index.floor_of_pos(pos);
+    let known = pos.min(len);
+    let floor = |index: &crate::index::SparseIndex| index.floor_of_pos(known);
     let (mut at, mut start) = segment.with_index(shared.disk.as_ref(), file, floor)?;
     while at < pos {
-        let Some((header, _)) = reader.entry_at(at, segment.salt).map_err(failed)? else { break };
-        start = header.end_offset();
-        at += header.stride();
+        if let Some((header, _)) = reader.entry_at(at, segment.salt).map_err(failed)? {
+            start = header.end_offset();
+            at += header.stride();
+            continue;
+        }
+        let next = reader.find_entry(at + 1, segment.salt).map_err(failed)?;
+        let Some(next) = next.filter(|next| next.pos <= pos) else { break };
+        (at, start) = (next.pos, next.header.base_offset);
     }
-    let path = segment.path.clone();
-    Ok(Damage { offsets: start..end.max(start), path, pos, reason: DamageReason::Entry })
+    let next = reader.find_entry(pos + 1, segment.salt).map_err(failed)?;
+    let last = || segment.end_offset().min(shared.visible().log_end);
+    let end = next.map_or_else(last, |next| next.header.base_offset);
+    let reason = if next.is_none() && len < end_pos {
+        DamageReason::CutOff { len, expected: end_pos }
+    } else {
+        DamageReason::Entry
+    };
+    Ok(Damage { offsets: start..end.max(start), path: segment.path.clone(), pos: at, reason })
 }
 
 /// The damage of an entry at `pos` whose header holds and whose payload does not.
@@ -119,7 +136,8 @@ pub(crate) fn read(
         match run.step()? {
             Step::Next => {}
             Step::End => return Ok(run.finish()),
-            Step::Bad if run.is_begun() => return Ok(run.finish()),
+            // What is wrong behind them is for the next read to tell.
+            Step::Bad if run.is_begun() || run.has_moved() => return Ok(run.finish()),
             Step::Bad => {
                 let found = locate(shared, segment, file, request.from)?;
                 // Damage before the wanted entry: go on at the entry.
@@ -153,6 +171,8 @@ struct Run<'a> {
     request: Request,
     /// Position where published entries end.
     end_pos: u64,
+    /// Where the file ends, when that is before: nothing at or past it can be read.
+    file_end: u64,
     /// Bytes of the file from `start`; the first `taken` are payloads moved together.
     buffer: Vec<u8>,
     /// Position of the buffer's first byte.
@@ -171,7 +191,9 @@ impl<'a> Run<'a> {
         let run =
             ReadRun { base_offset: request.from, next_offset: request.from, ..ReadRun::default() };
         let end_pos = segment.end_pos();
-        Run { segment, file, request, end_pos, buffer: Vec::new(), start: 0, at: 0, taken: 0, run }
+        let file_end = end_pos.min(file.len());
+        let buffer = Vec::new();
+        Run { segment, file, request, end_pos, file_end, buffer, start: 0, at: 0, taken: 0, run }
     }
 
     /// Position of the entry looked at.
@@ -184,12 +206,20 @@ impl<'a> Run<'a> {
         self.taken > 0
     }
 
+    /// True when offsets without records were passed.
+    fn has_moved(&self) -> bool {
+        self.run.next_offset > self.request.from
+    }
+
     /// Reads on at `pos`, at least `needed` bytes. Only before anything was collected.
     fn fill(&mut self, pos: u64, needed: usize) -> Result<(), ReadError> {
-        let left = usize::try_from(self.end_pos.saturating_sub(pos)).unwrap_or(usize::MAX);
+        let left = usize::try_from(self.file_end.saturating_sub(pos)).unwrap_or(usize::MAX);
         let len = needed.max(self.request.bytes_max.saturating_add(SLACK_BYTES)).min(left);
         self.buffer = vec![0; len];
         (self.start, self.at) = (pos, 0);
+        if len == 0 {
+            return Ok(());
+        }
         self.file
             .read_at(pos, &mut self.buffer)
             .map_err(|error| IoFailure::new("read", &self.segment.path, error).into())
@@ -201,7 +231,7 @@ impl<'a> Run<'a> {
         if self.buffer.len() - self.at.min(self.buffer.len()) >= needed {
             return Ok(true);
         }
-        if self.is_begun() || self.pos() + needed as u64 > self.end_pos {
+        if self.is_begun() || self.pos() + needed as u64 > self.file_end {
             return Ok(false);
         }
         self.fill(self.pos(), needed)?;
@@ -211,7 +241,7 @@ impl<'a> Run<'a> {
     /// Looks at one entry.
     fn step(&mut self) -> Result<Step, ReadError> {
         if !self.has(ENTRY_BYTES)? {
-            return Ok(Step::End);
+            return Ok(if self.pos() < self.end_pos { Step::Bad } else { Step::End });
         }
         let block = self.buffer[self.at..self.at + ENTRY_BYTES].try_into().expect("96 bytes");
         let decoded = EntryHeader::decode(block);

@@ -2,11 +2,13 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    path::PathBuf,
     process::Child,
+    time::Instant,
 };
 
 use crate::support::{
-    damage::{first_segment, flip_first_record, partition_dir},
+    damage::{cut_in_half, cut_to, first_segment, flip_first_record, partition_dir},
     process::Broker,
 };
 
@@ -101,18 +103,24 @@ fn a_watch_tells_of_the_state_and_of_every_move() {
     end(child);
 }
 
-/// A broker whose topic `t` has a damaged record in a sealed segment of partition 1, and `count` whole
-/// records in partition 0.
-fn broker_with_damage(count: usize) -> Broker {
-    let mut broker = Broker::start();
+/// A broker whose topic `t` has several segments of records in partition 1, and `count` records in partition
+/// 0. The directory of partition 1.
+fn broker_with_segments(count: usize) -> (Broker, PathBuf) {
+    let broker = Broker::start();
     let small = ["--set", "segment_bytes=1MiB", "--set", "message_bytes_max=256KiB"];
     broker.call(&[&["topic", "create", "t", "--partitions", "2"][..], &small].concat()).ok();
     broker.run(&["produce", "t", "--partition", "0"], "whole\n".repeat(count).as_bytes()).ok();
     let much = format!("{}\n", "x".repeat(1000)).repeat(3000);
     broker.run(&["produce", "t", "--partition", "1"], much.as_bytes()).ok();
     let dir = partition_dir(&broker.data_dir(), &broker.topic_id("t"), 1);
-    broker.stop();
     assert!(dir.read_dir().unwrap().count() > 4, "it has sealed segments");
+    (broker, dir)
+}
+
+/// The same with a damaged record in a sealed segment of partition 1.
+fn broker_with_damage(count: usize) -> Broker {
+    let (mut broker, dir) = broker_with_segments(count);
+    broker.stop();
     flip_first_record(&first_segment(&dir));
     broker.restart();
     broker
@@ -133,6 +141,70 @@ fn damage_in_one_partition_does_not_end_the_reading_of_others() {
     }
     let alone = ["consume", "t", "--partition", "1"];
     broker.call(&alone).refused(5, &["t-1: offsets `0..", "are damaged", "--from offset:"]);
+}
+
+/// The damaged offsets that a line tells of.
+fn damaged(line: &str) -> (usize, usize) {
+    let (_, range) = line.split_once("offsets `").unwrap_or_else(|| panic!("{line}"));
+    let (range, _) = range.split_once('`').unwrap();
+    let (start, end) = range.split_once("..").unwrap();
+    (start.parse().unwrap(), end.parse().unwrap())
+}
+
+#[test]
+fn a_sealed_segment_cut_under_the_broker_is_read_to_the_cut_and_named() {
+    let (broker, dir) = broker_with_segments(500);
+    let started = Instant::now();
+    // A batch has at most a quarter of a segment, so there are some before the middle and some behind.
+    let len = cut_in_half(&first_segment(&dir));
+    let cut = format!("it has `{len}` bytes instead of `");
+    for group in [&[][..], &["--group", "g"]] {
+        let done = broker.call(&[&["consume", "t", "--no-follow"], group].concat());
+        assert_eq!(done.code, Some(5), "{}", done.stderr);
+        let lines: Vec<&str> = done.stderr.lines().collect();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        for part in ["t-1: offsets `", "00000000000000000000.log", &cut, "going on"] {
+            assert!(lines[0].contains(part), "`{part}` is missing in {lines:?}");
+        }
+        let (start, end) = damaged(lines[0]);
+        assert!(0 < start && start < end, "{start}..{end}");
+        let written = done.text();
+        assert_eq!(written.matches("whole").count(), 500);
+        assert_eq!(written.lines().count() - 500, start, "every record before the cut");
+        let behind = format!("--from offset:{end}");
+        let advice = if group.is_empty() { behind } else { format!("--to-offset {end}") };
+        assert!(lines[1].contains(&advice), "{lines:?}");
+        let from = format!("offset:{end}");
+        let rest = ["consume", "t", "--partition", "1", "--no-follow", "--from", &from];
+        assert_eq!(broker.call(&rest).ok().text().lines().count(), 3000 - end);
+    }
+    let told = broker.stderr().matches("damaged records").count();
+    let minutes = usize::try_from(started.elapsed().as_secs() / 60).unwrap();
+    assert!((1..=1 + minutes).contains(&told), "{told} lines in {minutes} minutes");
+}
+
+#[test]
+fn an_active_segment_cut_under_the_broker_is_read_to_the_cut_and_named() {
+    let mut broker = Broker::start();
+    broker.call(&["topic", "create", "t", "--set", "message_bytes_max=256KiB"]).ok();
+    let much = format!("{}\n", "x".repeat(1000)).repeat(3000);
+    broker.run(&["produce", "t"], much.as_bytes()).ok();
+    let segment = first_segment(&partition_dir(&broker.data_dir(), &broker.topic_id("t"), 0));
+    cut_to(&segment, 1_000_000);
+    let mut starts = Vec::new();
+    for _ in 0..2 {
+        let done = broker.call(&["consume", "t", "--no-follow"]);
+        assert_eq!(done.code, Some(5), "{}", done.stderr);
+        assert!(done.stderr.contains("it has `1000000` bytes instead of `"), "{}", done.stderr);
+        let (start, end) = damaged(&done.stderr);
+        assert_eq!(end, 3000);
+        assert_eq!(done.text().lines().count(), start, "every record before the cut");
+        starts.push(start);
+        // After a start the same is told.
+        broker.kill();
+        broker.restart();
+    }
+    assert!(starts[0] > 0 && starts[0] == starts[1], "{starts:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Harm done to the files of a broker that is not running.
+//! Harm done to the files of a broker.
 
 use std::{
     fs,
@@ -16,6 +16,20 @@ pub(crate) fn flip_first_record(segment: &Path) {
     // Behind the header block, the first entry's header and its batch's header.
     bytes[4096 + 96 + 61 + 8] ^= 1;
     fs::write(segment, bytes).unwrap();
+}
+
+/// Cuts a segment file, whoever uses it.
+pub(crate) fn cut_to(segment: &Path, len: u64) {
+    let file = fs::OpenOptions::new().write(true).open(segment).unwrap();
+    assert!(file.metadata().unwrap().len() > len);
+    file.set_len(len).unwrap();
+}
+
+/// Cuts the second half of a segment file off. Its length then.
+pub(crate) fn cut_in_half(segment: &Path) -> u64 {
+    let len = segment.metadata().unwrap().len() / 2;
+    cut_to(segment, len);
+    len
 }
 
 /// The first segment of a log that was never trimmed.

@@ -96,9 +96,10 @@ pub async fn compact(partitions: &[Arc<Partition>], clock: &Clock) {
             Ok((record_count, has_more)) => {
                 tracing::info!(partition = %partition.name(), record_count, has_more, "keys compacted");
             }
-            Err(error) => {
+            Err(error) if partition.is_news(&error.to_string()) => {
                 tracing::warn!(partition = %partition.name(), %error, "compaction ended early");
             }
+            Err(_) => {}
         }
     }
 }
@@ -114,6 +115,9 @@ async fn look_after(partition: &Arc<Partition>, now_ms: i64) {
     match partition.maintain(now_ms).await {
         Ok(0) => {}
         Ok(bytes) => tracing::info!(partition = %partition.name(), bytes, "old segments dropped"),
-        Err(error) => tracing::warn!(partition = %partition.name(), %error, "retention failed"),
+        Err(error) if partition.is_news(&error.to_string()) => {
+            tracing::warn!(partition = %partition.name(), %error, "retention failed");
+        }
+        Err(_) => {}
     }
 }

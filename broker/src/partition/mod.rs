@@ -16,6 +16,7 @@
 //! - Only this room calls storage: writes on shard threads, flushes on flush threads, next segments on
 //!   a thread that no append or flush waits for, reads where the caller is when they come from memory and on the blocking pool when they may not.
 
+mod complaints;
 pub mod directory;
 mod durability;
 pub mod error;
@@ -51,6 +52,9 @@ use riverrun_storage::{
     LogCompactor, LogFailure, LogFlusher, LogPreparer, LogReader, LogWriter, OpenedLog,
 };
 
+use self::{
+    complaints::Complaints, ledger::Ledger, read::Hot, replicator::Replicator, shard::ShardHandle,
+};
 pub use self::{
     directory::{PartitionOpener, partition_dir},
     durability::Durability,
@@ -67,7 +71,6 @@ pub use self::{
     ticket::{AppendReceipt, AppendResult, AppendTicket, Completer, ReceiptSink},
     workers::Workers,
 };
-use self::{ledger::Ledger, read::Hot, replicator::Replicator, shard::ShardHandle};
 use crate::quota::Share;
 
 /// A batch on its way to a partition.
@@ -136,6 +139,8 @@ pub struct Partition {
     idle_armed: AtomicBool,
     /// Somebody asked for at least [`Durability::Interval`] since the last background flush.
     interval_wanted: AtomicBool,
+    /// What was said lately about records that cannot be read.
+    complaints: Complaints,
     /// Cold records were read since housekeeping looked.
     read_cold: AtomicBool,
     /// Which records were written so lately that they are in memory.
@@ -185,6 +190,7 @@ impl Partition {
             interval_armed: AtomicBool::new(false),
             idle_armed: AtomicBool::new(false),
             interval_wanted: AtomicBool::new(false),
+            complaints: Complaints::default(),
             read_cold: AtomicBool::new(false),
             hot: Hot::new(offsets.log_end),
         })

@@ -276,6 +276,11 @@ impl Partition {
         self.hot.bytes.store(0, Relaxed);
     }
 
+    /// True when nothing was said about `place` for a while: then it is to be said now.
+    pub(super) fn is_news(&self, place: &str) -> bool {
+        self.complaints.is_news(place, self.shard.clock.elapsed())
+    }
+
     fn read_failure(&self, error: LogReadError) -> ReadError {
         match error {
             LogReadError::OutOfRange { requested, .. } => {
@@ -283,12 +288,19 @@ impl Partition {
                 ReadError::OutOfRange { requested, log_start, high_watermark }
             }
             LogReadError::Corrupt(damage) => {
-                let range = OffsetRange { start: damage.offsets.start, end: damage.offsets.end };
-                tracing::error!(partition = %self.name(), %damage, "damaged records");
+                let (start, end) = (damage.offsets.start, damage.offsets.end);
+                // Where to read on must be readable: the damage may go on to what is not visible yet.
+                let end = end.min(self.visible().high_watermark).max(start);
+                let range = OffsetRange { start, end };
+                if self.is_news(&format!("{}:{}", damage.path.display(), damage.pos)) {
+                    tracing::error!(partition = %self.name(), %damage, "damaged records");
+                }
                 ReadError::Corrupt { reason: damage.to_string().into(), range }
             }
             LogReadError::Io(failure) => {
-                tracing::error!(partition = %self.name(), %failure, "read failed");
+                if self.is_news(&failure.path.to_string_lossy()) {
+                    tracing::error!(partition = %self.name(), %failure, "read failed");
+                }
                 ReadError::Io { reason: failure.to_string().into() }
             }
             LogReadError::Failed(failure) => ReadError::Failed(PartitionFailed::from(&failure)),

@@ -54,6 +54,8 @@ pub(crate) struct ShardHandle {
     pub(crate) slots: Arc<Semaphore>,
     /// Flushes that wait.
     pub(crate) flushes: Arc<WorkQueue<Flush>>,
+    /// Monotonic time, for what is due and what was said lately.
+    pub(crate) clock: Clock,
     /// Partitions whose next segment is to be made.
     pub(crate) preparations: Arc<WorkQueue<Arc<Partition>>>,
 }
@@ -62,7 +64,6 @@ pub(crate) struct ShardHandle {
 #[derive(Debug)]
 pub(crate) struct Shard {
     handle: ShardHandle,
-    clock: Clock,
     /// Partitions with something due, by time.
     due: BinaryHeap<Reverse<Due>>,
     /// Partitions appended to in this round.
@@ -90,22 +91,24 @@ impl ShardHandle {
     pub(crate) fn new(
         flushes: Arc<WorkQueue<Flush>>,
         preparations: Arc<WorkQueue<Arc<Partition>>>,
+        clock: Clock,
     ) -> ShardHandle {
         let commands = Arc::new(WorkQueue::new());
         let slots = Arc::new(Semaphore::new(QUEUE_SLOTS));
-        ShardHandle { commands, slots, flushes, preparations }
+        ShardHandle { commands, slots, flushes, clock, preparations }
     }
 }
 
 impl Shard {
     /// A shard that works for `handle`.
-    pub(crate) fn new(handle: ShardHandle, clock: Clock) -> Shard {
-        Shard { handle, clock, due: BinaryHeap::new(), touched: Vec::new() }
+    pub(crate) fn new(handle: ShardHandle) -> Shard {
+        Shard { handle, due: BinaryHeap::new(), touched: Vec::new() }
     }
 
     /// Waits for work and does it. False when there will be no more.
     pub(crate) fn turn(&mut self) -> bool {
-        let wait = self.due.peek().map(|next| next.0.at.saturating_sub(self.clock.elapsed()));
+        let wait =
+            self.due.peek().map(|next| next.0.at.saturating_sub(self.handle.clock.elapsed()));
         let Some(commands) = self.handle.commands.take_all(wait) else { return false };
         self.run(commands);
         true
@@ -114,7 +117,7 @@ impl Shard {
     /// Does `commands` and what is due.
     pub(crate) fn run(&mut self, commands: VecDeque<Command>) {
         if !commands.is_empty() {
-            let now = Timestamp(self.clock.wall_ms());
+            let now = Timestamp(self.handle.clock.wall_ms());
             for command in commands {
                 self.do_one(command, now);
             }
@@ -131,7 +134,7 @@ impl Shard {
         match command {
             Command::Append(partition, append) => {
                 self.handle.slots.add_permits(1);
-                partition.write(append, now, self.clock.elapsed());
+                partition.write(append, now, self.handle.clock.elapsed());
                 if !self.touched.last().is_some_and(|last| Arc::ptr_eq(last, &partition)) {
                     self.touched.push(partition);
                 }
@@ -145,7 +148,7 @@ impl Shard {
 
     /// Sets the timers that the partition needs and has not.
     fn arm(&mut self, partition: Arc<Partition>) {
-        let now = self.clock.elapsed();
+        let now = self.handle.clock.elapsed();
         if let Some(interval) = partition.arm_interval() {
             self.set(now + interval, Timer::Interval, partition.clone());
         }
@@ -159,7 +162,7 @@ impl Shard {
     }
 
     fn do_due(&mut self) {
-        let now = self.clock.elapsed();
+        let now = self.handle.clock.elapsed();
         while self.due.peek().is_some_and(|next| next.0.at <= now) {
             let Some(Reverse(due)) = self.due.pop() else { return };
             match due.what {

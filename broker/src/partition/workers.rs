@@ -52,8 +52,8 @@ impl Workers {
             preparers: Mutex::default(),
         };
         for index in 0..writer_count.max(1) {
-            let handle = ShardHandle::new(flushes.clone(), preparations.clone());
-            let mut shard = Shard::new(handle.clone(), clock.clone());
+            let handle = ShardHandle::new(flushes.clone(), preparations.clone(), clock.clone());
+            let mut shard = Shard::new(handle.clone());
             let name = format!("writer-{index}");
             let thread = thread::Builder::new().name(name).spawn(move || while shard.turn() {})?;
             workers.shards.push(handle);

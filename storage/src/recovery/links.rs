@@ -6,7 +6,7 @@ use super::{Site, survey::FoundSegment, survey::Survey};
 use crate::{
     Damage, DamageReason, IoFailure, StorageError,
     disk::OpenMode,
-    format::{ENTRY_BYTES, EntryKind, Previous, SEAL_BYTES, SegmentFacts},
+    format::{ENTRY_BYTES, EntryKind, HEADER_BLOCK_BYTES, Previous, SEAL_BYTES, SegmentFacts},
     scan::ChunkReader,
 };
 
@@ -45,9 +45,11 @@ pub(super) fn end_as(
         let end = end.filter(|end| end.facts.end_offset == previous.facts.end_offset);
         return Ok(end.ok_or(DamageReason::Seal));
     }
-    let agrees = previous.end_pos <= reader.end()
-        && (!previous.sealed
-            || is_sealed(&mut reader, header.salt(), previous).map_err(at("read"))?);
+    if previous.end_pos > reader.end() {
+        return Ok(Err(DamageReason::CutOff { len: reader.end(), expected: previous.end_pos }));
+    }
+    let agrees =
+        !previous.sealed || is_sealed(&mut reader, header.salt(), previous).map_err(at("read"))?;
     Ok(if agrees { Ok(*previous) } else { Err(DamageReason::Seal) })
 }
 
@@ -100,7 +102,9 @@ pub(super) fn damages_below_mark(
             continue;
         }
         if let Err(reason) = end_of(site, &pair[0], &pair[1])? {
-            damages.push(damage(&pair[0], pair[1].base, reason));
+            let told = damage(&pair[0], pair[1].base, reason);
+            let is_cut = matches!(reason, DamageReason::CutOff { .. });
+            damages.push(if is_cut { behind_the_cut(site, &pair[0], told)? } else { told });
         }
     }
     if let Some(last) = survey.segments.iter().rfind(|segment| segment.base < durable)
@@ -109,6 +113,26 @@ pub(super) fn damages_below_mark(
         damages.push(damage(last, durable, DamageReason::SegmentHeader));
     }
     Ok(damages)
+}
+
+/// The damage `told` of a segment that was cut off, without the offsets before the cut.
+fn behind_the_cut(
+    site: Site<'_>,
+    segment: &FoundSegment,
+    told: Damage,
+) -> Result<Damage, IoFailure> {
+    let Some((header, _)) = segment.header else { return Ok(told) };
+    let at = |op| move |error| IoFailure::new(op, &segment.path, error);
+    let file = site.disk.open(&segment.path, OpenMode::Read).map_err(at("open"))?;
+    let mut reader = ChunkReader::new(file.as_ref(), u64::MAX);
+    let (mut pos, mut start) = (HEADER_BLOCK_BYTES as u64, segment.base);
+    while let Some(entry) = reader.find_entry(pos, header.salt()).map_err(at("read"))? {
+        pos = entry.pos + entry.header.stride();
+        start = entry.header.end_offset();
+    }
+    // Without its seal alone the segment is damaged as a whole: nothing says that it has all its entries.
+    let offsets = start..told.offsets.end;
+    Ok(if offsets.is_empty() { told } else { Damage { offsets, pos, ..told } })
 }
 
 /// Something wrong with `segment`, whose successor begins at `end`.

@@ -1,5 +1,6 @@
 //! A test for each row of the decision table, and one flipped bit in every place.
 
+mod cuts;
 mod flips;
 mod rows;
 mod unwritten;

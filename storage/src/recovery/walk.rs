@@ -52,15 +52,19 @@ impl Walked {
     }
 
     /// The break as damage.
-    pub(super) fn damage(&self, survey: &Survey) -> Damage {
+    pub(super) fn damage(&self, site: Site<'_>, survey: &Survey) -> Result<Damage, IoFailure> {
         let from = self.end.place.offset;
         let until = self.next_entry.map_or(self.durable, |next| next.min(self.durable));
-        Damage {
-            offsets: from..until.max(from),
-            path: survey.segments[self.end.segment].path.clone(),
-            pos: self.end.place.pos,
-            reason: DamageReason::Entry,
-        }
+        let found = &survey.segments[self.end.segment];
+        let file = site.disk.open(&found.path, OpenMode::Read);
+        let len = file.map_err(|error| IoFailure::new("open", &found.path, error))?.len();
+        let marked = survey.mark.newest().filter(|mark| mark.segment_base == found.base);
+        let reason = match marked.map(|mark| mark.pos).filter(|expected| len < *expected) {
+            Some(expected) => DamageReason::CutOff { len, expected },
+            None => DamageReason::Entry,
+        };
+        let (offsets, pos) = (from..until.max(from), self.end.place.pos);
+        Ok(Damage { offsets, path: found.path.clone(), pos, reason })
     }
 }
 

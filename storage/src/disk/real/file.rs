@@ -40,6 +40,14 @@ impl RealFile {
         self.map.as_ref().map_or(Ok(()), Map::check)
     }
 
+    /// `EIO` when something cut a file that is appended to: what is stored past its end is never kept, and
+    /// allocating there would make a hole of what was lost.
+    fn check_len(&self) -> io::Result<()> {
+        let is_cut = matches!(self.mode, OpenMode::Append { .. })
+            && self.file.metadata()?.len() < self.len.load(Ordering::Acquire);
+        if is_cut { Err(Errno::IO.into()) } else { Ok(()) }
+    }
+
     fn check_writable(&self) -> io::Result<()> {
         match self.mode {
             OpenMode::Read => Err(io::ErrorKind::PermissionDenied.into()),
@@ -92,6 +100,7 @@ impl DiskFile for RealFile {
         if len <= old {
             return Ok(());
         }
+        self.check_len()?;
         if let Err(error) = self.allocate_blocks(old, len) {
             // A full ext4 leaves the file partly grown. No one has seen the bytes past the old
             // length, so cutting them off is safe under a map too.
@@ -130,6 +139,7 @@ impl DiskFile for RealFile {
         // asked again afterwards, because a store may have met the bad page meanwhile.
         self.check_map()?;
         rustix::fs::fdatasync(&self.file)?;
+        self.check_len()?;
         self.check_map()
     }
 
