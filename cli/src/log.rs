@@ -1,7 +1,7 @@
 //! `riverrun log`: looks at stored files without a broker, read-only.
 //!
-//! A directory is a data directory or that of one partition. Nothing is changed and no lock is taken: the
-//! newest entries of a log that a broker is writing may look torn.
+//! A directory is a data directory or that of one partition. Nothing is changed and no lock is taken. In one
+//! that a broker uses, what it is working on is not judged.
 
 use std::{
     ops::ControlFlow,
@@ -130,17 +130,32 @@ fn verify_text(logs: &[InspectedLog]) -> String {
             units::count(log.known_durable.0),
             log.segments.len().to_string(),
             units::bytes(size),
-            if log.is_clean { "clean" } else { "unclean" }.to_owned(),
+            stop(log).to_owned(),
             if log.is_sound() { "sound" } else { "DAMAGED" }.to_owned(),
         ]);
     }
     let mut text = table.render();
+    if let Some(holder) = logs.iter().find_map(|log| log.holder) {
+        text.push_str(&format!(
+            "in use by process {}: what it is working on is not judged\n",
+            holder.pid
+        ));
+    }
     for (log, finding) in
         logs.iter().flat_map(|log| log.findings.iter().map(move |finding| (log, finding)))
     {
         text.push_str(&format!("{}: {finding}\n", name(log)));
     }
     text
+}
+
+/// How the log was left, if it was.
+fn stop(log: &InspectedLog) -> &'static str {
+    match log.holder {
+        Some(_) => "in use",
+        None if log.is_clean => "clean",
+        None => "unclean",
+    }
 }
 
 /// The directory of a log, or a dot for the one named on the command line.
@@ -174,6 +189,7 @@ fn log_json(log: &InspectedLog) -> Value {
         "log_end_offset": log.log_end.0,
         "durable_offset": log.known_durable.0,
         "clean": log.is_clean,
+        "in_use_by": log.holder.map(|holder| holder.pid),
         "sound": log.is_sound(),
         "segments": segments,
         "findings": log.findings.iter().map(finding_json).collect::<Vec<_>>(),

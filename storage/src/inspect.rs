@@ -8,7 +8,8 @@
 //! What a break means is judged as recovery does: below the highest offset known durable (mark page,
 //! log start, every `durable_upto`) it is damage; at or above it is what a crash leaves.
 //!
-//! A log that a broker is writing can be looked at; its newest entries may then look torn.
+//! A log that a broker is writing can be looked at. What it is working on (temporary files, the newest
+//! entries) is then not judged.
 
 mod found;
 mod judge;
@@ -28,6 +29,7 @@ use crate::{
     IoFailure, StorageError,
     data_dir::LOGS_DIR,
     disk::{Disk, EntryKind, RealDisk, RealDiskOptions},
+    lock::{Holder, holder_of},
     mark::MarkPage,
     paths::FileName,
     state::{self, StoredState},
@@ -37,6 +39,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Inspector {
     disk: Arc<dyn Disk>,
+    /// The directory, when it is one of the operating system's.
+    path: Option<PathBuf>,
 }
 
 impl Inspector {
@@ -47,12 +51,17 @@ impl Inspector {
     pub fn open(path: &Path) -> Result<Inspector, StorageError> {
         let disk = RealDisk::open(path, RealDiskOptions::default())
             .map_err(|error| IoFailure::new("open", path, error))?;
-        Ok(Inspector::new(Arc::new(disk)))
+        Ok(Inspector { disk: Arc::new(disk), path: Some(path.to_owned()) })
     }
 
     /// Inspects the root of `disk`.
     pub fn new(disk: Arc<dyn Disk>) -> Inspector {
-        Inspector { disk }
+        Inspector { disk, path: None }
+    }
+
+    /// The process that uses the data directory now, as far as can be told without disturbing it.
+    pub fn holder(&self) -> Option<Holder> {
+        self.path.as_deref().and_then(holder_of)
     }
 
     /// Directories of all logs found, relative to the one inspected: itself (empty) when it holds
@@ -109,6 +118,7 @@ impl Inspector {
         visit: &mut dyn FnMut(InspectedEntry<'_>) -> ControlFlow<()>,
     ) -> Result<InspectedLog, StorageError> {
         let disk = self.disk.as_ref();
+        let was_held = self.holder();
         let stored = state::load(disk, dir)?;
         let mark = MarkPage::load(disk, dir)?.newest();
         let mut findings = Vec::new();
@@ -136,11 +146,15 @@ impl Inspector {
         let marked = mark.map_or(Offset::ZERO, |mark| mark.flushed);
         let proven = segments.iter().map(|segment| segment.durable_upto).max().unwrap_or_default();
         let known_durable = marked.max(proven).max(log_start.unwrap_or_default());
-        let log = Walked { dir, log_start, known_durable, segments: &segments };
+        let log = Walked { dir, log_start, known_durable, mark, segments: &segments };
         if stored == StoredState::Invalid || (log_start.is_none() && !segments.is_empty()) {
             findings.push(log.state_damage());
         }
         findings.extend(log.judge());
+        let holder = self.holder().or(was_held);
+        if holder.is_some() {
+            findings.retain(|finding| !finding.is_of_work_under_way());
+        }
         let header = segments.iter().find_map(|segment| segment.header);
         Ok(InspectedLog {
             dir: dir.to_owned(),
@@ -152,6 +166,7 @@ impl Inspector {
                 .map_or(log_start.unwrap_or_default(), |last| last.facts.end_offset),
             known_durable,
             is_clean: mark.is_some_and(|mark| mark.clean),
+            holder,
             segments: segments.into_iter().map(WalkedSegment::into_inspected).collect(),
             findings,
         })

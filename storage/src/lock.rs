@@ -5,6 +5,8 @@
 //! message to a second process; it is never removed, because a name that comes and goes can not be
 //! locked safely.
 
+mod holder;
+
 use std::{
     fs::File,
     io,
@@ -17,6 +19,8 @@ use rustix::{
     io::Errno,
 };
 use thiserror::Error;
+
+pub use self::holder::{Holder, holder_of};
 
 /// Name of the lock file in a data directory.
 pub(crate) const LOCK_FILE: &str = "LOCK";

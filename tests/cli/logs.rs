@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::support::{
     damage::{first_segment, flip_first_record, partition_dir},
-    process::{Broker, run},
+    process::{Broker, run, write_file},
 };
 
 /// A stopped broker whose topic `t` holds `count` records, and the segment file that holds them.
@@ -45,6 +45,36 @@ fn a_flipped_bit_is_named_with_file_and_offsets() {
     broker.restart();
     broker.call(&["topic", "create", "other"]).ok();
     broker.run(&["produce", "other"], b"still served\n").ok();
+}
+
+#[test]
+fn a_directory_in_use_is_said_to_be_and_nothing_in_it_is_called_left_over() {
+    let broker = Broker::start();
+    let small = ["--set", "segment_bytes=1MiB", "--set", "message_bytes_max=256KiB"];
+    broker.call(&[&["topic", "create", "t"][..], &small].concat()).ok();
+    let much = format!("{}\n", "x".repeat(1000)).repeat(3000);
+    broker.run(&["produce", "t"], much.as_bytes()).ok();
+    let partition = partition_dir(&broker.data_dir(), &broker.topic_id("t"), 0);
+    // As the broker makes its next segment under another name of the kind, whether or not it is at it now.
+    write_file(&partition, "probe.tmp", b"");
+    for dir in [broker.data_dir(), partition.clone()] {
+        let verified = run(&["log", "verify", dir.to_str().unwrap()], b"").ok().text();
+        assert!(verified.contains("in use by process "), "{verified}");
+        assert!(!verified.contains("interrupted") && !verified.contains("torn"), "{verified}");
+    }
+    broker.run(&["produce", "t"], b"not disturbed\n").ok();
+    drop(broker);
+}
+
+#[test]
+fn what_a_dead_broker_left_is_said_to_be_left_over() {
+    let (broker, segment) = stopped_broker(1);
+    let dir = segment.parent().unwrap();
+    write_file(dir, "prepared.tmp", b"");
+    let verified = run(&["log", "verify", dir.to_str().unwrap()], b"").ok().text();
+    assert!(verified.contains("left by an interrupted step"), "{verified}");
+    assert!(!verified.contains("in use"), "{verified}");
+    drop(broker);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
 
 use riverrun_proto::{LeaderEpoch, Offset, PartitionId, TopicId};
 
-use crate::{Damage, Timestamp, format};
+use crate::{Damage, Timestamp, format, lock::Holder};
 
 /// What one entry of a segment carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +119,16 @@ pub enum Finding {
     },
 }
 
+impl Finding {
+    /// True for what a process that uses the log may be working on.
+    pub(super) fn is_of_work_under_way(&self) -> bool {
+        match self {
+            Finding::Torn { .. } | Finding::Leftover { .. } => true,
+            Finding::Damage(_) | Finding::Foreign { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -152,6 +162,8 @@ pub struct InspectedLog {
     pub known_durable: Offset,
     /// True when the newest mark says that the log was closed.
     pub is_clean: bool,
+    /// The process that used it meanwhile: what it was working on is not among the findings.
+    pub holder: Option<Holder>,
     /// Segments, oldest first.
     pub segments: Vec<InspectedSegment>,
     /// What is wrong or strange, in the order of the log.

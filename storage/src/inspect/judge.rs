@@ -8,13 +8,14 @@ use super::{
     Finding,
     walk::{Break, WalkedSegment},
 };
-use crate::{Damage, DamageReason, paths};
+use crate::{Damage, DamageReason, mark::Mark, paths};
 
 /// What was read, before it is judged.
 pub(super) struct Walked<'a> {
     pub(super) dir: &'a Path,
     pub(super) log_start: Option<Offset>,
     pub(super) known_durable: Offset,
+    pub(super) mark: Option<Mark>,
     pub(super) segments: &'a [WalkedSegment],
 }
 
@@ -45,7 +46,7 @@ impl Walked<'_> {
             if next.is_some_and(|next| next.base <= log_start) {
                 continue;
             }
-            let judge = |found| self.judge_break(segment, found, next.is_none());
+            let judge = |found| self.judge_break(segment, found, next);
             let judged = segment.breaks.iter().filter_map(judge);
             findings.extend(judged);
             findings.extend(self.judge_link(segment, next));
@@ -57,13 +58,15 @@ impl Walked<'_> {
         &self,
         segment: &WalkedSegment,
         found: &Break,
-        is_last_segment: bool,
+        next: Option<&WalkedSegment>,
     ) -> Option<Finding> {
         if found.offsets.start < self.known_durable {
-            let to_the_end = found.is_last && is_last_segment;
+            let to_the_end = found.is_last && next.is_none();
             let end = if to_the_end { self.known_durable } else { found.offsets.end };
             let offsets = found.offsets.start..end.max(found.offsets.start);
-            return Some(damage(offsets, &segment.path, found.pos, found.reason));
+            let cut = self.cut_of(segment, next).filter(|_| found.is_last);
+            let reason = cut.unwrap_or(found.reason);
+            return Some(damage(offsets, &segment.path, found.pos, reason));
         }
         (found.bytes > 0).then(|| Finding::Torn {
             path: segment.path.clone(),
@@ -71,6 +74,21 @@ impl Walked<'_> {
             offset: found.offsets.start,
             bytes: found.bytes,
         })
+    }
+
+    /// Whether the file of `segment` ends before what its successor or the mark says was written.
+    fn cut_of(
+        &self,
+        segment: &WalkedSegment,
+        next: Option<&WalkedSegment>,
+    ) -> Option<DamageReason> {
+        let told = next.and_then(|next| next.header?.previous);
+        let told = told.filter(|told| told.base == segment.base && !segment.stands_for(told));
+        let marked = self.mark.filter(|mark| mark.segment_base == segment.base);
+        let expected = told.map(|told| told.end_pos).or(marked.map(|mark| mark.pos))?;
+        let len = segment.file_bytes;
+        (segment.header.is_some() && len < expected)
+            .then_some(DamageReason::CutOff { len, expected })
     }
 
     /// Whether `segment` ends as `next` says.

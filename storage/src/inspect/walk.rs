@@ -47,7 +47,7 @@ pub(super) struct WalkedSegment {
     /// Highest proof of durability in it.
     pub(super) durable_upto: Offset,
     pub(super) breaks: Vec<Break>,
-    file_bytes: u64,
+    pub(super) file_bytes: u64,
     entry_count: u64,
     gap_count: u64,
 }
@@ -62,8 +62,12 @@ impl WalkedSegment {
             end_pos: self.end.pos,
             facts: self.facts,
         };
-        let stands_for = self.header.and_then(|header| header.stands_for);
-        own == *previous || (self.is_sealed && stands_for == Some(*previous))
+        own == *previous || (self.is_sealed && self.stands_for(previous))
+    }
+
+    /// Whether compaction wrote the segment in place of one that ended so.
+    pub(super) fn stands_for(&self, previous: &Previous) -> bool {
+        self.header.is_some_and(|header| header.stands_for == Some(*previous))
     }
 
     pub(super) fn into_inspected(self) -> InspectedSegment {
