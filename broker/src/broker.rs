@@ -267,6 +267,7 @@ impl Rooms {
             pool,
             workers: workers.clone(),
             read_only,
+            starts: Arc::default(),
         };
         let (metadata, groups_log, subscriptions_log) = open_state_logs(&opener)?;
         let limits = RegistryLimits {
@@ -279,6 +280,7 @@ impl Rooms {
         let stored = open_subscriptions(subscriptions_log, &registry, (config, ground))?;
         let (services, subscriptions) =
             services((config, ground), &registry, (Arc::new(groups), stored), shutdown.watch());
+        opener.starts.tell();
         Ok(Rooms {
             registry,
             services,

@@ -16,6 +16,26 @@ fn records_and_offsets_outlive_a_kill() {
 }
 
 #[test]
+fn a_start_after_a_kill_says_what_it_took_in_one_line() {
+    let mut broker = Broker::start();
+    broker.call(&["topic", "create", "t", "--partitions", "20"]).ok();
+    broker.run(&["produce", "t", "-p", "1"], b"a\n").ok();
+    broker.stop();
+    broker.restart();
+    assert!(!broker.stderr().contains("logs opened"), "nothing after a clean stop");
+    broker.run(&["produce", "t", "-p", "1"], b"b\n").ok();
+    broker.kill();
+    broker.restart();
+    let told = broker.stderr();
+    let lines: Vec<&str> = told.lines().filter(|line| line.contains("logs/")).collect();
+    assert_eq!(lines.len(), 1, "{told}");
+    for part in ["INFO", "logs opened after an unclean stop", "opened=23", "slowest="] {
+        assert!(lines[0].contains(part), "`{part}` is missing in {lines:?}");
+    }
+    assert!(!lines[0].contains("recovered=0"), "{lines:?}");
+}
+
+#[test]
 fn a_polite_stop_ends_well_and_loses_nothing() {
     let mut broker = Broker::start();
     broker.call(&["topic", "create", "t"]).ok();

@@ -15,7 +15,9 @@ use riverrun_storage::{
 };
 use thiserror::Error;
 
-use super::{DiskGauge, Partition, PartitionSettings, ReadOnly, Workers, replicator::Replicator};
+use super::{
+    DiskGauge, Partition, PartitionSettings, ReadOnly, Starts, Workers, replicator::Replicator,
+};
 use crate::clock::Clock;
 
 /// Directory of one topic.
@@ -82,6 +84,8 @@ pub struct PartitionOpener {
     pub workers: Arc<Workers>,
     /// Set when the data directory is only read: no partition is made or recovered.
     pub read_only: Option<ReadOnly>,
+    /// What opening took, for the one line that a start says about it.
+    pub starts: Arc<Starts>,
 }
 
 impl PartitionOpener {
@@ -114,7 +118,7 @@ impl PartitionOpener {
         open: impl Fn(Arc<dyn Disk>, PathBuf, LogOptions, Timestamp) -> Result<OpenedLog, StorageError>,
     ) -> Result<Arc<Partition>, OpenError> {
         let path = partition_dir(settings.log.topic_id, settings.log.partition);
-        let now = Timestamp(self.clock.wall_ms());
+        let (now, began) = (Timestamp(self.clock.wall_ms()), self.clock.elapsed());
         let (disk, options) = (self.disk.clone(), settings.log.clone());
         let opened = match self.read_only {
             Some(_) => Log::open_read_only(disk, path.clone(), options, now),
@@ -122,11 +126,13 @@ impl PartitionOpener {
         };
         let (opened, read_only) = match opened {
             Err(StorageError::Io(source)) if source.is_disk_full() => {
-                let (opened, read_only) = self.open_without_room(&settings, path, source)?;
+                let (opened, read_only) =
+                    self.open_without_room(&settings, path.clone(), source)?;
                 (opened, Some(read_only))
             }
             opened => (opened?, self.read_only.clone()),
         };
+        self.starts.add(path, &opened.report, self.clock.elapsed().saturating_sub(began));
         opened.writer.recycle_through(self.pool.clone());
         let shard = self.workers.shard();
         let limits = (self.gauge.clone(), read_only);

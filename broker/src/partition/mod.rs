@@ -29,6 +29,7 @@ mod read;
 mod replicator;
 pub mod settings;
 mod shard;
+pub mod starts;
 pub mod state_log;
 pub mod tail;
 pub mod ticket;
@@ -66,6 +67,7 @@ pub use self::{
     read::{PartitionFacts, PartitionRead, TimeAnswer, VisibleRange},
     replicator::Role,
     settings::PartitionSettings,
+    starts::Starts,
     state_log::StateLog,
     tail::{Tail, TailWaiter},
     ticket::{AppendReceipt, AppendResult, AppendTicket, Completer, ReceiptSink},
@@ -156,6 +158,7 @@ impl Partition {
         (gauge, read_only): (Arc<DiskGauge>, Option<ReadOnly>),
         replicator: Replicator,
     ) -> Arc<Partition> {
+        // What the report says was added to the sums of the start.
         let OpenedLog { writer, flusher, reader, report: _ } = opened;
         let offsets = reader.offsets();
         let ends = (offsets.flushed, offsets.log_end);

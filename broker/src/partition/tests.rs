@@ -56,6 +56,7 @@ impl House {
             pool,
             workers,
             read_only: None,
+            starts: Arc::default(),
         };
         House { disk, opener }
     }
@@ -81,8 +82,10 @@ impl House {
         let dir = partition_dir(TOPIC, PartitionId(0));
         let disk = self.opener.disk.clone();
         let opened = Log::open(disk, dir, settings.log.clone(), Timestamp(1)).unwrap();
-        let handle = ShardHandle::new(Arc::new(WorkQueue::new()), Arc::new(WorkQueue::new()));
-        let shard = Shard::new(handle.clone(), self.opener.clock.clone());
+        let clock = self.opener.clock.clone();
+        let handle =
+            ShardHandle::new(Arc::new(WorkQueue::new()), Arc::new(WorkQueue::new()), clock);
+        let shard = Shard::new(handle.clone());
         let places = (self.opener.gauge.clone(), None);
         let local = Replicator::local();
         (Partition::new(opened, settings, handle.clone(), places, local), shard, handle)

@@ -89,7 +89,7 @@ pub(super) fn rewrite(
         scanned_bytes: walked.scanned_bytes + read,
         damages: Vec::new(),
     };
-    tracing::info!(dir = %site.dir.display(), ?verdict, %end, torn_bytes, "log recovered");
+    tracing::debug!(dir = %site.dir.display(), ?verdict, %end, torn_bytes, "log recovered");
     Ok(Recovered {
         report,
         damages: Vec::new(),

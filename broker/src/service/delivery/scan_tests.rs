@@ -49,8 +49,15 @@ impl House {
         let workers = Arc::new(Workers::start(1, 1, &clock).unwrap());
         let gauge = Arc::new(DiskGauge::new(1 << 20));
         let pool = Arc::new(RecyclePool::open(disk.clone(), RecycleLimits::default()).unwrap());
-        let opener =
-            PartitionOpener { disk, clock, gauge, pool, workers: workers.clone(), read_only: None };
+        let opener = PartitionOpener {
+            disk,
+            clock,
+            gauge,
+            pool,
+            workers: workers.clone(),
+            read_only: None,
+            starts: Arc::default(),
+        };
         let partition = opener.open(PartitionSettings::internal(TOPIC)).unwrap();
         let reading = Quota::new("test", 8 << 20, Duration::from_secs(5));
         let cache = Arc::new(ScanCache::new(cache_bytes, reading));

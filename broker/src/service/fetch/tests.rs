@@ -65,7 +65,15 @@ async fn house() -> House {
     let workers = Arc::new(Workers::start(1, 1, &clock).unwrap());
     let gauge = Arc::new(DiskGauge::new(1 << 20));
     let pool = Arc::new(RecyclePool::open(disk.clone(), RecycleLimits::default()).unwrap());
-    let opener = PartitionOpener { disk, clock, gauge, pool, workers, read_only: None };
+    let opener = PartitionOpener {
+        disk,
+        clock,
+        gauge,
+        pool,
+        workers,
+        read_only: None,
+        starts: Arc::default(),
+    };
     let metadata = StateLog::open(&opener, TopicId(Uuid::from_u128(1))).unwrap();
     let limits = RegistryLimits { topics_max: 10, partitions_max: 10 };
     let registry = Arc::new(Registry::open(metadata, opener, limits).unwrap());

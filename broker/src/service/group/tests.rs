@@ -63,6 +63,7 @@ impl House {
             pool,
             workers: workers.clone(),
             read_only: None,
+            starts: Arc::default(),
         };
         let metadata =
             StateLog::open(&opener, riverrun_proto::TopicId(uuid::Uuid::from_u128(1))).unwrap();

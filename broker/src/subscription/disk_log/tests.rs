@@ -49,7 +49,7 @@ fn opener(disk: &SimDisk, read_only: Option<ReadOnly>) -> PartitionOpener {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let pool = Arc::new(RecyclePool::open(disk.clone(), RecycleLimits::default()).unwrap());
     let gauge = Arc::new(DiskGauge::new(1 << 20));
-    PartitionOpener { disk, clock, gauge, pool, workers, read_only }
+    PartitionOpener { disk, clock, gauge, pool, workers, read_only, starts: Arc::default() }
 }
 
 impl House {

@@ -20,7 +20,15 @@ fn open(disk: &SimDisk) -> Registry {
     let gauge = Arc::new(DiskGauge::new(1 << 20));
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let pool = Arc::new(RecyclePool::open(disk.clone(), RecycleLimits::default()).unwrap());
-    let opener = PartitionOpener { disk, clock, gauge, pool, workers, read_only: None };
+    let opener = PartitionOpener {
+        disk,
+        clock,
+        gauge,
+        pool,
+        workers,
+        read_only: None,
+        starts: Arc::default(),
+    };
     let metadata = StateLog::open(&opener, TopicId(Uuid::from_u128(1))).unwrap();
     let limits = RegistryLimits { topics_max: 10, partitions_max: 10 };
     Registry::open(metadata, opener, limits).unwrap()
