@@ -1,4 +1,4 @@
-"""The checks of run.py: structured and encoded records, long polls, streams, named errors.
+"""The checks of run.py: structured and encoded records, long polls, streams, push sessions, named errors.
 
 usage: checks.py ADDRESS, with the generated stubs on PYTHONPATH
 """
@@ -11,7 +11,8 @@ import time
 
 import grpc
 from riverrun.v1 import admin_pb2, admin_pb2_grpc, common_pb2, fetch_pb2, fetch_pb2_grpc
-from riverrun.v1 import produce_pb2, produce_pb2_grpc
+from riverrun.v1 import produce_pb2, produce_pb2_grpc, push_pb2, push_pb2_grpc
+from riverrun.v1 import subscription_pb2, subscription_pb2_grpc
 
 # No call here may take longer, in seconds.
 DEADLINE = 60
@@ -32,6 +33,8 @@ class Broker:
         self.admin = admin_pb2_grpc.AdminStub(self.channel)
         self.produce = produce_pb2_grpc.ProduceStub(self.channel)
         self.fetch = fetch_pb2_grpc.FetchStub(self.channel)
+        self.push = push_pb2_grpc.PushStub(self.channel)
+        self.subscriptions = subscription_pb2_grpc.SubscriptionsStub(self.channel)
 
     def append(self, partition, records, topic=TOPIC, **more):
         request = produce_pb2.AppendRequest(
@@ -276,6 +279,122 @@ def refusals(broker, topic_id):
     check("unknown to fetch", found.error.code, common_pb2.ERROR_CODE_UNKNOWN_TOPIC_OR_PARTITION)
 
 
+class Session:
+    """A push session: frames go out through a queue, frames come in one by one."""
+
+    def __init__(self, broker, open_session):
+        self.out = queue.Queue()
+        self.say(open=open_session)
+        self.replies = broker.push.Session(iter(self.out.get, None), timeout=DEADLINE)
+        self.opened = self.next("opened")
+        self.settle_id = 0
+
+    def say(self, **frame):
+        self.out.put(push_pb2.SessionRequest(**frame))
+
+    def next(self, wanted):
+        """The next frame of this kind; signs of life are passed over."""
+        for reply in self.replies:
+            kind = reply.WhichOneof("frame")
+            if kind == "heartbeat":
+                continue
+            check("frame", kind, wanted)
+            return getattr(reply, kind)
+        raise AssertionError(f"the stream ended before {wanted}")
+
+    def take(self, count):
+        """Deliveries until they hold so many records, as (delivery, record)."""
+        got = []
+        while len(got) < count:
+            delivery = self.next("deliver")
+            got += [(delivery, found) for found in delivery.records]
+        return got
+
+    def settle(self, items):
+        self.settle_id += 1
+        self.say(settle=push_pb2.SettleFrame(settle_id=self.settle_id, items=items, sync=True))
+        settled = self.next("settled")
+        check("settle id", settled.settle_id, self.settle_id)
+        return [push_pb2.SettleStatus.Name(result.status) for result in settled.results]
+
+
+def item(delivery, found, **outcome):
+    return push_pb2.SettleItem(
+        topic=delivery.topic,
+        partition=delivery.partition,
+        start_offset=found.offset,
+        end_offset=found.offset + 1,
+        session_epoch=delivery.session_epoch,
+        delivery_seq=delivery.delivery_seq,
+        **outcome,
+    )
+
+
+def push_session(broker):
+    topic, name = "python-push", "python-workers"
+    broker.admin.CreateTopic(admin_pb2.CreateTopicRequest(topic=topic, partitions=1), timeout=DEADLINE)
+    broker.append(0, [record(b"%d" % n) for n in range(4)], topic=topic)
+    settings = push_pb2.SubscriptionSettings(max_failures=1)
+    structured = fetch_pb2.RECORD_FORMAT_STRUCTURED
+    session = Session(
+        broker,
+        push_pb2.OpenSession(
+            subscription=name,
+            session_id="python-1",
+            format=structured,
+            create=push_pb2.SubscriptionSpec(topics=[topic], settings=settings),
+        ),
+    )
+    check("lease", session.opened.ack_wait_ms, 30_000)
+    session.say(credit=push_pb2.Credit(messages_total=3, bytes_total=1 << 20))
+    got = session.take(3)
+    check("values", [found.value for _, found in got], [b"0", b"1", b"2"])
+    statuses = session.settle(
+        [
+            item(*got[0], ack=push_pb2.Ack()),
+            item(*got[1], nack=push_pb2.Nack(reason="poison")),
+            item(*got[2], release=push_pb2.Release()),
+            push_pb2.SettleItem(topic="nowhere", start_offset=1, end_offset=2, ack=push_pb2.Ack()),
+        ]
+    )
+    ok, unknown = "SETTLE_STATUS_OK", "SETTLE_STATUS_UNKNOWN_PARTITION"
+    check("settled", statuses, [ok, ok, ok, unknown])
+    session.say(credit=push_pb2.Credit(messages_total=5, bytes_total=1 << 20))
+    again = sorted(session.take(2), key=lambda one: one[1].offset)
+    check("given back and the next", [found.value for _, found in again], [b"2", b"3"])
+    counts = {count.offset: count.attempts for delivery, _ in again for count in delivery.counts}
+    check("attempts", counts.get(again[0][1].offset), 2)
+    check("acknowledged", session.settle([item(*one, ack=push_pb2.Ack()) for one in again]), [ok, ok])
+    session.say(drain=push_pb2.DrainSession())
+    check("end of a drained stream", list(session.replies), [])
+    session.out.put(None)
+    deadline = time.monotonic() + DEADLINE
+    request = subscription_pb2.DescribeSubscriptionRequest(subscription=name)
+    while time.monotonic() < deadline:
+        lane = broker.subscriptions.DescribeSubscription(request, timeout=DEADLINE).partitions[0]
+        if lane.dead == 1:
+            break
+    check("dead letters, lag", (lane.dead, lane.lag), (1, 0))
+    check("dead letter", broker.read(0, 0, topic=name + ".dead").records[0].value, b"1")
+    ask = push_pb2.ReceiveRequest(subscription=name, session_id="python-2", format=structured)
+    check("nothing left", len(broker.push.Receive(ask, timeout=DEADLINE).deliveries), 0)
+    broker.append(0, [record(b"asked for")], topic=topic)
+    ask.max_wait_ms = 30_000
+    reply = broker.push.Receive(ask, timeout=DEADLINE)
+    delivery = reply.deliveries[0]
+    check("received", delivery.records[0].value, b"asked for")
+    settle = push_pb2.SettleRequest(
+        subscription=name,
+        session_id=reply.session_id,
+        items=[item(delivery, delivery.records[0], ack=push_pb2.Ack())],
+        sync=True,
+    )
+    results = broker.push.Settle(settle, timeout=DEADLINE).results
+    check("settled by a call", [push_pb2.SettleStatus.Name(one.status) for one in results], [ok])
+    lost = push_pb2.OpenSession(subscription="nowhere", session_id="x")
+    refused("unknown subscription", "UNKNOWN_SUBSCRIPTION", lambda: Session(broker, lost))
+
+
 def deletion(broker):
     broker.admin.DeleteTopic(admin_pb2.DeleteTopicRequest(topic=TOPIC), timeout=DEADLINE)
     refused("deleted", "UNKNOWN_TOPIC_OR_PARTITION", lambda: broker.append(0, [record(b"x")]))
@@ -291,6 +410,7 @@ def main():
     streams(broker)
     lookups(broker)
     refusals(broker, topic_id)
+    push_session(broker)
     deletion(broker)
     print("PASSED")
 

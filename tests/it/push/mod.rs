@@ -2,8 +2,12 @@
 
 mod admin;
 mod bad_input;
+mod dead_letters;
+mod explain;
 mod flow;
+mod kill;
 mod orders;
 mod receive;
 mod rules;
+mod schedule;
 mod sessions;

@@ -1,0 +1,215 @@
+//! Dead letters: what they tell, that there is one of each, and the way back.
+
+use bytes::Bytes;
+use riverrun_proto::{
+    Header,
+    grpc::v1::{self, SettleStatus, settle_item::Outcome},
+};
+
+use crate::support::{
+    broker::TestBroker,
+    client::in_time,
+    push::{Got, PushStubs, item, keyed, nack, open, spec, value},
+    records::fetch,
+};
+
+fn impatient() -> v1::SubscriptionSettings {
+    v1::SubscriptionSettings {
+        max_failures: Some(1),
+        backoff_min_ms: Some(1),
+        backoff_max_ms: Some(1),
+        ..v1::SubscriptionSettings::default()
+    }
+}
+
+fn reject(got: &Got) -> v1::SettleItem {
+    item(got, Outcome::Reject(v1::Reject { reason: "never".into() }))
+}
+
+async fn records(stubs: &mut PushStubs, topic: &str) -> Vec<v1::Record> {
+    let read = stubs.topics.fetch.fetch(fetch(topic, 0)).await.unwrap().into_inner();
+    read.partitions.into_iter().next().unwrap().records
+}
+
+fn header(record: &v1::Record, name: &str) -> Option<String> {
+    let header = record.headers.iter().find(|header| header.key == name)?;
+    Some(String::from_utf8(header.value.clone()?.to_vec()).unwrap())
+}
+
+async fn redrive(stubs: &mut PushStubs, request: v1::RedriveRequest) -> (u64, u64, u64) {
+    let request = v1::RedriveRequest { subscription: "s".into(), ..request };
+    let told = in_time(stubs.subscriptions.redrive(request)).await.unwrap().into_inner();
+    (told.matched, told.redriven, told.failed)
+}
+
+#[tokio::test]
+async fn a_dead_letter_tells_why_it_died_and_where_it_came_from() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_subscription(&broker, impatient()).await;
+    let mut first = keyed("k", "poison");
+    first.timestamp_ms = 1_700_000_000_000;
+    first.headers =
+        vec![Header { key: Bytes::from_static(b"mine"), value: Some(Bytes::from_static(b"1")) }];
+    stubs.send(&[first, value("rejected")]).await;
+    let mut session = stubs.session("w").await;
+    let got = session.take(2).await;
+    let statuses = session.settle(vec![nack(&got[0], 0), reject(&got[1])]).await;
+    assert_eq!(statuses, [SettleStatus::Ok; 2]);
+    stubs.lane_until(|lane| lane.dead == 2).await;
+    let mut letters = records(&mut stubs, "s.dead").await;
+    letters.sort_by_key(|letter| header(letter, "riverrun-dead-offset"));
+    let letter = &letters[0];
+    assert_eq!(letter.value.as_deref(), Some(&b"poison"[..]));
+    assert_eq!(letter.key.as_deref(), Some(&b"k"[..]));
+    assert_eq!(letter.timestamp_ms, 1_700_000_000_000);
+    for (name, expected) in [
+        ("mine", "1"),
+        ("riverrun-dead-reason", "max-failures"),
+        ("riverrun-dead-detail", "no"),
+        ("riverrun-dead-subscription", "s"),
+        ("riverrun-dead-topic", "t"),
+        ("riverrun-dead-partition", "0"),
+        ("riverrun-dead-offset", "0"),
+        ("riverrun-dead-failures", "1"),
+    ] {
+        assert_eq!(header(letter, name).as_deref(), Some(expected), "{name}");
+    }
+    let history = header(letter, "riverrun-dead-history").unwrap();
+    let history: serde_json::Value = serde_json::from_str(&history).unwrap();
+    assert_eq!((&history[0]["cause"], &history[0]["session"]), (&"nack".into(), &"w".into()));
+    assert_eq!(header(&letters[1], "riverrun-dead-reason").as_deref(), Some("rejected"));
+    assert_eq!(header(&letters[1], "riverrun-dead-detail").as_deref(), Some("never"));
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_cannot_be_written_holds_up_nobody_and_is_written_later() {
+    let broker = TestBroker::start().await;
+    let settings = v1::SubscriptionSettings {
+        dead_letter_topic: Some("graves".into()),
+        order: Some(v1::DeliveryOrder::KeyFifo as i32),
+        ..impatient()
+    };
+    let mut stubs = PushStubs::with_subscription(&broker, settings).await;
+    // Too small for the letter: its headers alone are larger.
+    let small = v1::TopicConfig { message_bytes_max: Some(1_024), ..Default::default() };
+    stubs.topics.create("graves", 1, small).await;
+    stubs.send(&[keyed("k", &"x".repeat(2_000)), keyed("k", "next")]).await;
+    let mut session = stubs.session("w").await;
+    let got = session.one().await;
+    session.settle_one(nack(&got, 0)).await;
+    let next = session.one().await;
+    assert_eq!(next.value, "next", "its key goes on");
+    session.ack(&[next]).await;
+    let lane = stubs.lane().await;
+    assert_eq!((lane.dead_pending, lane.dead, lane.floor), (1, 0, 0));
+    let blocked = v1::IdleReason::DeadLetterBlocked;
+    in_time(async { while stubs.explain().await.reason() != blocked {} }).await;
+    let explained = stubs.explain().await;
+    assert_eq!(explained.offset, Some(0));
+    assert!(explained.message.contains("dead letter"), "{}", explained.message);
+    let large = v1::AlterTopicRequest {
+        topic: "graves".into(),
+        config: Some(v1::TopicConfig { message_bytes_max: Some(1 << 20), ..Default::default() }),
+        ..Default::default()
+    };
+    stubs.topics.admin.alter_topic(large).await.unwrap();
+    stubs.lane_until(|lane| lane.dead == 1 && lane.dead_pending == 0).await;
+    assert_eq!(records(&mut stubs, "graves").await.len(), 1);
+    assert_eq!(stubs.lane().await.floor, 2);
+}
+
+#[tokio::test]
+async fn a_letter_that_was_not_written_before_a_restart_is_written_once_after_it() {
+    let broker = TestBroker::start().await;
+    let settings =
+        v1::SubscriptionSettings { dead_letter_topic: Some("graves".into()), ..impatient() };
+    let mut stubs = PushStubs::with_subscription(&broker, settings).await;
+    let small = v1::TopicConfig { message_bytes_max: Some(1_024), ..Default::default() };
+    stubs.topics.create("graves", 1, small).await;
+    stubs.send(&[value(&"x".repeat(2_000))]).await;
+    let mut session = stubs.session("w").await;
+    let got = session.one().await;
+    session.settle_one(nack(&got, 0)).await;
+    let blocked = v1::IdleReason::DeadLetterBlocked;
+    in_time(async { while stubs.explain().await.reason() != blocked {} }).await;
+    let dir = broker.stop().await.unwrap();
+    let broker = TestBroker::start_in(dir, |_| ()).await;
+    let mut stubs = PushStubs::new(&broker).await;
+    let large = v1::AlterTopicRequest {
+        topic: "graves".into(),
+        config: Some(v1::TopicConfig { message_bytes_max: Some(1 << 20), ..Default::default() }),
+        ..Default::default()
+    };
+    stubs.topics.admin.alter_topic(large).await.unwrap();
+    // Nobody consumes; it is written all the same.
+    stubs.lane_until(|lane| lane.dead == 1).await;
+    assert_eq!(records(&mut stubs, "graves").await.len(), 1);
+}
+
+#[tokio::test]
+async fn dead_letters_come_back_once_and_by_choice() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_subscription(&broker, impatient()).await;
+    let letters = [keyed("a", "0"), keyed("b", "1"), keyed("a", "2"), keyed("c", "3")];
+    stubs.send(&letters).await;
+    let mut session = stubs.session_with(open("w")).await.unwrap();
+    session.grant(4, 1_000).await;
+    let got = session.take(4).await;
+    session.settle(got.iter().map(reject).collect()).await;
+    stubs.lane_until(|lane| lane.dead == 4).await;
+    let none = v1::RedriveRequest::default;
+    let dry = v1::RedriveRequest { dry_run: true, ..none() };
+    assert_eq!(redrive(&mut stubs, dry).await, (4, 0, 0));
+    let by_key = v1::RedriveRequest { key: Some(Bytes::from_static(b"a")), ..none() };
+    assert_eq!(redrive(&mut stubs, by_key.clone()).await, (2, 2, 0));
+    assert_eq!(redrive(&mut stubs, by_key).await, (0, 0, 0), "a second call repeats nothing");
+    let too_late = v1::RedriveRequest { from_ms: Some(i64::MAX), ..none() };
+    assert_eq!(redrive(&mut stubs, too_late).await, (0, 0, 0));
+    let too_early = v1::RedriveRequest { until_ms: Some(1), ..none() };
+    assert_eq!(redrive(&mut stubs, too_early).await, (0, 0, 0));
+    session.grant(10, 1_000).await;
+    let back = session.take(2).await;
+    let values: Vec<&str> = back.iter().map(|got| got.value.as_str()).collect();
+    assert_eq!(values, ["0", "2"]);
+    assert!(back.iter().all(|got| got.failures == 0 && got.offset >= 4));
+    let revived = records(&mut stubs, "t").await.pop().unwrap();
+    assert_eq!(header(&revived, "riverrun-redriven").as_deref(), Some("1"));
+    assert_eq!(header(&revived, "riverrun-dead-reason"), None);
+    session.ack(&back).await;
+    // The rest, after a restart, elsewhere.
+    session.half_close();
+    session.until_ended().await.unwrap();
+    let dir = broker.stop().await.unwrap();
+    let broker = TestBroker::start_in(dir, |_| ()).await;
+    let mut stubs = PushStubs::new(&broker).await;
+    stubs.topics.create("other", 1, Default::default()).await;
+    let elsewhere = v1::RedriveRequest { to_topic: "other".into(), max_records: 1, ..none() };
+    assert_eq!(redrive(&mut stubs, elsewhere.clone()).await, (1, 1, 0));
+    let rest = v1::RedriveRequest { max_records: 0, ..elsewhere };
+    assert_eq!(redrive(&mut stubs, rest.clone()).await, (1, 1, 0));
+    assert_eq!(redrive(&mut stubs, rest).await, (0, 0, 0));
+    assert_eq!(stubs.topics.read("other").await, ["1", "3"]);
+    let listed = stubs.subscriptions.list_subscriptions(v1::ListSubscriptionsRequest {}).await;
+    let listed = listed.unwrap().into_inner().subscriptions;
+    assert_eq!(listed.len(), 1, "what remembers it is nobody's subscription");
+}
+
+#[tokio::test]
+async fn letters_of_a_topic_that_is_gone_fail_by_name() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_topic(&broker).await;
+    stubs.topics.create("u", 1, Default::default()).await;
+    let topics = vec!["t".to_owned(), "u".to_owned()];
+    stubs.create("s", v1::SubscriptionSpec { topics, ..spec(impatient()) }).await.unwrap();
+    stubs.send_to("u", 0, &[value("gone")]).await;
+    let mut session = stubs.session("w").await;
+    let got = session.one().await;
+    session.settle_one(reject(&got)).await;
+    in_time(async { while stubs.describe().await.partitions.iter().all(|lane| lane.dead == 0) {} })
+        .await;
+    let delete = v1::DeleteTopicRequest { topic: "u".into(), ..Default::default() };
+    stubs.topics.admin.delete_topic(delete).await.unwrap();
+    assert_eq!(redrive(&mut stubs, Default::default()).await, (1, 0, 1));
+    stubs.topics.create("u", 1, Default::default()).await;
+    assert_eq!(redrive(&mut stubs, Default::default()).await, (1, 1, 0));
+}
