@@ -7,4 +7,5 @@ mod logs;
 mod offline;
 mod produce;
 mod serve;
+mod subscriptions;
 mod topics;

@@ -4,6 +4,7 @@ mod bad_input;
 mod client_consume;
 mod client_groups;
 mod client_produce;
+mod client_push;
 mod data_dir;
 mod durability;
 mod fetch;

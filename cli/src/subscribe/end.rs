@@ -1,4 +1,4 @@
-//! When `--no-follow` ends: nothing more can be delivered now.
+//! When `--no-follow` ends: nothing more can be delivered now, also because the subscription is paused.
 //!
 //! What waits for its next try, for its key or for its time is left to later; so is what other consumers
 //! hold. Records written meanwhile are not waited for either.
@@ -29,6 +29,14 @@ impl End {
         let described = self.admin.describe_subscription(&self.subscription).await?;
         let mine = described.sessions.iter().find(|one| one.session_id == self.session_id);
         let holds_nothing = mine.is_none_or(|one| one.in_flight == 0);
+        if holds_nothing && described.is_paused {
+            let name = &self.subscription;
+            eprintln!(
+                "riverrun: subscription `{name}` is paused; `riverrun subscription resume {name}` \
+                 continues it"
+            );
+            return Ok(true);
+        }
         Ok(holds_nothing && described.partitions.iter().all(is_used_up))
     }
 

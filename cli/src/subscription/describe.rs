@@ -65,6 +65,8 @@ fn to_text(one: &SubscriptionDescription, why: &[Explanation]) -> String {
     }
     let mut table = Table::new(&["SETTING", "VALUE"]);
     for (key, value) in settings::rows(&one.settings) {
+        // The default follows from the name.
+        let value = if value.is_empty() { format!("{}.dead", one.subscription) } else { value };
         table.row(vec![key.to_owned(), value]);
     }
     text.push('\n');

@@ -1,0 +1,169 @@
+//! Push subscriptions from the command line: printing, commands per record, operating them.
+
+use serde_json::Value;
+
+use crate::support::process::{Broker, Done};
+
+fn broker_with_records(lines: &[u8]) -> Broker {
+    let broker = Broker::start();
+    broker.call(&["topic", "create", "t", "--partitions", "2"]).ok();
+    broker.run(&["produce", "t", "--partition", "0"], lines).ok();
+    broker
+}
+
+#[track_caller]
+fn json(done: Done) -> Value {
+    serde_json::from_slice(&done.ok().stdout).unwrap()
+}
+
+/// Gets everything there is; the words printed, in order.
+fn subscribe(broker: &Broker, arguments: &[&str]) -> String {
+    let get = ["subscribe", "t", "--subscription", "s", "--no-follow"];
+    let text = broker.call(&[&get[..], arguments].concat()).ok().text();
+    let mut words: Vec<&str> = text.split_whitespace().collect();
+    words.sort_unstable();
+    words.join(" ")
+}
+
+fn describe(broker: &Broker) -> Value {
+    json(broker.call(&["subscription", "describe", "s", "-o", "json"]))
+}
+
+fn sum(described: &Value, field: &str) -> u64 {
+    let partitions = described["partitions"].as_array().unwrap();
+    partitions.iter().map(|partition| partition[field].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn what_was_printed_is_acknowledged_and_nothing_else() {
+    let broker = broker_with_records(b"a\nb\nc\nd\n");
+    assert_eq!(subscribe(&broker, &["--max", "3", "--format", "%p:%o:%v\\n"]), "0:0:a 0:1:b 0:2:c");
+    let described = describe(&broker);
+    assert_eq!((sum(&described, "floor"), sum(&described, "lag")), (3, 1));
+    assert_eq!(subscribe(&broker, &[]), "d");
+    assert_eq!(subscribe(&broker, &[]), "");
+    broker.run(&["produce", "t", "--partition", "1"], b"e\n").ok();
+    let line = json(broker.call(&["subscribe", "t", "-s", "s", "--no-follow", "-o", "json"]));
+    assert_eq!((&line["value"], &line["partition"]), (&"e".into(), &1.into()));
+    let list = json(broker.call(&["subscription", "list", "-o", "json"]));
+    let one = &list["subscriptions"][0];
+    assert_eq!((&one["subscription"], &one["lag"]), (&"s".into(), &0.into()));
+}
+
+#[test]
+fn a_command_decides_by_how_it_ends() {
+    let broker = broker_with_records(b"good\nbad\npoison\nfine\n");
+    let create = ["subscription", "create", "s", "t", "--set", "backoff_min_ms=1h"];
+    broker.call(&[&create[..], &["--set", "backoff_max_ms=1h"]].concat()).ok();
+    let command = "read v; echo $RIVERRUN_OFFSET:$RIVERRUN_ATTEMPT:$v; case $v in \
+                   bad) echo first >&2; echo no room >&2; exit 75;; \
+                   poison) echo not a number >&2; exit 65;; esac";
+    let printed = subscribe(&broker, &["--exec", command, "--concurrency", "2"]);
+    assert_eq!(printed, "0:1:good 1:1:bad 2:1:poison 3:1:fine");
+    let described = describe(&broker);
+    assert_eq!((sum(&described, "retrying"), sum(&described, "dead")), (1, 1));
+    assert_eq!((sum(&described, "lag"), sum(&described, "in_flight")), (1, 0));
+
+    let peeked = json(broker.call(&["subscription", "peek", "s", "-o", "json"]));
+    let record = &peeked["records"][0];
+    assert_eq!((&record["state"], &record["value"]), (&"retry-wait".into(), &"bad".into()));
+    assert_eq!((&record["failures"], &record["attempts"]), (&1.into(), &1.into()));
+    let dead = broker.call(&["consume", "s.dead", "--no-follow", "--format", "%v %h"]).ok().text();
+    assert!(dead.starts_with("poison ") && dead.contains("not a number"), "{dead}");
+
+    let redrive = ["subscription", "redrive", "s"];
+    let dry = broker.call(&[&redrive[..], &["--dry-run"]].concat()).ok().text();
+    assert_eq!(dry, "1 dead letter would be brought back\n");
+    broker.call(&redrive).refused(2, &["--yes"]);
+    assert_eq!(
+        broker.call(&[&redrive[..], &["--yes"]].concat()).ok().text(),
+        "brought 1 dead letter back\n"
+    );
+    assert_eq!(subscribe(&broker, &[]), "poison");
+    let again = broker.call(&[&redrive[..], &["--yes"]].concat()).ok().text();
+    assert_eq!(again, "0 dead letters would be brought back\n", "each only once");
+}
+
+#[test]
+fn a_command_that_cannot_be_run_buries_nothing() {
+    let broker = broker_with_records(b"a\nb\n");
+    let get = ["subscribe", "t", "--subscription", "s", "--exec", "/no/such/command"];
+    let done = broker.call(&get);
+    assert_eq!(done.code, Some(1));
+    assert!(done.stderr.contains("riverrun: the command cannot be run"), "{}", done.stderr);
+    assert_eq!(subscribe(&broker, &["--format", "%v\\n"]), "a b");
+    assert_eq!(sum(&describe(&broker), "dead"), 0);
+}
+
+#[test]
+fn records_of_a_key_come_in_order_also_when_one_fails() {
+    let broker = Broker::start();
+    broker.call(&["topic", "create", "t", "--partitions", "1"]).ok();
+    let lines = b"x:1\ny:1\nx:2\ny:2\n";
+    broker.run(&["produce", "t", "--key-separator", ":"], lines).ok();
+    let create = ["subscription", "create", "s", "t", "--mode", "key-fifo"];
+    broker
+        .call(
+            &[&create[..], &["--set", "backoff_min_ms=1h", "--set", "backoff_max_ms=1h"]].concat(),
+        )
+        .ok();
+    let command = "read v; echo $RIVERRUN_KEY$v; test $RIVERRUN_KEY = y";
+    // `x` fails at its first record, so its second is not tried; `y` goes on.
+    assert_eq!(subscribe(&broker, &["--exec", command]), "x1 y1 y2");
+    let described = describe(&broker);
+    assert_eq!((sum(&described, "retrying"), sum(&described, "blocked")), (1, 1));
+    let wrong = ["subscribe", "t", "-s", "s", "--mode", "exclusive"];
+    broker.call(&wrong).refused(4, &["key-fifo", "exclusive"]);
+}
+
+#[test]
+fn a_subscription_is_moved_paused_changed_and_deleted() {
+    let broker = broker_with_records(b"a\nb\nc\n");
+    assert_eq!(subscribe(&broker, &[]), "a b c");
+    let seek = ["subscription", "seek", "s", "--topic", "t:0", "--to-offset", "1"];
+    let dry = json(broker.call(&[&seek[..], &["--dry-run", "-o", "json"]].concat()));
+    assert_eq!(dry["partitions"][0]["to_offset"], 1);
+    assert_eq!(sum(&describe(&broker), "lag"), 0, "a dry run changes nothing");
+    broker.call(&seek).refused(2, &["--yes"]);
+    broker.call(&[&seek[..], &["--yes"]].concat()).ok();
+
+    broker.call(&["subscription", "pause", "s"]).ok();
+    let paused = broker.call(&["subscribe", "t", "-s", "s", "--no-follow"]).ok();
+    assert!(paused.text().is_empty());
+    let why = json(broker.call(&["subscription", "explain", "s", "-o", "json"]));
+    assert_eq!(why["partitions"][0]["reason"], "paused");
+    broker.call(&["subscription", "resume", "s"]).ok();
+    assert_eq!(subscribe(&broker, &[]), "b c");
+
+    broker.call(&["subscription", "alter", "s"]).refused(2, &["nothing to change"]);
+    let wrong = ["subscription", "alter", "s", "--set", "max_failure=3"];
+    broker.call(&wrong).refused(2, &["did you mean `max_failures`?"]);
+    broker.call(&["subscription", "alter", "s", "--set", "max_failures=3"]).ok();
+    assert_eq!(describe(&broker)["settings"]["max_failures"], 3);
+    let table = broker.call(&["subscription", "describe", "s"]).ok().text();
+    for part in ["SUBSCRIPTION", "OLDEST UNACKED", "FLOOR  END  LAG", "s.dead", "WHY-IDLE"] {
+        assert!(table.contains(part), "{part} is missing in\n{table}");
+    }
+
+    broker.call(&["subscription", "delete", "s", "--dry-run"]).ok();
+    broker.call(&["subscription", "delete", "s"]).refused(2, &["--yes"]);
+    broker.call(&["subscription", "delete", "s", "--yes"]).ok();
+    broker.call(&["subscription", "describe", "s"]).refused(4, &["subscription list"]);
+}
+
+#[test]
+fn a_scheduled_record_waits_for_its_time_and_can_be_cancelled() {
+    let broker = broker_with_records(b"now\n");
+    let later = ["produce", "t", "--partition", "0", "--deliver-after", "1h"];
+    broker.run(&later, b"later\n").ok();
+    let past = ["produce", "t", "--partition", "0", "--deliver-at", "2020-01-01"];
+    broker.run(&past, b"past\n").ok();
+    assert_eq!(subscribe(&broker, &[]), "now past");
+    assert_eq!(sum(&describe(&broker), "scheduled"), 1);
+    let pulled = broker.call(&["consume", "t", "--no-follow"]).ok().text();
+    assert!(pulled.contains("later"), "who pulls sees it: {pulled}");
+    broker.call(&["schedule", "cancel", "t", "0", "1"]).ok();
+    assert_eq!((sum(&describe(&broker), "scheduled"), sum(&describe(&broker), "lag")), (0, 0));
+    broker.call(&["schedule", "cancel", "t", "0", "2"]).refused(4, &["too late"]);
+    broker.call(&["schedule", "cancel", "t", "0", "0"]).refused(4, &["riverrun-deliver-at"]);
+}
