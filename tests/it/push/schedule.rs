@@ -85,6 +85,11 @@ async fn a_time_far_away_is_kept_over_a_restart_and_can_be_cancelled() {
     let (_, got) = stubs.receive(ask).await.unwrap();
     let values: Vec<&str> = got.iter().map(|got| got.value.as_str()).collect();
     assert_eq!(values, ["plain"]);
+    let listed = stubs.subscriptions.list_subscriptions(v1::ListSubscriptionsRequest {}).await;
+    let listed = listed.unwrap().into_inner().subscriptions;
+    let lags: Vec<(&str, u64)> =
+        listed.iter().map(|one| (one.subscription.as_str(), one.lag)).collect();
+    assert_eq!(lags, [("later", 1), ("s", 0)], "what was cancelled waits for nobody");
 }
 
 #[tokio::test]
