@@ -6,7 +6,7 @@ use super::{
     Rig,
     rig::{lane, settings},
 };
-use crate::delivery::{Order, Outcome, Reason, RecordState, Run, Settings, SettleStatus};
+use crate::delivery::{Order, Outcome, Reason, RecordState, Run, Scanned, Settings, SettleStatus};
 
 fn rig(order: Order, keys: &str) -> Rig {
     let mut rig = Rig::new(Settings { order, ..settings() });
@@ -212,6 +212,34 @@ fn what_is_put_off_and_vanishes_is_settled() {
     assert_eq!((rig.floor(), rig.explain()), (20, Reason::Nothing));
     rig.append("x");
     rig.expect("a 20");
+}
+
+#[test]
+fn a_record_that_comes_due_behind_a_pass_is_not_put_off_for_ever() {
+    let (order, key_open_max) = (Order::KeyFifo, 4);
+    let mut rig = Rig::new(Settings { order, key_open_max, ..settings() });
+    rig.append("xxxxxxxxx");
+    rig.log[5].as_mut().unwrap().not_before_ms = Some(rig.now.wall_ms + 1_000);
+    rig.open("a");
+    rig.credit("a", 100);
+    rig.expect("a 0");
+    rig.scans_held = true;
+    rig.ack("a", 0, 1);
+    rig.expect("a 1");
+    rig.ack("a", 1, 2);
+    let scan = rig.delivery.next_scan().unwrap();
+    assert_eq!((scan.from, scan.until), (4, 9));
+    let records = vec![rig.log[4].unwrap(), rig.log[6].unwrap()];
+    let scanned = Scanned { id: scan.id, from: 4, next: 7, records };
+    rig.delivery.scanned(&lane(), &scanned, rig.now);
+    rig.pass_ms(1_000);
+    rig.scans_held = false;
+    rig.scan();
+    for offset in [2, 3, 4, 5, 6, 7, 8] {
+        assert!(rig.told().ends_with(&offset.to_string()), "{offset}");
+        assert_eq!(rig.ack("a", offset, offset + 1), SettleStatus::Ok);
+    }
+    assert_eq!(rig.floor(), 9);
 }
 
 #[test]

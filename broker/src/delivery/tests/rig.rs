@@ -29,6 +29,8 @@ pub(super) struct Rig {
     /// Records by offset; `None` is nothing to deliver.
     pub(super) log: Vec<Option<Found>>,
     pub(super) log_start: u64,
+    /// Scans are answered by the test itself.
+    pub(super) scans_held: bool,
     pub(super) sessions: BTreeMap<&'static str, SessionRef>,
     /// The delivery by which each session got each record last.
     pub(super) tokens: BTreeMap<(&'static str, u64), (u64, u64)>,
@@ -54,6 +56,7 @@ impl Rig {
             now,
             log: Vec::new(),
             log_start: 0,
+            scans_held: false,
             sessions: BTreeMap::new(),
             tokens: BTreeMap::new(),
             image,
@@ -81,7 +84,9 @@ impl Rig {
 
     /// Answers scans until none is asked for.
     pub(super) fn scan(&mut self) {
-        while let Some(scan) = self.delivery.next_scan() {
+        while !self.scans_held
+            && let Some(scan) = self.delivery.next_scan()
+        {
             let (from, until) =
                 (usize::try_from(scan.from).unwrap(), usize::try_from(scan.until).unwrap());
             let mut records: Vec<Found> = self.log[from..until].iter().flatten().copied().collect();

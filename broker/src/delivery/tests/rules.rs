@@ -117,6 +117,7 @@ fn rule_1_drain_and_close_give_back_uncounted() {
     rig.credit("a", 100);
     rig.expect("");
     rig.ack("a", 0, 2);
+    rig.started("a", 2);
     rig.delivery.lost(rig.sessions["a"], rig.now);
     rig.credit("b", 2);
     rig.expect("b 2..4");
