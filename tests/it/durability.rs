@@ -6,6 +6,7 @@ use riverrun_proto::grpc::v1;
 use riverrun_storage::disk::sim::{Call, CrashPolicy, Fault, FaultError, SimDisk};
 use tokio::time::timeout;
 
+use super::data_dir::commit;
 use crate::support::{
     broker::{Stubs, TestBroker},
     records::{append, code},
@@ -68,7 +69,7 @@ async fn a_failed_flush_stops_one_partition_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_produce_serves_reads_and_resumes_by_itself() {
+async fn a_full_disk_refuses_produce_alone_and_resumes_by_itself() {
     let disk = SimDisk::new(5);
     disk.set_capacity(Some(200 << 20));
     let broker = TestBroker::start_on(disk.clone(), |config| {
@@ -86,7 +87,10 @@ async fn a_full_disk_refuses_produce_serves_reads_and_resumes_by_itself() {
     assert_eq!(code(&refused), v1::ErrorCode::DiskFull);
     let read = stubs.read("t").await;
     assert_eq!(read[0], "a");
+    assert_eq!(commit(&broker, "t", 1).await, None, "offsets are stored");
     stubs.create("meta", 1, topic(v1::Durability::Fsync)).await;
+    let delete = v1::DeleteTopicRequest { topic: "meta".into(), ..Default::default() };
+    stubs.admin.delete_topic(delete).await.unwrap();
     disk.set_capacity(Some(400 << 20));
     let resumed = timeout(Duration::from_secs(20), async {
         while stubs.produce.append(append("t", &["z"])).await.is_err() {}
