@@ -23,11 +23,11 @@ use crate::{
 /// Topic of the workload.
 const TOPIC: &str = "turn";
 /// Sessions that take turns.
-const SESSIONS: u32 = 20;
+const SESSIONS: u32 = 100;
 /// Acknowledgements per second over all sessions.
 const RATE: u32 = 10_000;
 /// Acknowledgements of each session.
-const TURNS: usize = 5_000;
+const TURNS: usize = 1_000;
 
 pub(super) async fn run(setup: &Setup) -> Result<Vec<Measurement>> {
     let broker = setup.start("turn").await?;
