@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -15,7 +15,7 @@ use crate::support::process::Broker;
 /// Longest time without any decision.
 const STALLED: Duration = Duration::from_secs(60);
 /// Time between two looks.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Number, failures and fate of a record, as a worker wrote it.
 pub(super) type Decision = (u64, u32, String);
@@ -27,7 +27,7 @@ pub(super) struct Crew {
     faults: &'static str,
     folder: TempDir,
     /// Workers that died so far.
-    pub(super) died: u32,
+    died: u32,
 }
 
 impl Crew {
@@ -79,17 +79,18 @@ impl Crew {
 
     /// Keeps the crew at work until the log is as wanted.
     pub(super) fn until(&mut self, broker: &Broker, wanted: impl Fn(&[Decision]) -> bool) {
-        let (mut seen, mut still) = (0, Duration::ZERO);
+        let (mut seen, mut moved) = (0, Instant::now());
         loop {
             self.replace_dead(broker);
             let log = self.log();
             if wanted(&log) {
                 return;
             }
-            still = if log.len() == seen { still + LOOK } else { Duration::ZERO };
-            seen = log.len();
+            if log.len() > seen {
+                (seen, moved) = (log.len(), Instant::now());
+            }
             assert!(
-                still < STALLED,
+                moved.elapsed() < STALLED,
                 "nothing moves after {seen} decisions: {}",
                 self.describe(broker)
             );
@@ -124,13 +125,13 @@ impl Crew {
         format!("{explain}\nworkers: {errors}\nbroker: {}", broker.stderr())
     }
 
-    /// Ends the workers and gives what they decided.
-    pub(super) fn end(mut self) -> Vec<Decision> {
+    /// Ends the workers and gives what they decided, and how many died before.
+    pub(super) fn end(mut self) -> (Vec<Decision>, u32) {
         for worker in &mut self.workers {
             worker.kill().ok();
             worker.wait().unwrap();
         }
-        self.log()
+        (self.log(), self.died)
     }
 }
 

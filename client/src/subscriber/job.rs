@@ -186,6 +186,19 @@ impl Job {
         }
     }
 
+    /// As [`Job::started`], and waits until the broker has noted it.
+    ///
+    /// # Errors
+    /// When the record is not in this subscriber's hands any more.
+    pub(super) async fn confirm_started(&self) -> Result<()> {
+        let (waiter, noted) = oneshot::channel();
+        if let Some(ticket) = &self.ticket {
+            ticket.put(Act::Started, Some(waiter));
+        }
+        // A mark that was not taken for want of room is none that failed.
+        noted.await.unwrap_or(Ok(()))
+    }
+
     #[inline]
     fn hand_in(mut self, act: Act) {
         if let Some(Ticket { lease, index }) = self.ticket.take() {

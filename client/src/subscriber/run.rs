@@ -76,7 +76,9 @@ struct Workshop<H> {
 impl Subscriber {
     /// Gives every record to `handler`, up to `concurrency` at a time, and settles it by what that returns:
     /// an [`Outcome`], or a `Result` whose error means another try. A panic means another try as well.
-    /// Leases are extended while a handler runs, up to the subscription's longest lease.
+    /// Leases are extended while a handler runs, up to the subscription's longest lease. A record that was handed
+    /// out before is given to the handler once the broker has noted that handling begins: so a record that kills its
+    /// consumers at once wears out, however fast it kills.
     ///
     /// Ends when [`Subscriber::stopper`] says so, after the handlers under way came to their end and every
     /// outcome is durable; or when the session cannot go on.
@@ -140,7 +142,12 @@ where
     async fn work(&self, number: usize) -> Result<()> {
         while let Some(job) = self.next_job().await {
             let job = job?;
-            if !self.shared.settings.book.marks_started {
+            if job.attempts() > 1 {
+                // Its last consumer may have died of it before a mark of the start came through; a second time must count.
+                if job.confirm_started().await.is_err() {
+                    continue;
+                }
+            } else if !self.shared.settings.book.marks_started {
                 job.started();
             }
             let ticket = job.ticket();
