@@ -142,6 +142,10 @@ fn greeting(settings: &Config, broker: &Broker, program: &str) -> String {
             "  DISK FULL   what was not closed cleanly is only read until there is room to recover it\n",
         );
     }
+    if !broker.registry().topics().is_empty() {
+        // Who has topics knows what to type, and the first command would be refused.
+        return text;
+    }
     let default: SocketAddr = Config::default().grpc.listen;
     let server = if address == default { String::new() } else { format!(" --server {address}") };
     text.push_str(&format!(

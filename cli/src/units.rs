@@ -114,12 +114,14 @@ fn two(small: u64, factor: u64, big_unit: &str, small_unit: &str) -> String {
     }
 }
 
-/// `bytes` in `elapsed` as a rate in MB/s (millions of bytes), as disks and networks are sold.
+/// `bytes` in `elapsed` as a rate in MB/s (millions of bytes), as disks and networks are sold; in kB/s when there
+/// is less.
 pub(crate) fn rate(bytes: u64, elapsed: Duration) -> String {
     let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX).max(1);
     // Bytes per microsecond are megabytes per second.
-    let tenths = u128::from(bytes) * 10 / u128::from(micros);
-    format!("{}.{} MB/s", tenths / 10, tenths % 10)
+    let (unit, scale) = if bytes < micros { ("kB/s", 10_000) } else { ("MB/s", 10) };
+    let tenths = u128::from(bytes) * scale / u128::from(micros);
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 
 /// The word of `words` nearest to `wrong`, when it is near enough to be what was meant.
@@ -205,6 +207,7 @@ mod tests {
         }
         assert_eq!(rate(250_000_000, Duration::from_secs(1)), "250.0 MB/s");
         assert_eq!(rate(1, Duration::ZERO), "1.0 MB/s");
+        assert_eq!(rate(40, Duration::from_millis(6)), "6.6 kB/s");
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! lines at the end do not count.
 
 /// Units that follow a number and change with it.
-const UNITS: [&str; 12] =
-    ["s", "ms", "min", "h", "d", "B", "KiB", "MiB", "GiB", "MB/s", "s,", "MB/s,"];
+const UNITS: [&str; 14] =
+    ["s", "ms", "min", "h", "d", "B", "KiB", "MiB", "GiB", "kB/s", "MB/s", "s,", "kB/s,", "MB/s,"];
 
 /// Fails with the first line that differs in shape.
 pub(super) fn compare(expected: &[String], printed: &[String]) -> Result<(), String> {
