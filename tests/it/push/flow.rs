@@ -9,7 +9,7 @@ use riverrun_proto::{
 use crate::support::{
     broker::TestBroker,
     client::in_time,
-    push::{PushStubs, open, value},
+    push::{PushStubs, open},
 };
 
 fn large(bytes: usize) -> Record {
@@ -146,5 +146,4 @@ async fn a_session_that_is_not_read_holds_up_nobody() {
         handled += got.len();
         live.ack(&got).await;
     }
-    let _value = value("");
 }

@@ -5,6 +5,7 @@ mod bad_input;
 mod dead_letters;
 mod explain;
 mod flow;
+mod idle;
 mod kill;
 mod orders;
 mod receive;
