@@ -5,7 +5,6 @@ mod model;
 mod orders;
 mod rig;
 mod rules;
-mod speed;
 mod steering;
 
 use self::rig::Rig;

@@ -61,6 +61,25 @@ fn check_snapshot(state: &Subscriptions, random: &mut Random) {
     assert_eq!(again, *state, "a snapshot describes everything, whatever was before");
 }
 
+/// Random steps that the model allows; they happen to it, and `ever` gets all that was settled at any time.
+fn happen(
+    model: &mut Model,
+    ever: &mut BTreeSet<u64>,
+    key: LaneKey,
+    random: &mut Random,
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for _ in 0..random.below(60) {
+        let step = Step::random(key, random);
+        if model.allows(&step) {
+            model.apply(&step);
+            ever.extend(&model.settled);
+            steps.push(step);
+        }
+    }
+    steps
+}
+
 /// Random changes merged, written, cut at every entry, and read: the same as one by one in plain sets.
 #[test]
 fn what_is_read_is_the_sum_of_what_happened() {
@@ -72,15 +91,7 @@ fn what_is_read_is_the_sum_of_what_happened() {
             let mut ever = models.each_ref().map(|model| model.settled.clone());
             for (lane, (number, partition)) in LANES.into_iter().enumerate() {
                 let key = key(3, partition);
-                let mut steps = Vec::new();
-                for _ in 0..random.below(60) {
-                    let step = Step::random(key, random);
-                    if models[lane].allows(&step) {
-                        models[lane].apply(&step);
-                        ever[lane].extend(&models[lane].settled);
-                        steps.push(step);
-                    }
-                }
+                let steps = happen(&mut models[lane], &mut ever[lane], key, random);
                 bodies.push((number, Body::Lane { key, parts: merged(&steps) }));
             }
             for entry in entries(&bodies, *random.pick(&[1, 300, 1 << 20])) {
