@@ -1,4 +1,4 @@
-//! `riverrun subscribe`: gets records handed out by the broker. [`print`] writes them out and acknowledges
+//! `riverrun subscribe`: gets records handed out by the broker. [`mod@print`] writes them out and acknowledges
 //! them; [`exec`] runs a command for each; [`end`] finds out when nothing is left.
 
 mod end;

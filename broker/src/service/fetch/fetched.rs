@@ -38,9 +38,9 @@ pub struct Answer {
 /// Records of one partition.
 #[derive(Clone, Debug, Default)]
 pub struct FetchedRecords {
-    /// Whole batches, with [`Format::Encoded`].
+    /// Whole batches, with [`super::Format::Encoded`].
     pub batches: Bytes,
-    /// Records, with [`Format::Structured`].
+    /// Records, with [`super::Format::Structured`].
     pub records: Vec<OffsetRecord>,
     /// Where to read on.
     pub next_offset: Offset,
