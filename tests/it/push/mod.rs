@@ -8,6 +8,7 @@ mod flow;
 mod idle;
 mod kill;
 mod orders;
+mod power;
 mod receive;
 mod rules;
 mod schedule;

@@ -130,12 +130,16 @@ impl DeliveryService {
             live: RwLock::default(),
         };
         let service = DeliveryService { shared: Arc::new(shared) };
+        // Before anything is appended: what is remembered is compared with where the logs end.
+        for subscription in service.shared.store.subscriptions() {
+            if !redrive::is_internal(&subscription.name) {
+                service.shared.revive(&subscription);
+            }
+        }
         let background = service.clone();
         let background = async move {
-            let stored = background.shared.store.subscriptions();
-            for subscription in stored.iter().filter(|one| !redrive::is_internal(&one.name)) {
-                background.shared.revive(subscription);
-            }
+            // What was found to be a dead letter above had nobody to write it yet.
+            background.shared.all_live().iter().for_each(|live| live.start_burying());
             tokio::select! {
                 () = writer => {}
                 () = background.work() => {}

@@ -94,7 +94,16 @@ impl State {
             }
             let remembered = live.shared.store.lane(live.number, lane);
             let image = remembered.map_or_else(|| LaneImage::at(0), |known| known.image);
+            let log_end = wanted[lane].partition.as_ref().map(|partition| partition.log_end().0);
+            let back_to = log_end.and_then(|end| position_within(&image, end));
             self.delivery.add_lane(*lane, image, now);
+            if let Some(offset) = back_to {
+                tracing::warn!(
+                    subscription = %live.name, lane = ?lane, offset,
+                    "the log ends before what was settled: delivery goes on from here"
+                );
+                self.delivery.seek(lane, offset, now);
+            }
         }
         let ids = wanted.iter().map(|(lane, source)| (source.topic.clone(), lane.topic_id));
         self.topic_ids = ids.collect();
@@ -103,4 +112,16 @@ impl State {
         let lanes: Vec<LaneKey> = self.sources.keys().copied().collect();
         lanes.iter().for_each(|lane| self.look_at_end(lane, now));
     }
+}
+
+/// Where delivery must go on when the log ends before what is remembered of it: a power loss took its unflushed end, and
+/// other records will get those offsets. They must not count as settled; so something before them may come again.
+fn position_within(image: &LaneImage, log_end: u64) -> Option<u64> {
+    let is_past = |offset: Option<&u64>| offset.is_some_and(|offset| *offset >= log_end);
+    let reaches_past = image.floor > log_end
+        || image.done.next_in(log_end).is_some()
+        || is_past(image.failures.keys().next_back())
+        || is_past(image.dead.keys().next_back())
+        || image.far.values().any(|offsets| offsets.next_in(log_end).is_some());
+    reaches_past.then(|| image.floor.min(log_end))
 }
