@@ -9,6 +9,7 @@ use super::{
     Compression, DecodeError, HEADER_BYTES, RecordBatch, RecordView, Records,
     compression::Compressor, header,
 };
+use crate::Offset;
 
 impl RecordBatch {
     /// Keeps the records for which `keep` says true; `None` when it keeps none.
@@ -20,57 +21,84 @@ impl RecordBatch {
     pub fn retain(
         &self,
         inflated_bytes_max: usize,
-        keep: impl FnMut(&RecordView<'_>) -> bool,
+        mut keep: impl FnMut(&RecordView<'_>) -> bool,
     ) -> Result<Option<RecordBatch>, DecodeError> {
         let records = self.records(inflated_bytes_max)?;
-        self.kept(&records, self.header.compression()?, keep)
+        let mut kept = Kept::new();
+        let mut views = records.views();
+        let mut start = views.pos();
+        while let Some(view) = views.next() {
+            let view = view?;
+            if keep(&view) {
+                kept.add(&view, &views.payload()[start..views.pos()]);
+            }
+            start = views.pos();
+        }
+        Ok(self.of_kept(kept, self.header.compression()?))
     }
 
-    /// As [`RecordBatch::retain`], over the records of this batch, inflated before and not walked, and without the codec:
-    /// what is kept of a compressed batch comes uncompressed, unless all of it is.
+    /// The records at these offsets, which rise, out of `records`: those of this batch, inflated before, or the rest of them
+    /// from a mark on. The walk ends behind the last one, and there is no codec: what is picked out of a compressed batch
+    /// comes uncompressed, unless it is all of it. `None` when none is there.
     ///
     /// # Errors
     /// When the records are malformed.
     pub fn pick(
         &self,
         records: &Records,
-        keep: impl FnMut(&RecordView<'_>) -> bool,
+        wanted: impl IntoIterator<Item = Offset>,
     ) -> Result<Option<RecordBatch>, DecodeError> {
-        self.kept(records, Compression::None, keep)
-    }
-
-    fn kept(
-        &self,
-        records: &Records,
-        codec: Compression,
-        mut keep: impl FnMut(&RecordView<'_>) -> bool,
-    ) -> Result<Option<RecordBatch>, DecodeError> {
+        let mut wanted = wanted.into_iter().peekable();
+        let mut kept = Kept::new();
         let mut views = records.views();
-        let mut kept = vec![0; HEADER_BYTES];
-        let mut header = self.header;
-        header.record_count = 0;
-        let mut max_timestamp_ms = i64::MIN;
         let mut start = views.pos();
-        while let Some(view) = views.next() {
+        while wanted.peek().is_some()
+            && let Some(view) = views.next()
+        {
             let view = view?;
-            if keep(&view) {
-                kept.extend_from_slice(&views.payload()[start..views.pos()]);
-                header.record_count += 1;
-                max_timestamp_ms = max_timestamp_ms.max(view.timestamp_ms);
+            while wanted.next_if(|offset| *offset < view.offset).is_some() {}
+            if wanted.next_if_eq(&view.offset).is_some() {
+                kept.add(&view, &views.payload()[start..views.pos()]);
             }
             start = views.pos();
         }
-        if header.record_count == 0 {
-            return Ok(None);
+        Ok(self.of_kept(kept, Compression::None))
+    }
+
+    /// The batch with these records of it.
+    fn of_kept(&self, kept: Kept, codec: Compression) -> Option<RecordBatch> {
+        if kept.record_count == 0 {
+            return None;
         }
-        if header.record_count == self.header.record_count {
-            return Ok(Some(self.clone()));
+        let mut header = self.header;
+        if kept.record_count == header.record_count {
+            return Some(self.clone());
         }
-        header.max_timestamp_ms = max_timestamp_ms;
-        let (mut bytes, codec) = compress(codec, kept);
+        header.record_count = kept.record_count;
+        header.max_timestamp_ms = kept.max_timestamp_ms;
+        let (mut bytes, codec) = compress(codec, kept.bytes);
         header.attributes = header.attributes & !header::COMPRESSION_MASK | codec.id();
         let header = header::write(&mut bytes, header);
-        Ok(Some(RecordBatch::from_parts(Bytes::from(bytes), header)))
+        Some(RecordBatch::from_parts(Bytes::from(bytes), header))
+    }
+}
+
+/// Records that are kept, as they stand in their batch, behind room for a header.
+struct Kept {
+    bytes: Vec<u8>,
+    record_count: u32,
+    max_timestamp_ms: i64,
+}
+
+impl Kept {
+    fn new() -> Kept {
+        Kept { bytes: vec![0; HEADER_BYTES], record_count: 0, max_timestamp_ms: i64::MIN }
+    }
+
+    fn add(&mut self, view: &RecordView<'_>, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.record_count += 1;
+        self.max_timestamp_ms = self.max_timestamp_ms.max(view.timestamp_ms);
     }
 }
 

@@ -41,7 +41,7 @@ pub use check::ProducedLimits;
 pub use compression::{Compression, InflateError, UnknownCompression};
 pub use error::{DecodeError, EncodeError, RecordFault};
 pub use header::{BatchHeader, HEADER_BYTES, STAMPED_BYTES, stamp};
-pub use records::{HeaderViews, OffsetRecord, RecordView, RecordViews, Records};
+pub use records::{HeaderViews, OffsetRecord, RecordMark, RecordView, RecordViews, Records};
 pub use split::Batches;
 
 use crate::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};

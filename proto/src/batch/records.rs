@@ -115,6 +115,11 @@ impl Records {
         self.payload.len()
     }
 
+    /// The same records from `mark` on, which a walk over them left.
+    pub fn from_mark(&self, mark: &RecordMark) -> Records {
+        Records { payload: self.payload.clone(), cursor: mark.0.clone() }
+    }
+
     /// Walks the records not given yet, borrowed.
     pub fn views(&self) -> RecordViews<'_> {
         RecordViews { payload: &self.payload, cursor: self.cursor.clone() }
@@ -156,7 +161,16 @@ pub struct RecordViews<'a> {
     cursor: Cursor,
 }
 
+/// A place between two records of a batch, to walk on from without what lies before.
+#[derive(Clone, Debug)]
+pub struct RecordMark(Cursor);
+
 impl RecordViews<'_> {
+    /// Where the walk stands.
+    pub fn mark(&self) -> RecordMark {
+        RecordMark(self.cursor.clone())
+    }
+
     /// Where in the inflated bytes the next record begins.
     pub(super) fn pos(&self) -> usize {
         self.cursor.pos

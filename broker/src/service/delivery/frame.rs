@@ -143,24 +143,27 @@ impl Building {
 
     /// Copies the records in `rows`.
     fn cut(&mut self, batch: &ScannedBatch, rows: &[(u64, u32)]) -> Result<(), ScanError> {
-        let Some((stored, records)) = batch.stored() else { return Ok(()) };
-        let mut next = rows.iter().map(|(offset, _)| *offset).peekable();
-        let mut keep = |offset: u64| next.next_if_eq(&offset).is_some();
+        let Some((first, _)) = rows.first() else { return Ok(()) };
+        let Some((stored, records)) = batch.stored_from(*first) else { return Ok(()) };
         let malformed = |error: riverrun_proto::batch::DecodeError| ScanError::Decode {
             offset: stored.base_offset(),
             reason: error.to_string().into(),
         };
+        let mut wanted = rows.iter().map(|(offset, _)| Offset(*offset)).peekable();
         match self.format {
             Format::Encoded => {
-                let cut = stored.pick(records, |view| keep(view.offset.0)).map_err(malformed)?;
+                let cut = stored.pick(&records, wanted).map_err(malformed)?;
                 let bytes = cut.map(riverrun_proto::RecordBatch::into_bytes).unwrap_or_default();
                 self.bytes += bytes.len();
                 self.parts.push(Part::Cut(bytes));
             }
             Format::Structured => {
-                for record in records.clone() {
+                for record in records {
+                    if wanted.peek().is_none() {
+                        break;
+                    }
                     let record = record.map_err(malformed)?;
-                    if keep(record.offset.0) {
+                    if wanted.next_if_eq(&record.offset).is_some() {
                         self.frame.records.push(record);
                     }
                 }

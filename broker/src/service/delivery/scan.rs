@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use riverrun_proto::{
     Offset, Record, RecordBatch,
-    batch::{DecodeError, OffsetRecord, RecordView, Records},
+    batch::{DecodeError, OffsetRecord, RecordMark, RecordView, Records},
     limits::INFLATED_BYTES_MAX,
 };
 use thiserror::Error;
@@ -26,6 +26,8 @@ use crate::{
 pub const DELIVER_AT_HEADER: &[u8] = b"riverrun-deliver-at";
 /// Decoding of a run of batches stops after so many inflated bytes; one batch is always decoded.
 const DECODED_BYTES_MAX: usize = 16 << 20;
+/// Records between two marks of a batch.
+const MARK_EVERY: usize = 64;
 
 /// Records that cannot be looked at.
 #[derive(Clone, Debug, Error)]
@@ -55,6 +57,8 @@ pub struct ScannedBatch {
     stored: Option<Stored>,
     /// One per record, in order.
     rows: Box<[Row]>,
+    /// Before every [`MARK_EVERY`]th record: a few records of a large batch are cut out without walking all of it.
+    marks: Box<[RecordMark]>,
     /// Records with a time, in order.
     times: Box<[(u64, i64)]>,
     /// Bytes of all records.
@@ -166,7 +170,7 @@ pub fn gather(
         if part.is_empty() {
             continue;
         }
-        batch.gather(part, filter, &mut found)?;
+        batch.gather(part, filter, (&mut found, records_max))?;
         next = part.end;
         if found.len() > records_max {
             next = found[records_max].offset;
@@ -183,6 +187,7 @@ impl ScannedBatch {
             covers,
             stored: None,
             rows: Box::default(),
+            marks: Box::default(),
             times: Box::default(),
             record_bytes: 0,
         }
@@ -199,10 +204,14 @@ impl ScannedBatch {
         let records = batch.records(INFLATED_BYTES_MAX)?;
         let base = batch.base_offset().0;
         let mut rows = Vec::with_capacity(batch.header().record_count.min(1 << 16) as usize);
-        let mut times = Vec::new();
+        let (mut marks, mut times) = (Vec::new(), Vec::new());
         let mut record_bytes = 0;
-        for view in records.views() {
+        let mut views = records.views();
+        loop {
+            let mark = (rows.len() % MARK_EVERY == 0).then(|| views.mark());
+            let Some(view) = views.next() else { break };
             let view = view?;
+            marks.extend(mark);
             let row = Row {
                 delta: u32::try_from(view.offset.0 - base).unwrap_or(u32::MAX),
                 bytes: bytes_of(&view),
@@ -215,8 +224,9 @@ impl ScannedBatch {
             rows.push(row);
         }
         let stored = Some(Stored { batch, records, read, pos });
-        let (rows, times) = (rows.into_boxed_slice(), times.into_boxed_slice());
-        Ok(ScannedBatch { covers, stored, rows, times, record_bytes })
+        let (rows, marks) = (rows.into_boxed_slice(), marks.into_boxed_slice());
+        let times = times.into_boxed_slice();
+        Ok(ScannedBatch { covers, stored, rows, marks, times, record_bytes })
     }
 
     /// Offsets it answers for.
@@ -232,7 +242,8 @@ impl ScannedBatch {
             // The records of an uncompressed batch are a part of it.
             plain + if self.is_compressed() { inflated } else { 0 }
         });
-        size_of::<ScannedBatch>() + stored + size_of_val(&*self.rows) + size_of_val(&*self.times)
+        let index = size_of_val(&*self.rows) + size_of_val(&*self.marks);
+        size_of::<ScannedBatch>() + stored + index + size_of_val(&*self.times)
     }
 
     /// Bytes of its records: keys, values and headers.
@@ -240,9 +251,18 @@ impl ScannedBatch {
         self.record_bytes
     }
 
-    /// The stored batch and its records, not walked; `None` where no records are.
-    pub(super) fn stored(&self) -> Option<(&RecordBatch, &Records)> {
-        self.stored.as_ref().map(|stored| (&stored.batch, &stored.records))
+    /// The stored batch and its records, from `offset` or a little before it; `None` where no records are.
+    pub(super) fn stored_from(&self, offset: u64) -> Option<(&RecordBatch, Records)> {
+        let stored = self.stored.as_ref()?;
+        let row = self.row_at(offset);
+        let mark = self.marks.get(row / MARK_EVERY).or(self.marks.last())?;
+        Some((&stored.batch, stored.records.from_mark(mark)))
+    }
+
+    /// Number of the first record at or past `offset`.
+    fn row_at(&self, offset: u64) -> usize {
+        let base = self.base();
+        self.rows.partition_point(|row| base + u64::from(row.delta) < offset)
     }
 
     /// The stored batch as part of its read.
@@ -254,8 +274,7 @@ impl ScannedBatch {
     /// Offset and bytes of the records in `range`.
     pub(super) fn rows(&self, range: Run) -> impl Iterator<Item = (u64, u32)> + '_ {
         let base = self.base();
-        let first = self.rows.partition_point(|row| base + u64::from(row.delta) < range.start);
-        let rows = self.rows[first..].iter();
+        let rows = self.rows[self.row_at(range.start)..].iter();
         rows.map(move |row| (base + u64::from(row.delta), row.bytes))
             .take_while(move |(offset, _)| *offset < range.end)
     }
@@ -281,12 +300,26 @@ impl ScannedBatch {
         records.map_err(|error| malformed(self.covers.start, &error))
     }
 
-    fn gather(&self, part: Run, filter: &Filter, found: &mut Vec<Found>) -> Result<(), ScanError> {
-        let Some(stored) = &self.stored else { return Ok(()) };
+    /// Adds the wanted records in `part`, up to one more than `found_max`.
+    fn gather(
+        &self,
+        part: Run,
+        filter: &Filter,
+        (found, found_max): (&mut Vec<Found>, usize),
+    ) -> Result<(), ScanError> {
+        let Some((_, records)) = self.stored_from(part.start) else { return Ok(()) };
         let base = self.base();
-        let mut views = (!filter.is_empty()).then(|| stored.records.views());
-        for row in &self.rows {
+        let first = self.row_at(part.start);
+        let mut views = (!filter.is_empty()).then(|| records.views());
+        // The walk begins at a mark, the rows at the part.
+        if let Some(views) = &mut views {
+            views.by_ref().take(first % MARK_EVERY).for_each(drop);
+        }
+        for row in &self.rows[first..] {
             let offset = base + u64::from(row.delta);
+            if offset >= part.end || found.len() > found_max {
+                break;
+            }
             let wanted = match views.as_mut().map(Iterator::next) {
                 None => true,
                 Some(Some(Ok(view))) => filter.wants(&view),
@@ -294,7 +327,7 @@ impl ScannedBatch {
                 Some(Some(Err(error))) => return Err(malformed(offset, &error)),
                 Some(None) => false,
             };
-            if wanted && part.contains(offset) {
+            if wanted {
                 let not_before_ms = self.time_of(offset);
                 let key = (row.key != 0).then_some(row.key);
                 found.push(Found { offset, key, bytes: row.bytes, not_before_ms });

@@ -170,10 +170,21 @@ fn compaction_keeps_offsets_and_span() {
         assert_eq!(records[1], OffsetRecord { offset: Offset(53), record: all[3].clone() });
         assert_eq!(records.len(), 2);
         assert_eq!(decoded.header().max_timestamp_ms, 999);
-        let picked = batch.pick(&batch.records(usize::MAX).unwrap(), |view| view.offset.0 % 2 == 1);
+        let records = batch.records(usize::MAX).unwrap();
+        let odd = || (0..=batch.end_offset().0).filter(|offset| offset % 2 == 1).map(Offset);
+        let picked = batch.pick(&records, odd());
         let picked = RecordBatch::decode(picked.unwrap().unwrap().into_bytes()).unwrap();
         assert_eq!(picked.header().compression(), Ok(Compression::None));
         assert_eq!(records_of(&picked), records_of(&kept));
+        // From a mark on: the same without what lies before it.
+        let mut views = records.views();
+        let first = views.next().unwrap().unwrap().offset;
+        let rest = records.from_mark(&views.mark());
+        let of_rest = batch.pick(&rest, odd()).unwrap().unwrap();
+        let is_kept = usize::from(first.0 % 2 == 1);
+        let behind = records_of(&kept).split_off(is_kept);
+        assert_eq!(records_of(&of_rest), behind);
+        assert_eq!(batch.pick(&rest, [first]), Ok(None), "it lies before the mark");
         assert_eq!(batch.retain(usize::MAX, |_| false), Ok(None));
         assert_eq!(batch.retain(usize::MAX, |_| true), Ok(Some(batch.clone())));
         let dense = decoded.check_produced(ProducedLimits::default());
