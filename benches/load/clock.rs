@@ -15,6 +15,11 @@ pub(crate) fn seconds_since(start: Duration) -> f64 {
     (now() - start).as_secs_f64()
 }
 
+/// Now, to be compared with the ticks of a timer.
+pub(crate) fn instant() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 /// Time since `moment`.
 pub(crate) fn since(moment: tokio::time::Instant) -> Duration {
     moment.elapsed()
