@@ -66,13 +66,17 @@ pub(crate) async fn run(args: &Args, setup: &Setup) -> Result<Vec<Measurement>> 
     Ok(measurements)
 }
 
+/// Keys of the records, one after another.
+const KEYS: u64 = 10_000;
+
 /// Makes a topic of one partition with so many records.
 async fn fill(client: &Client, topic: &str, records: u64, bytes: usize) -> Result<()> {
     client.admin().create_topic(TopicSpec::new(topic)).await?;
     let producer = client.producer(topic).build().await?;
     let value = Bytes::from(vec![0x5a; bytes]);
-    for _ in 0..records {
-        producer.post(Record::new(value.clone())).await?;
+    for number in 0..records {
+        let key = (number % KEYS).to_string();
+        producer.post(Record::new(value.clone()).key(key)).await?;
     }
     producer.flush().await?;
     producer.close().await?;
