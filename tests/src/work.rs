@@ -1,7 +1,8 @@
 //! What becomes of a record in the work queue checks: decided by its number and its failures alone.
 
-/// Failures after which a record is a dead letter.
-pub const MAX_FAILURES: u32 = 4;
+/// Failures after which a record is a dead letter. A worker that dies takes what its other handlers began with it, which
+/// counts for those records as well; so it is far more than a good record meets.
+pub const MAX_FAILURES: u32 = 10;
 
 /// What a handler does with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
