@@ -11,4 +11,4 @@ mod it;
 mod kill;
 mod python_stubs;
 mod support;
-mod work;
+mod work_queue;

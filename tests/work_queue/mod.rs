@@ -1,7 +1,7 @@
 //! A work queue at real work: worker processes that fail and die, a broker that is killed twice, and every line settled exactly as
 //! its handler decided.
 //!
-//! The check takes few lines; the full size is `WORK_LINES=100000 cargo test --release -p riverrun-tests work::`.
+//! The check takes few lines; the full size is `WORK_LINES=100000 cargo test --release -p riverrun-tests work_queue::`.
 
 mod crew;
 mod stuck;
