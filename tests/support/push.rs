@@ -322,6 +322,11 @@ impl Session {
         in_time(to.send(v1::SessionRequest { frame: None })).await.expect("has room");
     }
 
+    /// Shows that the client is alive.
+    pub(crate) async fn beat(&self) {
+        self.ask(Ask::Heartbeat(v1::ClientHeartbeat {})).await;
+    }
+
     /// Grants more credit.
     pub(crate) async fn grant(&mut self, messages: u64, bytes: u64) {
         self.credit = (self.credit.0 + messages, self.credit.1 + bytes);
@@ -409,6 +414,16 @@ impl Session {
     pub(crate) async fn rest(&mut self) {
         let statuses = self.settle(vec![v1::SettleItem::default()]).await;
         assert_eq!(statuses, [v1::SettleStatus::Invalid]);
+    }
+
+    /// Acknowledges what has come; gives how many records that were.
+    pub(crate) async fn work_off(&mut self) -> usize {
+        self.rest().await;
+        let got = self.came();
+        if !got.is_empty() {
+            self.ack(&got).await;
+        }
+        got.len()
     }
 
     /// Waits for a frame that takes records back.
