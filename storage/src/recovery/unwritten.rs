@@ -43,7 +43,7 @@ pub(super) fn open_unwritten(
     proven: Offset,
 ) -> Result<Recovered, StorageError> {
     let mut segments: Vec<Arc<Segment>> = Vec::new();
-    let line = in_line(site, &survey.segments)?;
+    let line = in_line(site, &survey)?;
     for (number, found) in line.iter().copied().enumerate() {
         if segments.last().is_some_and(|last| found.base < last.end_offset()) {
             // Two tell of the same offsets, and the one before is tied to those before it.
@@ -122,24 +122,40 @@ fn unwritten(
 }
 
 /// The segments without those that lie between one and the successor that it fits: they come from elsewhere, a
-/// history that parted from this one, and their records are not this log's.
-fn in_line<'a>(
-    site: Site<'_>,
-    found: &'a [FoundSegment],
-) -> Result<Vec<&'a FoundSegment>, StorageError> {
+/// history that parted from this one, and their records are not this log's. Where such a history began later, its
+/// higher epoch makes segments of this log look superseded; those that fit are taken in again.
+fn in_line<'a>(site: Site<'_>, survey: &'a Survey) -> Result<Vec<&'a FoundSegment>, StorageError> {
+    let found = &survey.segments;
     let mut line = Vec::with_capacity(found.len());
     let mut at = 0;
-    while let Some(segment) = found.get(at) {
-        line.push(segment);
+    while let Some(mut last) = found.get(at) {
+        line.push(last);
         at += 1;
-        for (number, later) in found.iter().enumerate().skip(at) {
-            if links::end_of(site, segment, later)?.is_ok() {
-                at = number;
-                break;
-            }
+        if let Some(next) = successor(site, last, &found[at..])? {
+            at = found.partition_point(|segment| segment.base < next.base);
+            continue;
         }
+        while let Some(next) = successor(site, last, &survey.superseded)? {
+            line.push(next);
+            last = next;
+        }
+        at = at.max(found.partition_point(|segment| segment.base <= last.base));
     }
     Ok(line)
+}
+
+/// The first of `later` before which `segment` ends as it says.
+fn successor<'a>(
+    site: Site<'_>,
+    segment: &FoundSegment,
+    later: &'a [FoundSegment],
+) -> Result<Option<&'a FoundSegment>, StorageError> {
+    for next in later.iter().filter(|next| next.base > segment.base) {
+        if links::end_of(site, segment, next)?.is_ok() {
+            return Ok(Some(next));
+        }
+    }
+    Ok(None)
 }
 
 /// `found` as far as it can be read: to where its successor says it ends, else to its last valid entry. `None`

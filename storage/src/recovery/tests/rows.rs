@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    AppendError, DamageReason, LogFailure, RecoveryVerdict, StorageError, log::tests::fill,
+    AppendError, DamageReason, Log, LogFailure, RecoveryVerdict, StorageError, log::tests::fill,
 };
 
 /// A log with `flushed` batches that are durable and `unflushed` that are not, whose process died.
@@ -203,6 +203,39 @@ fn row_5_exchanged_segments_refuse_writes() {
     disk.rename(Path::new("logs/t/0/a"), &b).unwrap();
     let damaged: Vec<u64> = (bases[1]..bases[3]).collect();
     check_refuses(&disk, end, &damaged, DamageReason::SegmentHeader);
+}
+
+#[test]
+fn row_5_a_segment_of_another_history_is_not_read_whenever_that_began() {
+    let open_at = |disk: &SimDisk, seconds: i64| {
+        let now = Timestamp(1_800_000_000_000 + seconds * 1_000);
+        Log::open(Arc::new(disk.clone()), DIR, options(), now).unwrap()
+    };
+    for begun in [5, 10, 20] {
+        let disk = SimDisk::new(1);
+        let mut log = open_at(&disk, 0);
+        fill(&mut log, 2);
+        log.writer.close().unwrap();
+        let copy = disk.copy();
+        let mut log = open_at(&disk, 10);
+        for batches in [2, 1] {
+            log.writer.roll(Timestamp(1)).unwrap();
+            fill(&mut log, batches);
+        }
+        log.writer.close().unwrap();
+        let mut other = open_at(&copy, begun);
+        for _ in 0..2 {
+            other.writer.roll(Timestamp(1)).unwrap();
+            other.writer.append(&batch(&["not", "ours"], 1), Timestamp(1)).unwrap();
+        }
+        other.writer.close().unwrap();
+        // Ours begin at 0, 4 and 8.
+        let strange = bytes_of(&copy, &segment_path(6));
+        let planted = disk.open(&segment_path(6), OpenMode::CreateNew).unwrap();
+        planted.allocate(strange.len() as u64).unwrap();
+        planted.write_at(0, &[&strange]).unwrap();
+        check_refuses(&disk, 10, &[], DamageReason::Seal);
+    }
 }
 
 #[test]
