@@ -7,6 +7,7 @@ mod client_produce;
 mod client_push;
 mod data_dir;
 mod durability;
+mod explore;
 mod fetch;
 mod flood;
 mod groups;

@@ -216,6 +216,7 @@ impl GrpcDoor {
                 bytes_max,
             ))
             .add_service(Bounded::new(reflection(), bytes_max))
+            .add_service(Bounded::new(older_reflection(), bytes_max))
     }
 }
 
@@ -260,11 +261,21 @@ fn caller(
 fn reflection() -> tonic_reflection::server::v1::ServerReflectionServer<
     impl tonic_reflection::server::v1::ServerReflection,
 > {
+    described().build_v1().expect("the descriptors were made by the build")
+}
+
+/// The same by the name it had before, which many clients still ask for first or only.
+fn older_reflection() -> tonic_reflection::server::v1alpha::ServerReflectionServer<
+    impl tonic_reflection::server::v1alpha::ServerReflection,
+> {
+    described().build_v1alpha().expect("the descriptors were made by the build")
+}
+
+/// All that reflection tells of.
+fn described() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .expect("the descriptors were made by the build")
 }
 
 /// Marks every service as serving, or not.
