@@ -1,14 +1,19 @@
 //! When `--no-follow` ends: nothing more can be delivered now, also because the subscription is paused.
 //!
 //! What waits for its next try, for its key or for its time is left to later; so is what other consumers
-//! hold. Records written meanwhile are not waited for either.
+//! hold. Records written meanwhile are not waited for either. Dead letters on their way are, so that they stand
+//! in their topic afterwards; but not for ever, since they may not find room there.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use riverrun_client::{Admin, Client, Error, SubscriptionPartition};
 
+use crate::clock;
+
 /// How often it is asked.
 pub(super) const INTERVAL: Duration = Duration::from_millis(50);
+/// Longest wait for dead letters after everything else came to its end.
+const LETTERS_WAIT: Duration = Duration::from_secs(10);
 
 /// Finds out when nothing is left.
 #[derive(Debug)]
@@ -16,16 +21,17 @@ pub(super) struct End {
     admin: Admin,
     subscription: String,
     session_id: String,
+    letters: Letters,
 }
 
 impl End {
     pub(super) fn new(client: &Client, subscription: &str, session_id: &str) -> End {
         let (subscription, session_id) = (subscription.to_owned(), session_id.to_owned());
-        End { admin: client.admin(), subscription, session_id }
+        End { admin: client.admin(), subscription, session_id, letters: Letters::default() }
     }
 
     /// Whether nothing more can be delivered now and this session holds nothing.
-    pub(super) async fn is_reached(&self) -> Result<bool, Error> {
+    pub(super) async fn is_reached(&mut self) -> Result<bool, Error> {
         let described = self.admin.describe_subscription(&self.subscription).await?;
         let mine = described.sessions.iter().find(|one| one.session_id == self.session_id);
         let holds_nothing = mine.is_none_or(|one| one.in_flight == 0);
@@ -37,15 +43,42 @@ impl End {
             );
             return Ok(true);
         }
-        Ok(holds_nothing && described.partitions.iter().all(is_used_up))
+        if !holds_nothing || !described.partitions.iter().all(is_used_up) {
+            return Ok(false);
+        }
+        let pending: u64 =
+            described.partitions.iter().map(|partition| partition.dead_pending).sum();
+        Ok(pending == 0 || self.letters.are_late(&self.subscription, clock::instant()))
     }
 
     /// Waits until the end is reached.
-    pub(super) async fn reached(&self) -> Result<(), Error> {
+    pub(super) async fn reached(&mut self) -> Result<(), Error> {
         while !self.is_reached().await? {
             tokio::time::sleep(INTERVAL).await;
         }
         Ok(())
+    }
+}
+
+/// Dead letters on their way, when nothing else is left.
+#[derive(Debug, Default)]
+struct Letters {
+    /// When they were first all that was left.
+    since: Option<Instant>,
+}
+
+impl Letters {
+    /// Whether they were waited for long enough; says so.
+    fn are_late(&mut self, subscription: &str, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let is_late = now.duration_since(since) >= LETTERS_WAIT;
+        if is_late {
+            eprintln!(
+                "riverrun: dead letters of `{subscription}` are not written yet; \
+                 `riverrun subscription explain {subscription}` says why"
+            );
+        }
+        is_late
     }
 }
 
@@ -57,4 +90,18 @@ fn is_used_up(partition: &SubscriptionPartition) -> bool {
         + partition.scheduled
         + partition.dead_pending;
     partition.ready == 0 && partition.lag <= waits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_letters_on_their_way_are_waited_for_but_not_for_ever() {
+        let mut letters = Letters::default();
+        let start = clock::instant();
+        assert!(!letters.are_late("s", start));
+        assert!(!letters.are_late("s", start + LETTERS_WAIT / 2));
+        assert!(letters.are_late("s", start + LETTERS_WAIT));
+    }
 }

@@ -53,7 +53,7 @@ pub(super) async fn run(
     subscriber: Subscriber,
     (args, command): (SubscribeArgs, String),
 ) -> Result<(), Stop> {
-    let end = End::new(client, &args.subscription, subscriber.session_id());
+    let mut end = End::new(client, &args.subscription, subscriber.session_id());
     let shop = Arc::new(Shop {
         command,
         stopper: subscriber.stopper(),

@@ -97,7 +97,7 @@ impl Writer {
 
     /// Waits for the next job; `None` when the end is reached before.
     async fn wait(&mut self) -> Result<Option<Option<Result<Job, riverrun_client::Error>>>, Stop> {
-        let Some(end) = &self.end else { return Ok(Some(self.subscriber.next().await)) };
+        let Some(end) = &mut self.end else { return Ok(Some(self.subscriber.next().await)) };
         loop {
             if end.is_reached().await? {
                 return Ok(None);
