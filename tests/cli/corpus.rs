@@ -6,9 +6,7 @@
 
 use std::{
     collections::HashMap,
-    fs,
     io::{Read, Write},
-    path::{Path, PathBuf},
     process::Child,
     sync::mpsc,
     thread::{self, JoinHandle},
@@ -18,7 +16,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::process::Broker;
+use crate::support::{process::Broker, text};
 
 /// Stands between key and value; the corpus has none.
 const SEPARATOR: u8 = 1;
@@ -38,22 +36,10 @@ impl Corpus {
     /// Every line of as many source files as it takes.
     fn gather(bytes: usize) -> Corpus {
         let mut corpus = Corpus { input: Vec::new(), lines: Vec::new() };
-        let mut folders = sources();
-        while let Some(folder) = folders.pop() {
-            let mut entries: Vec<PathBuf> =
-                fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-            entries.sort();
-            for path in entries {
-                if path.is_dir() && !path.is_symlink() {
-                    folders.push(path);
-                } else if is_text(&path) {
-                    corpus.add(&fs::read(path).unwrap());
-                }
-                if corpus.input.len() >= bytes {
-                    return corpus;
-                }
-            }
-        }
+        text::each_file(|text| {
+            corpus.add(text);
+            corpus.input.len() < bytes
+        });
         assert!(corpus.input.len() >= bytes.min(BYTES), "the machine has too little text");
         corpus
     }
@@ -78,22 +64,6 @@ impl Corpus {
         let at = line.iter().position(|byte| *byte == SEPARATOR).unwrap();
         (&line[..at], &line[at + 1..])
     }
-}
-
-/// Sources of the crates this was built with, and of the house.
-fn sources() -> Vec<PathBuf> {
-    let house = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
-    let registry = cargo.or(home).map(|cargo| cargo.join("registry").join("src"));
-    let found = registry.into_iter().filter(|registry| registry.is_dir());
-    let own = ["storage", "broker", "client", "cli", "docs"].map(|room| house.join(room));
-    found.chain(own).collect()
-}
-
-fn is_text(path: &Path) -> bool {
-    let known = ["rs", "md", "txt", "toml", "c", "h", "proto"];
-    path.extension().is_some_and(|extension| known.iter().any(|known| extension == *known))
 }
 
 /// Feeds `produce` a quarter at a time: a new one when the broker was killed and is back.
