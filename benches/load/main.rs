@@ -7,10 +7,12 @@
 //! - [`sdk`]: records per second in and out through the client. [`wake`]: how fast a long poll wakes.
 //! - [`idle`]: memory and processor of a broker that has nothing to do. [`restart`]: from exec to ready.
 //! - [`push`]: broker-managed delivery: acknowledged one by one, many idle sessions, fan-out.
+//! - [`behind`]: one record kept in hand while very many behind it are settled.
 //! - [`cli`]: a text file in and out through the command line. [`codec`]: the batch codec alone, no broker.
 //!
 //! Nothing here is a test: numbers depend on the machine, and no workload fails for being slow.
 
+mod behind;
 mod broker;
 mod cli;
 mod clock;
@@ -68,11 +70,13 @@ enum Workload {
     Restart(restart::Args),
     /// Broker-managed delivery: acknowledged one by one, credit to next record, idle sessions, fan-out
     Push(push::Args),
+    /// One record kept in hand while very many behind it are settled; takes minutes and some GB of disk
+    Behind(behind::Args),
     /// A text file in and out through the command line
     Cli(cli::Args),
     /// Records per second through the batch codec alone; needs no broker
     Codec,
-    /// Every workload with its defaults
+    /// Every workload but `behind`, with its defaults
     All,
 }
 
@@ -105,6 +109,7 @@ async fn measure(workload: &Workload, setup: &Setup, report: &mut Report) -> Res
         Workload::Idle(args) => report.add("idle", idle::run(args, setup).await?),
         Workload::Restart(args) => report.add("restart", restart::run(args, setup).await?),
         Workload::Push(args) => report.add("push", push::run(args, setup).await?),
+        Workload::Behind(args) => report.add("behind", behind::run(args, setup).await?),
         Workload::Cli(args) => report.add("cli", cli::run(args, setup).await?),
         Workload::Codec => report.add("codec", codec::run()?),
         Workload::All => {

@@ -6,10 +6,8 @@
 
 use std::{
     collections::HashMap,
-    fs,
     io::{Read, Write},
-    path::{Path, PathBuf},
-    process::{Child, Command},
+    process::Child,
     sync::mpsc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -18,7 +16,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::process::Broker;
+use crate::support::{process::Broker, text};
 
 /// Stands between key and value; the corpus has none.
 const SEPARATOR: u8 = 1;
@@ -40,23 +38,13 @@ impl Corpus {
     /// Every line of as many files as it takes.
     fn gather(bytes: usize) -> Corpus {
         let mut corpus = Corpus { input: Vec::new(), text_bytes: 0, lines: Vec::new() };
-        let mut folders = sources();
-        while let Some(folder) = folders.pop() {
-            let mut entries: Vec<PathBuf> =
-                fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-            entries.sort();
-            for path in entries {
-                if path.is_dir() && !path.is_symlink() {
-                    folders.push(path);
-                } else if is_text(&path) {
-                    corpus.add(&fs::read(path).unwrap());
-                }
-                if corpus.text_bytes >= bytes {
-                    return corpus;
-                }
-            }
-        }
-        panic!("the machine has {} bytes of text, not {bytes}", corpus.text_bytes);
+        text::each_file(|text| {
+            corpus.add(text);
+            corpus.text_bytes < bytes
+        });
+        let found = corpus.text_bytes;
+        assert!(found >= bytes, "the machine has {found} bytes of text, not {bytes}");
+        corpus
     }
 
     fn add(&mut self, text: &[u8]) {
@@ -80,31 +68,6 @@ impl Corpus {
         let at = line.iter().position(|byte| *byte == SEPARATOR).unwrap();
         (&line[..at], &line[at + 1..])
     }
-}
-
-/// Sources of the house, of the crates it was built with, then documentation: what is taken first comes last.
-fn sources() -> Vec<PathBuf> {
-    let house = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
-    let registry = cargo.or(home).map(|cargo| cargo.join("registry").join("src"));
-    let found = registry.into_iter().filter(|registry| registry.is_dir());
-    let own = ["storage", "broker", "client", "cli", "docs"].map(|room| house.join(room));
-    documentation().into_iter().chain(found).chain(own).collect()
-}
-
-/// Documentation of the machine and of the compiler, where there is any.
-fn documentation() -> Vec<PathBuf> {
-    let asked = Command::new("rustc").args(["--print", "sysroot"]).output();
-    let sysroot = asked.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    let compiler = sysroot.map(|sysroot| Path::new(&sysroot).join("share").join("doc"));
-    let machine = Path::new("/usr/share/doc").to_owned();
-    [Some(machine), compiler.ok()].into_iter().flatten().filter(|folder| folder.is_dir()).collect()
-}
-
-fn is_text(path: &Path) -> bool {
-    let known = ["rs", "md", "txt", "toml", "c", "h", "proto", "html"];
-    path.extension().is_some_and(|extension| known.iter().any(|known| extension == *known))
 }
 
 /// Feeds `produce` a quarter at a time: a new one when the broker was killed and is back.

@@ -10,3 +10,4 @@ pub(crate) mod process;
 pub(crate) mod push;
 pub(crate) mod raw_call;
 pub(crate) mod records;
+pub(crate) mod text;

@@ -12,12 +12,16 @@ use riverrun_tests::work::{Fate, MAX_FAILURES};
 use serde_json::Value;
 
 use self::crew::{Crew, Decision};
-use crate::support::process::Broker;
+use crate::support::{process::Broker, text};
 
 /// Partitions of the topic.
 const PARTITIONS: &str = "4";
 /// Worker processes.
 const WORKERS: usize = 16;
+/// Worker processes where the order of keys is kept.
+const WORKERS_BY_KEY: usize = 64;
+/// Keys whose order is kept; fewer where there are few lines, so that each has several.
+const KEYS: u64 = 10_000;
 /// Records that a worker may hold.
 const IN_HAND: u32 = 16;
 
@@ -26,12 +30,12 @@ fn line_count() -> u64 {
     std::env::var("WORK_LINES").ok().map_or(3_000, |lines| lines.parse().unwrap())
 }
 
-/// Makes the topic and puts `count` lines in, by key: `NUMBER:a line of a real file`.
+/// Makes the topic and puts `count` lines in, by key: `NUMBER:a line of real text`.
 fn fill(broker: &Broker, count: u64, keys: u64) {
-    let text = include_str!("../../docs/storage-format.md");
-    let lines: Vec<&str> = text.lines().collect();
+    let lines = text::lines(usize::try_from(count).unwrap());
+    assert_eq!(lines.len() as u64, count, "the machine has too little text");
     let mut input = String::new();
-    for (number, line) in (0..count).zip(lines.iter().cycle()) {
+    for (number, line) in (0..).zip(&lines) {
         input.push_str(&format!("k{}\u{1}{number}:{line}\n", number % keys));
     }
     broker.call(&["topic", "create", "jobs", "--partitions", PARTITIONS]).ok();
@@ -154,16 +158,19 @@ fn every_line_is_settled_as_its_handler_decided() {
     healed.until_idle(&broker, lag);
     let done: BTreeSet<u64> = healed.end().0.into_iter().map(|(number, ..)| number).collect();
     assert_eq!(done, (0..count).filter(|number| Fate::is_poison(*number)).collect());
-    println!("{count} lines, {poison} poison, {} decisions, {repeated} done twice", log.len());
+    println!(
+        "{count} lines, {poison} poison, {} decisions, {died} workers died, {repeated} done twice",
+        log.len()
+    );
 }
 
 #[test]
 fn keys_keep_their_order_under_failures_and_kills() {
     let count = line_count();
-    let keys = count / 3;
+    let keys = KEYS.min(count / 3);
     let mut broker = Broker::start();
     fill(&broker, count, keys);
-    let (log, _) = work_off(&mut broker, "key-fifo", WORKERS, count);
+    let (log, died) = work_off(&mut broker, "key-fifo", WORKERS_BY_KEY, count);
     let mut first_done = BTreeSet::new();
     let mut last_of_key: HashMap<u64, u64> = HashMap::new();
     for (number, _, fate) in &log {
@@ -173,5 +180,5 @@ fn keys_keep_their_order_under_failures_and_kills() {
         }
     }
     check_dead(&broker, count);
-    println!("{count} lines of {keys} keys, {} decisions", log.len());
+    println!("{count} lines of {keys} keys, {} decisions, {died} workers died", log.len());
 }

@@ -25,8 +25,7 @@ impl Schedule {
     pub(super) fn new(far: BTreeMap<i64, OffsetSet>, floor: u64, done: &OffsetSet) -> Schedule {
         let open = far.into_iter().map(|(hour, waiting)| {
             let mut open = OffsetSet::new();
-            let runs = waiting.runs().map(|run| run.start.max(floor)..run.end.max(floor));
-            runs.flat_map(|run| done.gaps(run)).for_each(|run| {
+            open_runs(&waiting, floor, done).for_each(|run| {
                 open.insert(run);
             });
             (hour, open)
@@ -41,9 +40,10 @@ impl Schedule {
         self.near.len() * NEAR_BYTES + far
     }
 
-    /// Records that wait; those of far hours that were settled meanwhile count as well.
-    pub(super) fn count(&self) -> u64 {
-        self.near.len() as u64 + self.far.values().map(OffsetSet::len).sum::<u64>()
+    /// Records that wait, without what was settled meanwhile.
+    pub(super) fn count(&self, floor: u64, done: &OffsetSet) -> u64 {
+        let far = self.far.values().flat_map(|waiting| open_runs(waiting, floor, done));
+        self.near.len() as u64 + far.map(|run| run.end - run.start).sum::<u64>()
     }
 
     /// Takes a record that is due at `due_ms`. Returns the hour when that is far away.
@@ -138,4 +138,14 @@ impl Schedule {
     pub(super) fn far(&self) -> &BTreeMap<i64, OffsetSet> {
         &self.far
     }
+}
+
+/// The part of `waiting` that is not settled.
+fn open_runs(
+    waiting: &OffsetSet,
+    floor: u64,
+    done: &OffsetSet,
+) -> impl Iterator<Item = std::ops::Range<u64>> {
+    let runs = waiting.runs().map(move |run| run.start.max(floor)..run.end.max(floor));
+    runs.flat_map(|run| done.gaps(run))
 }

@@ -69,7 +69,7 @@ async fn a_time_far_away_is_kept_over_a_restart_and_can_be_cancelled() {
     assert!(cancel(&mut stubs, 0).await.unwrap());
     assert!(cancel(&mut stubs, 1).await.unwrap());
     let lane = stubs.lane().await;
-    assert_eq!((lane.lag, lane.floor), (0, 3));
+    assert_eq!((lane.lag, lane.floor, lane.scheduled), (0, 3, 0));
     session.rest().await;
     assert_eq!(session.came(), []);
     // A subscription that comes later does not get it either.

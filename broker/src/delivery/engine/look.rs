@@ -25,7 +25,7 @@ impl Delivery {
             in_flight: count(State::InFlight),
             retrying: count(State::RetryWait),
             blocked: count(State::Blocked) + lane.intake.deferred_count() as u64,
-            scheduled: lane.schedule.count(),
+            scheduled: lane.schedule.count(lane.floor, &lane.done),
             dead: lane.dead_count,
             dead_pending: lane.dead.len() as u64,
             ack_state_bytes: lane.ack_state_bytes(),

@@ -180,7 +180,9 @@ fn a_scheduled_record_is_cancelled_while_it_waits() {
         rig.expect("a 1");
         let peeked = rig.delivery.peek(&lane(), 9, rig.now);
         assert_eq!(peeked[0].state, RecordState::Scheduled);
+        assert_eq!(rig.delivery.counts(&lane()).unwrap().scheduled, 1);
         assert!(rig.delivery.cancel(&lane(), 0, rig.now));
+        assert_eq!(rig.delivery.counts(&lane()).unwrap().scheduled, 0);
         assert!(!rig.delivery.cancel(&lane(), 0, rig.now));
         assert!(!rig.delivery.cancel(&lane(), 1, rig.now));
         rig.ack("a", 1, 2);
