@@ -7,6 +7,8 @@
 //! ```
 
 mod serving;
+#[cfg(feature = "sim")]
+pub mod simulated;
 
 use std::{
     fmt, future::Future, io, net::SocketAddr, path::Path, pin::Pin, sync::Arc, time::Duration,
@@ -126,7 +128,7 @@ pub struct Broker {
 struct Background(Arc<Mutex<Option<Work>>>);
 
 /// Work for a serving thread.
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl fmt::Debug for Background {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -189,7 +191,11 @@ impl Broker {
         };
         let shutdown = Arc::new(Shutdown::new());
         let resources = (gauge, pool, read_only.clone());
-        let rooms = Rooms::open(&config, &ground, resources, &shutdown)?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = &config.threads;
+        let workers = Workers::start(threads.writer_count(cores), threads.flushers, &ground.clock)
+            .map_err(|source| StartError::Io { op: "start threads", source })?;
+        let rooms = Rooms::open((&config, &ground), workers, resources, &shutdown)?;
         let serving = Serving::start(&config, &rooms, (listener, housekeeper), &shutdown)
             .map_err(|source| StartError::Io { op: "start serving", source })?;
         let _data_dir = ground.data_dir;
@@ -250,16 +256,12 @@ impl Drop for Broker {
 
 impl Rooms {
     fn open(
-        config: &Arc<Config>,
-        ground: &Ground,
+        (config, ground): (&Arc<Config>, &Ground),
+        workers: Workers,
         (gauge, pool, read_only): (Arc<DiskGauge>, Arc<RecyclePool>, Option<ReadOnly>),
         shutdown: &Shutdown,
     ) -> Result<Rooms, StartError> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = &config.threads;
-        let workers = Workers::start(threads.writer_count(cores), threads.flushers, &ground.clock);
-        let workers =
-            Arc::new(workers.map_err(|source| StartError::Io { op: "start threads", source })?);
+        let workers = Arc::new(workers);
         let opener = PartitionOpener {
             disk: ground.disk.clone(),
             clock: ground.clock.clone(),

@@ -7,6 +7,7 @@
 //!
 //! Imports go downward only: gateway, service, core rooms, storage.
 
+mod blocking;
 pub mod broker;
 pub mod clock;
 pub mod config;

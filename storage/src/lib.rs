@@ -27,9 +27,11 @@ pub mod disk;
 pub mod inspect;
 pub mod lock;
 pub mod log;
+pub mod planted;
 pub mod recycle;
 pub mod space;
 
+mod atomics;
 mod error;
 mod fixed;
 mod format;

@@ -7,9 +7,9 @@
 //! The log end is published after the bytes below it (Release) and loaded before them (Acquire): who
 //! sees an offset sees its bytes. All ranges are half-open.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use riverrun_proto::Offset;
+
+use super::atomics::{AtomicU64, Ordering};
 
 /// The range of a log at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -27,6 +27,7 @@ use riverrun_proto::{Offset, ProducerEpoch, ProducerId, batch::BatchHeader};
 use crate::{
     AppendError, Timestamp,
     fixed::{crc32, i64_at, put, u32_at, u64_at},
+    planted::{Bug, planted},
 };
 
 /// Batches remembered of each producer.
@@ -136,6 +137,9 @@ impl Producers {
             let last = last_sequence(batch);
             let same = |written: &&Written| written.first == got && written.last == last;
             if let Some(written) = producer.batches().iter().find(same) {
+                if planted(Bug::NoDedup) {
+                    return Ok(Sequence::Next);
+                }
                 return Ok(Sequence::Duplicate { base: written.base });
             }
             producer.batches().last().map_or(0, |newest| after(newest.last, 1))

@@ -132,6 +132,47 @@ impl<'a> ChunkReader<'a> {
         self.bytes(pos + ENTRY_BYTES as u64, len)
     }
 
+    /// The entry at `pos` when it begins with offset `expected`. Another one does not belong there: a write that went
+    /// to the wrong place put it there.
+    pub(crate) fn entry_of(
+        &mut self,
+        pos: u64,
+        salt: u64,
+        expected: Offset,
+    ) -> io::Result<Option<(EntryHeader, u32)>> {
+        Ok(self.entry_at(pos, salt)?.filter(|(header, _)| header.base_offset == expected))
+    }
+
+    /// Where entries go on behind damage: the first valid entry with `salt` at or past `pos` that does not go back before offset
+    /// `expected`, and that no entry behind it goes back before. Others came there by a write to a wrong place.
+    pub(crate) fn find_entry_from(
+        &mut self,
+        mut pos: u64,
+        salt: u64,
+        expected: Offset,
+    ) -> io::Result<Option<Scanned>> {
+        let mut first: Option<Scanned> = None;
+        while let Some(found) = self.find_entry(pos, salt)? {
+            pos = found.pos + ENTRY_ALIGN;
+            if found.header.base_offset < expected {
+                continue;
+            }
+            let leads = |first: &Scanned| first.header.base_offset < found.header.base_offset;
+            if self.is_followed(&found, salt)? {
+                return Ok(first.filter(leads).or(Some(found)));
+            }
+            // Nobody speaks for it; of several the lowest is right, as far as can be told.
+            first = first.filter(leads).or(Some(found));
+        }
+        Ok(first)
+    }
+
+    /// True when the entry right behind `found` continues its chain.
+    fn is_followed(&mut self, found: &Scanned, salt: u64) -> io::Result<bool> {
+        let next = self.entry_at(found.pos + found.header.stride(), salt)?;
+        Ok(next.is_some_and(|(header, _)| header.previous_crc == found.crc))
+    }
+
     /// True when the payload of the entry at `pos` is what its header says.
     pub(crate) fn payload_holds(&mut self, pos: u64, header: &EntryHeader) -> io::Result<bool> {
         let payload = self.payload(pos, header)?;

@@ -292,10 +292,9 @@ impl Segment {
             while let Some(entry) = scanner.next().map_err(failed)? {
                 builder.add(entry.header.base_offset, entry.pos, entry.header.max_timestamp);
             }
-            let after = scanner.place().pos + 1;
-            let Some(next) = scanner.reader.find_entry(after, self.salt).map_err(failed)? else {
-                return Ok(builder.index);
-            };
+            let Place { pos, offset, .. } = scanner.place();
+            let next = scanner.reader.find_entry_from(pos + 1, self.salt, offset);
+            let Some(next) = next.map_err(failed)? else { return Ok(builder.index) };
             builder.bytes = u64::MAX;
             let (offset, chain) = (next.header.base_offset, next.header.previous_crc);
             place = Place { pos: next.pos, offset, chain };

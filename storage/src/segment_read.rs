@@ -45,19 +45,20 @@ pub(crate) fn locate(
     offset: Offset,
 ) -> Result<Option<Scanned>, ReadError> {
     let failed = |error| IoFailure::new("read", &segment.path, error);
-    let (mut pos, _) =
+    let (mut pos, mut expected) =
         segment.with_index(shared.disk.as_ref(), file, |index| index.floor(offset))?;
     let end_pos = segment.end_pos();
     let mut reader = ChunkReader::new(file, end_pos);
     while pos < end_pos {
-        let found = match reader.entry_at(pos, segment.salt).map_err(failed)? {
+        let found = match reader.entry_of(pos, segment.salt, expected).map_err(failed)? {
             Some((header, crc)) => Scanned { pos, header, crc },
             None => {
                 let damage = damage_at(shared, segment, file, pos)?;
                 if offset < damage.offsets.end {
                     return Err(damage.into());
                 }
-                let next = reader.find_entry(pos + 1, segment.salt).map_err(failed)?;
+                let behind = damage.offsets.end;
+                let next = reader.find_entry_from(pos + 1, segment.salt, behind).map_err(failed)?;
                 let Some(next) = next else { return Ok(None) };
                 next
             }
@@ -66,6 +67,7 @@ pub(crate) fn locate(
             return Ok(Some(found));
         }
         pos = found.pos + found.header.stride();
+        expected = found.header.end_offset();
     }
     Ok(None)
 }
@@ -88,16 +90,16 @@ pub(crate) fn damage_at(
     let floor = |index: &crate::index::SparseIndex| index.floor_of_pos(known);
     let (mut at, mut start) = segment.with_index(shared.disk.as_ref(), file, floor)?;
     while at < pos {
-        if let Some((header, _)) = reader.entry_at(at, segment.salt).map_err(failed)? {
+        if let Some((header, _)) = reader.entry_of(at, segment.salt, start).map_err(failed)? {
             start = header.end_offset();
             at += header.stride();
             continue;
         }
-        let next = reader.find_entry(at + 1, segment.salt).map_err(failed)?;
+        let next = reader.find_entry_from(at + 1, segment.salt, start).map_err(failed)?;
         let Some(next) = next.filter(|next| next.pos <= pos) else { break };
         (at, start) = (next.pos, next.header.base_offset);
     }
-    let next = reader.find_entry(pos + 1, segment.salt).map_err(failed)?;
+    let next = reader.find_entry_from(pos + 1, segment.salt, start).map_err(failed)?;
     let last = || segment.end_offset().min(shared.visible().log_end);
     let end = next.map_or_else(last, |next| next.header.base_offset);
     let reason = if next.is_none() && len < end_pos {
@@ -129,8 +131,9 @@ pub(crate) fn read(
     request: Request,
 ) -> Result<ReadRun, ReadError> {
     let disk = shared.disk.as_ref();
-    let (pos, _) = segment.with_index(disk, file, |index| index.floor(request.from))?;
+    let (pos, base) = segment.with_index(disk, file, |index| index.floor(request.from))?;
     let mut run = Run::new(segment, file, request);
+    run.expected = base;
     run.fill(pos, 0)?;
     loop {
         match run.step()? {
@@ -145,6 +148,7 @@ pub(crate) fn read(
                 let Some(found) = found else {
                     return Err(damage_at(shared, segment, file, run.pos())?.into());
                 };
+                run.expected = found.header.base_offset;
                 run.fill(found.pos, 0)?;
             }
         }
@@ -179,6 +183,8 @@ struct Run<'a> {
     start: u64,
     /// Place in the buffer of the entry looked at.
     at: usize,
+    /// Offset that the entry looked at must begin with.
+    expected: Offset,
     /// Payload bytes collected at the front of the buffer.
     taken: usize,
     /// What is said about them.
@@ -193,7 +199,8 @@ impl<'a> Run<'a> {
         let end_pos = segment.end_pos();
         let file_end = end_pos.min(file.len());
         let buffer = Vec::new();
-        Run { segment, file, request, end_pos, file_end, buffer, start: 0, at: 0, taken: 0, run }
+        let (expected, start, at, taken) = (segment.base, 0, 0, 0);
+        Run { segment, file, request, end_pos, file_end, buffer, start, at, expected, taken, run }
     }
 
     /// Position of the entry looked at.
@@ -245,8 +252,10 @@ impl<'a> Run<'a> {
         }
         let block = self.buffer[self.at..self.at + ENTRY_BYTES].try_into().expect("96 bytes");
         let decoded = EntryHeader::decode(block);
-        let Some((header, _)) = decoded.filter(|(header, _)| header.salt == self.segment.salt)
-        else {
+        let belongs = |header: &EntryHeader| {
+            header.salt == self.segment.salt && header.base_offset == self.expected
+        };
+        let Some((header, _)) = decoded.filter(|(header, _)| belongs(header)) else {
             return Ok(Step::Bad);
         };
         let end = header.end_offset();
@@ -291,6 +300,7 @@ impl<'a> Run<'a> {
     fn skip(&mut self, header: &EntryHeader) {
         let stride = usize::try_from(header.stride()).expect("an entry fits memory");
         self.at += stride;
+        self.expected = header.end_offset();
     }
 
     /// What was collected.

@@ -15,6 +15,7 @@
 //!
 //! Invariants:
 //! - A record is in at most one session's hands. With an order, all records in hands of one key are in the same.
+//! - A record that failed is not handed out again before the failure is stored.
 //! - A session is given no more than its credit and its limit allow, but for one record too large for any credit.
 //! - Everything that settles, fails or dies is in the changes; what is in hands never is.
 
@@ -43,6 +44,10 @@ pub struct Delivery {
     settings: Arc<Settings>,
     paused: bool,
     state_failed: bool,
+    /// Failures so far that are to be stored.
+    failures: u64,
+    /// So many of them are stored. A record is not tried again before, so that nobody sees a failure that is forgotten.
+    failures_stored: u64,
     lanes: Lanes,
     sessions: Sessions,
     grants: Grants,
@@ -73,6 +78,8 @@ impl Delivery {
             settings,
             paused: false,
             state_failed: false,
+            failures: 0,
+            failures_stored: u64::MAX,
             lanes: Lanes::default(),
             sessions: Sessions::default(),
             grants: Grants::default(),
@@ -91,6 +98,16 @@ impl Delivery {
     /// The settings in force.
     pub fn settings(&self) -> &Arc<Settings> {
         &self.settings
+    }
+
+    /// Failures so far that are to be stored, those among the effects not taken yet included.
+    pub fn failures(&self) -> u64 {
+        self.failures
+    }
+
+    /// The first `count` failures are stored. Until this is first called all are taken as stored at once.
+    pub fn set_failures_stored(&mut self, count: u64) {
+        self.failures_stored = count;
     }
 
     /// Everything that happened since this was last called.

@@ -85,6 +85,8 @@ pub(super) struct Failed {
     pub(super) failures: u32,
     /// The latest failures.
     pub(super) history: Vec<Attempt>,
+    /// Number of the latest failure, among those of the subscription since it was loaded.
+    pub(super) number: u64,
 }
 
 /// A record to become a dead letter.
@@ -105,7 +107,8 @@ impl Lane {
         let frontier = image.floor.max(done).max(dead).max(far.unwrap_or(0));
         let failed = image.failures.into_iter().map(|(offset, image)| {
             let not_before = now.elapsed_of(image.not_before_ms);
-            (offset, Failed { not_before, failures: image.failures, history: image.history })
+            let FailureImage { failures, history, .. } = image;
+            (offset, Failed { not_before, failures, history, number: 0 })
         });
         let dead = image.dead.into_iter();
         let schedule = Schedule::new(image.far, image.floor, &image.done);
@@ -201,16 +204,24 @@ impl Lane {
         Some(failed)
     }
 
-    /// A record that is open and in nobody's hands failed: it waits for its next try.
-    pub(super) fn fail(&mut self, offset: u64, attempt: Attempt, not_before: Duration, now: Now) {
+    /// A record that is open and in nobody's hands failed, which has this number: it waits for its next try.
+    pub(super) fn fail(
+        &mut self,
+        offset: u64,
+        (attempt, number): (Attempt, u64),
+        not_before: Duration,
+        now: Now,
+    ) {
         let attempt = self.shorten(attempt);
         let failed = self.failed.entry(offset).or_insert_with(|| Failed {
             not_before,
             failures: 0,
             history: Vec::new(),
+            number: 0,
         });
         failed.failures = failed.failures.saturating_add(1);
         failed.not_before = not_before;
+        failed.number = number;
         if failed.history.len() >= ATTEMPTS_KEPT {
             let oldest = failed.history.remove(0);
             self.reason_bytes = self.reason_bytes.saturating_sub(oldest.reason.len());
@@ -226,6 +237,15 @@ impl Lane {
         let not_before_ms = now.wall_of(not_before);
         let lane = self.key;
         self.memory.note(Change::Failed { lane, offset, failures, not_before_ms, attempt });
+    }
+
+    /// A record whose wait is over, while its failure is not stored yet, waits a little longer.
+    pub(super) fn put_off(&mut self, offset: u64, until: Duration) {
+        if let Some(failed) = self.failed.get_mut(&offset) {
+            self.retry.remove(&(failed.not_before, offset));
+            failed.not_before = until;
+            self.retry.insert((until, offset));
+        }
     }
 
     /// A record that is open and in nobody's hands is to become a dead letter.

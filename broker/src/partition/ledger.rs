@@ -18,6 +18,7 @@
 use std::{collections::VecDeque, mem};
 
 use riverrun_proto::Offset;
+use riverrun_storage::planted::{Bug, planted};
 
 use super::{
     Durability,
@@ -267,6 +268,7 @@ impl<T> Ledger<T> {
         match needs {
             Needs::Append => true,
             Needs::Commit => end_offset <= self.committed(),
+            Needs::CommitAndFlush if planted(Bug::AckBeforeSync) => true,
             Needs::CommitAndFlush => end_offset <= self.committed().min(self.flushed),
         }
     }
@@ -274,7 +276,8 @@ impl<T> Ledger<T> {
     /// Proposes what this node holds, and counts what became visible.
     fn propose(&mut self) {
         let log_end = self.log_end;
-        let held = if self.durability == Durability::Fsync { self.flushed } else { log_end };
+        let hides = self.durability == Durability::Fsync && !planted(Bug::AckBeforeSync);
+        let held = if hides { self.flushed } else { log_end };
         self.replicator.propose(Proposal { log_end, held });
         let committed = self.committed();
         while let Some(shown) = self.hidden.pop_front_if(|next| next.end_offset <= committed) {

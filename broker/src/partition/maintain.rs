@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering::SeqCst};
 
 use riverrun_proto::Offset;
 use riverrun_storage::{LogWriter, StorageError, Timestamp};
-use tokio::{sync::oneshot, task};
+use tokio::sync::oneshot;
 
 use super::{
     MaintainError, Partition, PartitionSettings,
@@ -90,7 +90,7 @@ impl Partition {
         let Some(options) = self.settings.read().compaction else { return Ok((0, false)) };
         self.check_changeable()?;
         let partition = self.clone();
-        let pass = task::spawn_blocking(move || {
+        let pass = crate::blocking::run(move || {
             let now = Timestamp(now_ms);
             let mut compactor = partition.compactor.lock();
             if partition.is_closed() || !compactor.is_due(now, &options)? {

@@ -21,6 +21,8 @@ pub mod directory;
 mod durability;
 pub mod error;
 pub mod gauge;
+#[cfg(feature = "sim")]
+mod hands;
 pub mod housekeeping;
 mod ledger;
 mod maintain;
@@ -31,6 +33,7 @@ pub mod settings;
 mod shard;
 pub mod starts;
 pub mod state_log;
+mod sync;
 pub mod tail;
 pub mod ticket;
 pub mod workers;
@@ -53,6 +56,8 @@ use riverrun_storage::{
     LogCompactor, LogFailure, LogFlusher, LogPreparer, LogReader, LogWriter, OpenedLog,
 };
 
+#[cfg(feature = "sim")]
+pub use self::hands::Hands;
 use self::{
     complaints::Complaints, ledger::Ledger, read::Hot, replicator::Replicator, shard::ShardHandle,
 };

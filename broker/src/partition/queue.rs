@@ -60,6 +60,18 @@ impl<T> WorkQueue<T> {
         }
     }
 
+    /// Takes the oldest if there is one, without waiting.
+    #[cfg(feature = "sim")]
+    pub(crate) fn try_pop(&self) -> Option<T> {
+        self.state.lock().items.pop_front()
+    }
+
+    /// Takes everything there is, without waiting.
+    #[cfg(feature = "sim")]
+    pub(crate) fn drain(&self) -> VecDeque<T> {
+        mem::take(&mut self.state.lock().items)
+    }
+
     /// Takes everything, waiting up to `wait` (for ever without one) while there is nothing. `None` when
     /// the queue is closed and empty.
     pub(crate) fn take_all(&self, wait: Option<Duration>) -> Option<VecDeque<T>> {

@@ -8,7 +8,6 @@ use std::sync::{
 use bytes::Bytes;
 use riverrun_proto::{LeaderEpoch, Offset};
 use riverrun_storage::{ReadError as LogReadError, Timestamp};
-use tokio::task;
 
 use super::{OffsetRange, Partition, PartitionFailed, ReadError};
 
@@ -312,5 +311,5 @@ async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, ReadError> {
     let reason = || "the reading thread ended".into();
-    task::spawn_blocking(work).await.unwrap_or_else(|_| Err(ReadError::Io { reason: reason() }))
+    crate::blocking::run(work).await.unwrap_or_else(|_| Err(ReadError::Io { reason: reason() }))
 }

@@ -114,6 +114,13 @@ impl Shard {
         true
     }
 
+    /// Does what waits and what is due, without waiting for more.
+    #[cfg(feature = "sim")]
+    pub(crate) fn step(&mut self) {
+        let commands = self.handle.commands.drain();
+        self.run(commands);
+    }
+
     /// Does `commands` and what is due.
     pub(crate) fn run(&mut self, commands: VecDeque<Command>) {
         if !commands.is_empty() {

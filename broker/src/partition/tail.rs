@@ -20,16 +20,13 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::SeqCst},
-    },
     task::{Context, Poll},
 };
 
-use futures_util::task::AtomicWaker;
-use parking_lot::Mutex;
 use riverrun_proto::Offset;
+use riverrun_storage::planted::{Bug, planted};
+
+use super::sync::{Arc, AtomicBool, AtomicI64, AtomicU64, AtomicUsize, AtomicWaker, Mutex, SeqCst};
 
 /// The visible end of a partition and those who wait for it to move.
 #[derive(Debug, Default)]
@@ -219,7 +216,8 @@ impl TailWaiter {
     }
 
     /// Forgets wakes so far and asks for one when `bytes_missing` more bytes became visible. Check the
-    /// tails after this, before waiting.
+    /// tails after this, before waiting; when fewer are missing by then, some came before this call and
+    /// do not count: ask again with what is missing now.
     pub fn rearm(&self, bytes_missing: u64) {
         if let Interest::Bytes(missing) = &self.shared.interest {
             missing.store(i64::try_from(bytes_missing).unwrap_or(i64::MAX).max(1), SeqCst);
@@ -264,6 +262,9 @@ impl Future for Wait<'_> {
             return Poll::Ready(());
         }
         self.shared.waker.register(context.waker());
+        if planted(Bug::MissedWake) {
+            return Poll::Pending;
+        }
         // Again, because the wake may have come before the waker stood there.
         if self.shared.woken.load(SeqCst) { Poll::Ready(()) } else { Poll::Pending }
     }

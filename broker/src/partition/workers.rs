@@ -22,16 +22,16 @@ use crate::clock::Clock;
 /// The threads. They end when told to, after the work that waits.
 #[derive(Debug)]
 pub struct Workers {
-    shards: Vec<ShardHandle>,
-    flushes: Arc<WorkQueue<Flush>>,
+    pub(super) shards: Vec<ShardHandle>,
+    pub(super) flushes: Arc<WorkQueue<Flush>>,
     /// Partitions whose next segment is to be made; each stands in it once at most.
-    preparations: Arc<WorkQueue<Arc<Partition>>>,
+    pub(super) preparations: Arc<WorkQueue<Arc<Partition>>>,
     /// Shard that the next partition is pinned to.
-    next_shard: AtomicUsize,
+    pub(super) next_shard: AtomicUsize,
     /// Threads by role; taken when they are joined.
-    writers: Mutex<Vec<JoinHandle<()>>>,
-    flushers: Mutex<Vec<JoinHandle<()>>>,
-    preparers: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) writers: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) flushers: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) preparers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Workers {

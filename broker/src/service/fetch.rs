@@ -138,6 +138,10 @@ impl FetchService {
             if pass.is_enough(request) {
                 return Ok(pass.answer());
             }
+            if pass.missing(request) < missing {
+                // Some came between the two looks, which the waiter may not have counted.
+                continue;
+            }
             pass.forget();
             let woken = tokio::select! {
                 woken = timeout_at(deadline, waiter.wait()) => woken.is_ok(),

@@ -307,7 +307,7 @@ async fn check_batch(bytes: Bytes, batch_bytes_max: usize) -> Result<RecordBatch
     if inline {
         return check_here(bytes, batch_bytes_max);
     }
-    let checked = task::spawn_blocking(move || check_here(bytes, batch_bytes_max)).await;
+    let checked = crate::blocking::run(move || check_here(bytes, batch_bytes_max)).await;
     checked.unwrap_or(Err(ProduceError::Interrupted))
 }
 
@@ -323,7 +323,7 @@ fn check_here(bytes: Bytes, batch_bytes_max: usize) -> Result<RecordBatch, Produ
 /// Refuses a record without key, which compaction would keep for ever. Looks at every record, so it is asked
 /// for compacted topics only.
 async fn check_keys(batch: RecordBatch) -> Result<RecordBatch, ProduceError> {
-    let checked = task::spawn_blocking(move || {
+    let checked = crate::blocking::run(move || {
         let records = batch.records(limits::INFLATED_BYTES_MAX)?;
         for (index, record) in records.views().enumerate() {
             if record?.key.is_none() {

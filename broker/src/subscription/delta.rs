@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use riverrun_storage::planted::{Bug, planted};
+
 use super::lane::{DeadIntent, LanePart, scheduled};
 use crate::delivery::{Attempt, Change, DeadCause, OffsetSet, Run, change::ATTEMPTS_KEPT};
 
@@ -114,7 +116,9 @@ impl LaneDelta {
         let intended = self.intended.into_iter();
         parts.extend(intended.map(|(offset, intent)| LanePart::Intended { offset, intent }));
         parts.extend(self.dead.into_iter().map(LanePart::Dead));
-        parts.extend(self.done.pieces().map(LanePart::Done));
+        if !planted(Bug::ForgetAck) {
+            parts.extend(self.done.pieces().map(LanePart::Done));
+        }
         parts
     }
 

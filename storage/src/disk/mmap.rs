@@ -36,9 +36,12 @@ impl Map {
     /// When the kernel refuses the map, or more maps are open than the fault guard can watch.
     pub(super) fn new(file: &File, bytes: u64) -> io::Result<Map> {
         let len = usize::try_from(bytes).map_err(|_| Errno::NOMEM)?;
-        let raw = MmapOptions::new().len(len).map_raw(file)?;
-        let start = raw.as_ptr().addr();
-        let registration = sigbus::watch(start, len)?;
+        Map::watched(MmapOptions::new().len(len).map_raw(file)?)
+    }
+
+    /// A map whose pages the fault guard watches.
+    fn watched(raw: MmapRaw) -> io::Result<Map> {
+        let registration = sigbus::watch(raw.as_ptr().addr(), raw.len())?;
         Ok(Map { registration, raw })
     }
 
@@ -95,3 +98,6 @@ impl Map {
         at.expect("the caller checked the range against the file's length")
     }
 }
+
+#[cfg(test)]
+mod tests;

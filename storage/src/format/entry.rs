@@ -15,6 +15,7 @@ use riverrun_proto::{LeaderEpoch, Offset};
 use crate::{
     Timestamp,
     fixed::{crc32, i64_at, put, u32_at, u64_at},
+    planted::{Bug, planted},
 };
 
 /// Bytes of an entry header.
@@ -120,7 +121,8 @@ impl EntryHeader {
     /// The header in `block` and its checksum, or `None` when it is not a valid one.
     pub(crate) fn decode(block: &[u8; ENTRY_BYTES]) -> Option<(EntryHeader, u32)> {
         let crc = u32_at(block, 4);
-        if u32_at(block, 0) != MAGIC || crc32(&block[8..]) != crc || block[8] != VERSION {
+        let holds = crc32(&block[8..]) == crc || planted(Bug::TrustLength);
+        if u32_at(block, 0) != MAGIC || !holds || block[8] != VERSION {
             return None;
         }
         let header = EntryHeader {

@@ -15,6 +15,7 @@ use crate::{
     format::{HEADER_BLOCK_BYTES, SegmentHeader},
     mark::{Mark, MarkPage},
     paths::{self, FileName},
+    planted::{Bug, planted},
     segment_file,
     state::{self, LogState, StoredState},
 };
@@ -105,6 +106,9 @@ fn create_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), IoFailure> {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
             Err(error) => return Err(IoFailure::new("create", dir, error)),
+        }
+        if planted(Bug::SkipDirsync) {
+            continue;
         }
         let parent = dir.parent().unwrap_or(Path::new(""));
         disk.sync_dir(parent).map_err(|error| IoFailure::new("sync", parent, error))?;

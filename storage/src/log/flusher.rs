@@ -10,7 +10,11 @@ use std::{io, sync::Arc};
 use riverrun_proto::Offset;
 
 use super::shared::{Shared, Tail};
-use crate::{IoFailure, LogFailure, StorageError, segment::Segment};
+use crate::{
+    IoFailure, LogFailure, StorageError,
+    planted::{Bug, planted},
+    segment::Segment,
+};
 
 /// Flushes one log. Clones share the work; a second caller waits for the first.
 #[derive(Clone, Debug)]
@@ -127,7 +131,12 @@ fn flush_segment(segment: &Segment, must_have_name: bool) -> Result<bool, IoFail
     let end = segment.end_pos();
     let Some(file) = segment.writable() else { return Ok(false) };
     let failed = |error| IoFailure::new("sync", &segment.path, error);
-    file.sync().map_err(failed)?;
+    let sync = || if planted(Bug::SkipSync) { Ok(()) } else { file.sync() };
+    let synced = match sync() {
+        Err(_) if planted(Bug::RetrySync) => sync(),
+        synced => synced,
+    };
+    synced.map_err(failed)?;
     if must_have_name && !file.has_name().map_err(failed)? {
         let removed = "the file was removed while the log was open";
         return Err(failed(io::Error::new(io::ErrorKind::NotFound, removed)));

@@ -214,15 +214,17 @@ impl LogReader {
         file: &dyn DiskFile,
         search: TimeSearch,
     ) -> Result<Option<(Offset, Timestamp)>, ReadError> {
-        let (start, _) = segment.with_index(self.shared.disk.as_ref(), file, |index| {
-            index.floor_of_time(search.timestamp)
-        })?;
+        let (start, mut expected) =
+            segment.with_index(self.shared.disk.as_ref(), file, |index| {
+                index.floor_of_time(search.timestamp)
+            })?;
         let failed = |error| IoFailure::new("read", &segment.path, error);
         let end_pos = segment.end_pos();
         let mut reader = ChunkReader::new(file, end_pos);
         let mut pos = start;
         while pos < end_pos {
-            let Some((header, _)) = reader.entry_at(pos, segment.salt).map_err(failed)? else {
+            let found = reader.entry_of(pos, segment.salt, expected).map_err(failed)?;
+            let Some((header, _)) = found else {
                 let damage = segment_read::damage_at(&self.shared, segment, file, pos)?;
                 // Of a file that lost no more than its seal every record is there.
                 return if damage.offsets.is_empty() { Ok(None) } else { Err(damage.into()) };
@@ -239,6 +241,7 @@ impl LogReader {
                 return Ok(Some(found).filter(|(offset, _)| *offset < search.limit));
             }
             pos += header.stride();
+            expected = header.end_offset();
         }
         Ok(None)
     }

@@ -30,6 +30,7 @@ use crate::{
     },
     index::SparseIndex,
     paths,
+    planted::{Bug, planted},
     scan::{ChunkReader, Scanner},
     segment::Segment,
     segment_file,
@@ -56,7 +57,9 @@ pub(super) fn rewrite(
     copy(site, &survey, (cut, walked.end), &mut writer)?;
     writer.publish();
     let at = |op: &'static str| move |error| IoFailure::new(op, site.dir, error);
-    writer.sync()?;
+    if !planted(Bug::ServeBeforeResync) {
+        writer.sync()?;
+    }
     let (torn_files, torn_bytes) = set_aside(site, &survey, walked)?;
     let end = walked.end.place.offset;
     remove_snapshots(site, &survey, end)?;

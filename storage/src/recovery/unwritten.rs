@@ -73,10 +73,23 @@ pub(super) fn open_unwritten(
     let log_start = survey.log_start().unwrap_or(first);
     let end = if survey.log_start().is_some() { known } else { known.max(read) }.max(log_start);
     let offsets = LogOffsets { log_start, flushed: end, log_end: end };
+    damages.extend(missing_end(&segments, &damages, end));
     for damage in &damages {
         tracing::error!(dir = %site.dir.display(), %damage, "log is damaged");
     }
     Ok(unwritten(survey, (segments, state), offsets, damages))
+}
+
+/// What is known durable behind the last segment's last entry and in none of `damages`: its entries are gone.
+fn missing_end(segments: &[Arc<Segment>], damages: &[Damage], end: Offset) -> Option<Damage> {
+    let last = segments.last()?;
+    let mut from = last.end_offset();
+    while let Some(damage) = damages.iter().find(|damage| damage.offsets.contains(&from)) {
+        from = damage.offsets.end;
+    }
+    let (path, pos) = (last.path.clone(), last.end_pos());
+    let damage = Damage { offsets: from..end, path, pos, reason: DamageReason::Entry };
+    (from < end).then_some(damage)
 }
 
 /// The log as it is handed over.

@@ -10,6 +10,7 @@ use crate::{
     Damage, DamageReason, IoFailure, StorageError,
     disk::OpenMode,
     format::{HEADER_BLOCK_BYTES, SegmentFacts, SegmentHeader},
+    planted::{Bug, planted},
     scan::{ChunkReader, Place, Scanner},
 };
 
@@ -44,7 +45,7 @@ pub(super) struct Walked {
 impl Walked {
     /// How the break lies to what is known durable.
     pub(super) fn against_mark(&self) -> AgainstMark {
-        if self.end.place.offset < self.durable {
+        if self.end.place.offset < self.durable && !planted(Bug::TruncateFirstBad) {
             AgainstMark::Below
         } else {
             AgainstMark::AtOrAbove
@@ -99,6 +100,9 @@ pub(super) fn walk(site: Site<'_>, survey: &Survey) -> Result<Walked, StorageErr
     };
     let behind = look_behind(site, survey, end)?;
     durable = durable.max(behind.durable_upto);
+    if planted(Bug::ReuseOffset) {
+        durable = durable.min(end.place.offset);
+    }
     let at_break = behind.at_break;
     let next_entry = behind.next_entry;
     Ok(Walked { first, durable, end, at_break, next_entry, epoch, scanned_bytes })
@@ -145,8 +149,15 @@ fn scan_segment(
     let mut scanner = Scanner::new(reader, header.0.salt(), first_place(header));
     let mut scan =
         SegmentScan { end: scanner.place(), durable_upto: Offset::ZERO, epoch: LeaderEpoch(0) };
+    let mut before = scan.end;
     while !continues(survey, segment, scan.end) {
-        let Some(entry) = scanner.next().map_err(at("read"))? else { break };
+        let Some(entry) = scanner.next().map_err(at("read"))? else {
+            if planted(Bug::ReuseOffset) {
+                scan.end = before;
+            }
+            break;
+        };
+        before = scan.end;
         scan.end = scanner.place();
         scan.durable_upto = scan.durable_upto.max(entry.header.durable_upto);
         scan.epoch = scan.epoch.max(entry.header.leader_epoch);
@@ -193,16 +204,31 @@ fn look_behind(site: Site<'_>, survey: &Survey, end: SegmentPlace) -> Result<Beh
         }
         behind.at_break = AtBreak::Bytes;
         let Some((header, _)) = found.header else { continue };
+        if behind.next_entry.is_none() {
+            let from = if number == end.segment { pos + 1 } else { pos };
+            behind.next_entry = goes_on(&mut reader, (from, header.salt()), end.place.offset)
+                .map_err(at("read"))?;
+        }
         while let Some(entry) = reader.find_entry(pos, header.salt()).map_err(at("read"))? {
             // An entry whose payload is torn or rotten proves its header's word all the same.
             behind.durable_upto = behind.durable_upto.max(entry.header.durable_upto);
-            if entry.header.base_offset >= end.place.offset && entry.pos > end.place.pos {
-                behind.next_entry.get_or_insert(entry.header.base_offset);
-            }
             pos = entry.pos + entry.header.stride();
         }
     }
     Ok(behind)
+}
+
+/// Base offset of the entry with which a segment goes on, from a position on and behind offset `lost`.
+fn goes_on(
+    reader: &mut ChunkReader<'_>,
+    (pos, salt): (u64, u64),
+    lost: Offset,
+) -> std::io::Result<Option<Offset>> {
+    let Some(found) = reader.find_entry_from(pos, salt, lost)? else { return Ok(None) };
+    // The header of the lost entry itself may have gone to a wrong place, without its payload.
+    let is_lost =
+        found.header.base_offset == lost && !reader.payload_holds(found.pos, &found.header)?;
+    Ok((!is_lost).then_some(found.header.base_offset))
 }
 
 /// Where `[durable, p)` begins: behind the last records at or below `durable`, and what the segment it lies

@@ -42,7 +42,9 @@ impl Delivery {
             self.take_back(lane, offset);
             let delay = failing.delay.unwrap_or_else(|| self.settings.backoff(offset, failures));
             let not_before = now.elapsed.saturating_add(delay);
-            self.lanes.get_mut(lane).fail(offset, attempt, not_before, now);
+            self.failures += 1;
+            let number = self.failures;
+            self.lanes.get_mut(lane).fail(offset, (attempt, number), not_before, now);
         }
     }
 

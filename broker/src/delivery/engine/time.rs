@@ -1,5 +1,7 @@
 //! Time passes.
 
+use std::time::Duration;
+
 use super::{
     Delivery,
     hands::Failing,
@@ -8,6 +10,9 @@ use super::{
 use crate::delivery::{
     change::FailureCause, effects::RevokeReason, entry::State, now::Now, session::Link,
 };
+
+/// A record whose failure is not stored when its wait is over is looked at again after this: about one write.
+const STORE_PAUSE: Duration = Duration::from_millis(5);
 
 impl Delivery {
     /// Ends leases and waits that are over. To be called at [`Delivery::next_deadline`].
@@ -81,6 +86,10 @@ impl Delivery {
         while let Some((_, offset)) =
             lane.retry.first().copied().filter(|(at, _)| *at <= now.elapsed)
         {
+            if lane.failed.get(&offset).is_some_and(|failed| failed.number > self.failures_stored) {
+                lane.put_off(offset, now.elapsed + STORE_PAUSE);
+                continue;
+            }
             lane.retry.pop_first();
             lane.offer(offset, &self.settings);
         }

@@ -73,6 +73,28 @@ fn rule_1_failures_count_and_other_returns_do_not() {
 }
 
 #[test]
+fn rule_1_a_failure_is_not_shown_before_it_is_stored() {
+    let mut rig = rig("...");
+    rig.delivery.set_failures_stored(0);
+    rig.credit("a", 100);
+    rig.expect("a 0..3");
+    rig.nack("a", 0, 0);
+    rig.nack("a", 1, 20);
+    rig.pass_ms(10);
+    rig.expect("");
+    rig.delivery.set_failures_stored(1);
+    rig.pass_ms(10);
+    rig.expect("a 0");
+    rig.pass_ms(100);
+    rig.expect("");
+    assert!(matches!(rig.explain(), crate::delivery::Reason::RetryWait { offset: 1, .. }));
+    rig.delivery.set_failures_stored(2);
+    rig.pass_ms(10);
+    rig.expect("a 1");
+    assert_eq!((rig.counts[&0], rig.counts[&1]), ((2, 1), (2, 1)));
+}
+
+#[test]
 fn rule_1_a_crash_counts_for_what_was_started_only() {
     let mut rig = rig("......");
     rig.credit("a", 100);

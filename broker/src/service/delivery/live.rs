@@ -70,6 +70,8 @@ pub(super) struct State {
     pub(super) paused: bool,
     /// Deadline as the schedule knows it.
     scheduled: Option<Duration>,
+    /// Failures that are not known to be stored: once this sequence number is durable, so many are.
+    unstored: VecDeque<(u64, u64)>,
     /// Reads for the dispatcher to begin.
     pub(super) scan_queue: VecDeque<Scan>,
     /// Reads queued or under way.
@@ -95,10 +97,11 @@ pub(super) struct Source {
 
 impl State {
     pub(super) fn new(
-        delivery: Delivery,
+        mut delivery: Delivery,
         settings: Arc<SubscriptionSettings>,
         paused: bool,
     ) -> State {
+        delivery.set_failures_stored(0);
         State {
             paused,
             delivery,
@@ -108,6 +111,7 @@ impl State {
             mailboxes: HashMap::new(),
             settings,
             scheduled: None,
+            unstored: VecDeque::new(),
             scan_queue: VecDeque::new(),
             scans: 0,
             oldest: OldestKnown::default(),
@@ -149,10 +153,18 @@ impl Live {
     pub(super) fn event<T>(&self, happen: impl FnOnce(&mut State, Now) -> T) -> T {
         let now = self.shared.now();
         let mut state = self.state.lock();
+        if !state.unstored.is_empty() {
+            state.see_stored(self.shared.store.durable());
+        }
+        let failures = state.delivery.failures();
         let out = happen(&mut state, now);
         let effects = state.delivery.take_effects();
         let mut wakes = Wakes::default();
-        self.route(&mut state, effects, &mut wakes);
+        let sequence = self.route(&mut state, effects, &mut wakes);
+        if let Some(sequence) = sequence.filter(|_| state.delivery.failures() > failures) {
+            let failures = state.delivery.failures();
+            state.unstored.push_back((sequence, failures));
+        }
         wakes.scans = state.plan_scans(self.shared.store.is_full());
         let next = state.delivery.next_deadline().filter(|_| !state.gone);
         if next != state.scheduled {
@@ -192,11 +204,11 @@ impl Live {
         });
     }
 
-    fn route(&self, state: &mut State, effects: Effects, wakes: &mut Wakes) {
+    /// Returns the sequence number of the changes, when there are some.
+    fn route(&self, state: &mut State, effects: Effects, wakes: &mut Wakes) -> Option<u64> {
         let Effects { handouts, revoked, lost, gone, dead, changes } = effects;
-        if !changes.is_empty() {
-            self.shared.store.record(self.number, changes);
-        }
+        let stores = !changes.is_empty();
+        let sequence = stores.then(|| self.shared.store.record(self.number, changes));
         for (session, handout) in handouts {
             state.post(session, Mail::Handout(handout), wakes);
         }
@@ -219,6 +231,7 @@ impl Live {
             state.dead.extend(dead);
             wakes.burials = true;
         }
+        sequence
     }
 
     fn wake(&self, wakes: &Wakes) {
@@ -235,6 +248,16 @@ impl Live {
 }
 
 impl State {
+    /// Everything up to this sequence number is durable.
+    fn see_stored(&mut self, durable: u64) {
+        while let Some((_, failures)) =
+            self.unstored.front().copied().filter(|(sequence, _)| *sequence <= durable)
+        {
+            self.unstored.pop_front();
+            self.delivery.set_failures_stored(failures);
+        }
+    }
+
     /// Takes what delivery wants to read; true when there is something. Nothing is read for it while what it did cannot
     /// be stored as fast as it happens.
     fn plan_scans(&mut self, is_full: bool) -> bool {

@@ -19,7 +19,6 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use riverrun_proto::{Compression, Offset, batch::BatchHeader};
-use tokio::task;
 
 use super::scan::{ScanError, ScannedBatch, decode};
 use crate::{delivery::LaneKey, partition::Partition, quota::Quota};
@@ -118,7 +117,7 @@ impl ScanCache {
         if is_light(&batches) {
             return decode(&batches, from, next);
         }
-        let decoded = task::spawn_blocking(move || decode(&batches, from, next)).await;
+        let decoded = crate::blocking::run(move || decode(&batches, from, next)).await;
         decoded.unwrap_or_else(|_| {
             let reason = "the decoding thread ended".into();
             Err(ScanError::Decode { offset: Offset(from), reason })

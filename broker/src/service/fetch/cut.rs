@@ -7,7 +7,6 @@ use riverrun_proto::{
     batch::{BatchHeader, DecodeError, OffsetRecord},
     limits::INFLATED_BYTES_MAX,
 };
-use tokio::task;
 
 use super::{FetchPartitionError, FetchedRecords, Format};
 use crate::partition::PartitionRead;
@@ -31,7 +30,7 @@ pub(super) async fn cut(
     if read.batches.len() <= BYTES_INLINE {
         return cut_here(read, from, format, records_max);
     }
-    let cut = task::spawn_blocking(move || cut_here(read, from, format, records_max)).await;
+    let cut = crate::blocking::run(move || cut_here(read, from, format, records_max)).await;
     cut.unwrap_or_else(|_| Err(undecodable(from, "the decoding thread ended")))
 }
 

@@ -213,7 +213,7 @@ async fn snapshot(shared: &Arc<Shared>, log: &dyn StateLog) -> Result<usize, Sta
     // A large state takes a while to write down, and others share this thread.
     let from = shared.clone();
     let made = move || from.state.read().snapshot(SNAPSHOT_ENTRY_BYTES);
-    let entries = tokio::task::spawn_blocking(made).await;
+    let entries = crate::blocking::run(made).await;
     let entries =
         entries.map_err(|_| StateLogError::Failed { reason: "a snapshot panicked".into() })?;
     let bytes = entries.iter().map(Bytes::len).sum();

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crate::blocking::new_uuid;
 use riverrun_proto::{
     PartitionId, TopicId,
     grpc::{
@@ -13,8 +14,6 @@ use riverrun_proto::{
     },
     limits::PARTITION_COUNT_MAX,
 };
-use tokio::task;
-use uuid::Uuid;
 
 use super::Registry;
 use crate::{
@@ -180,7 +179,7 @@ impl Registry {
         }
         self.check_room(1, partition_count)?;
         Ok(Entry {
-            id: TopicId(Uuid::new_v4()),
+            id: TopicId(new_uuid()),
             name: new.name.as_str().into(),
             partition_count,
             given: new.given,
@@ -224,7 +223,7 @@ impl Registry {
     async fn open_new(&self, entry: &Entry, first: u32) -> Result<Vec<Slot>, TopicError> {
         let opener = self.opener.clone();
         let (id, config, count) = (entry.id, entry.config.clone(), entry.partition_count);
-        let opened = task::spawn_blocking(move || {
+        let opened = crate::blocking::run(move || {
             (first..count)
                 .map(|number| {
                     opener
@@ -239,7 +238,7 @@ impl Registry {
     /// Removes the directories of a doomed topic and logs that they are gone.
     async fn purge(&self, topic_id: TopicId) -> Result<(), TopicError> {
         let opener = self.opener.clone();
-        let removed = task::spawn_blocking(move || opener.remove_topic(topic_id)).await;
+        let removed = crate::blocking::run(move || opener.remove_topic(topic_id)).await;
         removed.map_err(|_| TopicError::Interrupted)??;
         self.commit(Command::TopicPurged(TopicPurged { topic_id: id_bytes(topic_id) })).await
     }
