@@ -1,3 +1,12 @@
-//! What the checks in `main.rs` share with the programs they run. The checks themselves live there.
+//! What checks and harnesses share: the history of a run and its checker, brokers in processes of their own, and the
+//! programs that the checks start. The checks live in `main.rs`, the harnesses in `prove/`.
 
+pub mod checker;
+pub mod history;
+pub mod house;
+pub mod load;
+pub mod member;
+pub mod proxy;
+pub mod random;
+pub mod recorder;
 pub mod work;

@@ -7,16 +7,23 @@
 //! ```text
 //! NUMBER FAILURES done|retry|poison|crash
 //! ```
+//!
+//! `worker ADDRESS TOPIC GROUP member LOG NAME` is a member of a group instead, and writes the lines of [`riverrun_tests::member`].
 
 #![expect(clippy::print_stderr, reason = "a program of the checks: it tells why it ends")]
 
 use std::{fs::File, io::Write, process::ExitCode, sync::Arc, time::Duration};
 
 use riverrun_client::{Client, Mode, Outcome};
-use riverrun_tests::work::{Fate, MAX_FAILURES};
+use riverrun_tests::{
+    member::Line,
+    work::{Fate, MAX_FAILURES},
+};
 
 /// Records in hand at a time.
 const CONCURRENCY: usize = 4;
+/// Silence after which a member is none any more.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -33,6 +40,9 @@ async fn work(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     let [address, topic, subscription, mode, log, faults] = arguments else {
         return Err("usage: worker ADDRESS TOPIC SUBSCRIPTION MODE LOG FAULTS".into());
     };
+    if mode == "member" {
+        return be_member(address, topic, (subscription, faults), log).await;
+    }
     let mode = if mode == "key-fifo" { Mode::KeyFifo } else { Mode::Unordered };
     let log = Arc::new(File::options().append(true).create(true).open(log)?);
     let faults = faults == "faults";
@@ -71,5 +81,35 @@ async fn work(arguments: &[String]) -> Result<(), Box<dyn std::error::Error>> {
         }
     })
     .await?;
+    Ok(())
+}
+
+/// Receives and commits until it is killed.
+async fn be_member(
+    address: &str,
+    topic: &str,
+    (group, name): (&str, &str),
+    log: &str,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut log = File::options().append(true).create(true).open(log)?;
+    // One write: lines of several members do not mix.
+    let mut note = move |line: &Line| log.write_all(format!("{line}\n").as_bytes());
+    let mq = Client::connect(address).await?;
+    let builder = mq.consumer(topic).group(group).session_timeout(SESSION_TIMEOUT);
+    let mut consumer = builder.max_bytes(20_000, 5_000).build().await?;
+    for serial in 0.. {
+        let batch = consumer.next_batch().await?;
+        let partition = batch.partition().partition.0;
+        let (offset, member) = (batch.next_offset().0, name.to_owned());
+        let from = batch.iter().next().map_or(offset, |record| record.offset.0);
+        note(&Line::Got { member: member.clone(), partition, from, to: offset })?;
+        note(&Line::Try { member: member.clone(), serial, partition, offset })?;
+        match consumer.commit(&batch).await {
+            Ok(()) => note(&Line::Committed { member, serial })?,
+            Err(error) if error.is_fenced() => note(&Line::Fenced { member, serial })?,
+            Err(error) if error.is_retriable() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     Ok(())
 }

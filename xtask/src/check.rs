@@ -1,6 +1,6 @@
 //! Runs the steps of the check in order, cheap ones first, and stops at the first that fails.
 //!
-//! Tests come last, so that the result lines of `cargo test` stand at the end, above a short summary.
+//! Tests come last, and after them the harnesses, so that the result lines stand at the end, above a short summary.
 
 use std::{
     path::Path,
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{generated, tidy, tour};
+use crate::{generated, prove, tidy, tour};
 
 /// One step: its name and what it does.
 struct Step {
@@ -24,6 +24,8 @@ enum Action {
     Generated,
     /// The README's commands.
     Tour,
+    /// Those harnesses whose rounds follow from a seed alone, so that they say the same on every machine.
+    Prove,
     /// Cargo with these arguments and extra environment.
     Cargo(Vec<String>, Option<(&'static str, &'static str)>),
 }
@@ -83,6 +85,9 @@ fn steps(packages: &[String], whole: bool) -> Vec<Step> {
         name: "tests",
         action: cargo(&["test"], &["--locked", "--no-fail-fast"], None),
     });
+    if whole {
+        steps.push(Step { name: "prove", action: Action::Prove });
+    }
     steps
 }
 
@@ -92,13 +97,14 @@ impl Action {
             Action::Tidy => tidy::run(root),
             Action::Generated => generated::check(root),
             Action::Tour => tour::run(root),
+            Action::Prove => prove::run(root, &["wait", "sim", "flip"]),
             Action::Cargo(arguments, env) => cargo(root, arguments, *env),
         }
     }
 }
 
 /// Runs cargo with its output going straight to the terminal.
-fn cargo(
+pub(crate) fn cargo(
     root: &Path,
     arguments: &[String],
     env: Option<(&'static str, &'static str)>,

@@ -2,6 +2,7 @@
 //!
 //! - `check [CRATE]`: format, tidy, lints, documentation, then every test; of one crate when named.
 //! - `docs`: writes the generated pages of the documentation anew.
+//! - `prove [HARNESS]`: the harnesses for crash, power loss, damage, full disks and bad networks.
 //! - `tour`: walks the tour of the README.
 //! - `tidy`: only the rules about the source itself, in well under a second.
 //!
@@ -24,6 +25,7 @@ use std::{
 
 mod check;
 mod generated;
+mod prove;
 mod tidy;
 mod tour;
 
@@ -32,6 +34,8 @@ const USAGE: &str = "usage: cargo xtask <command>
 commands:
   check [CRATE]  format, tidy, clippy, docs and all tests; of one crate (folder name) when given
   docs           write the generated pages of docs/ anew
+  prove [HARNESS...] [--count N] [--seed S] [--minutes M] [--full]
+                 the harnesses that show the guarantees; all of them, or those named
   tour           run the commands of the README and compare what they print
   tidy           the rules about the source that no compiler checks";
 
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         ["check"] => check::run(&root, None),
         ["check", name] => check::run(&root, Some(name)),
         ["docs"] => generated::write(&root),
+        ["prove", words @ ..] => prove::run(&root, words),
         ["tour"] => tour::run(&root),
         ["tidy"] => tidy::run(&root),
         ["help" | "--help" | "-h"] => {

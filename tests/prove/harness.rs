@@ -1,0 +1,101 @@
+//! What a harness is, how large a run of it is, and what it can say.
+
+use std::time::Duration;
+
+use crate::{clock, flip, inject, kill, miri, net, pause, planted, power, sim};
+
+/// One harness.
+pub(crate) struct Harness {
+    /// As on the command line.
+    pub(crate) name: &'static str,
+    /// What it does to the broker, in a few words.
+    pub(crate) what: &'static str,
+    pub(crate) run: fn(&Size) -> Verdict,
+}
+
+/// All of them, in the order in which they run.
+pub(crate) const HARNESSES: &[Harness] = &[
+    // Not in the program's own checks: there, the files of the house that it compiles again would bring theirs.
+    #[cfg(not(test))]
+    Harness {
+        name: "wait",
+        what: "wait lists and publication over all orders of threads",
+        run: crate::wait::run,
+    },
+    Harness { name: "miri", what: "unsafe code under an interpreter", run: miri::run },
+    Harness {
+        name: "sim",
+        what: "crashes, faults and time jumps of a broker in one thread, all by a seed",
+        run: sim::run,
+    },
+    Harness {
+        name: "flip",
+        what: "bits that changed, sectors that went, files that were cut",
+        run: flip::run,
+    },
+    Harness { name: "kill", what: "the broker is killed under load", run: kill::run },
+    Harness {
+        name: "power",
+        what: "the power of its file system is cut under load",
+        run: power::run,
+    },
+    Harness { name: "inject", what: "one system call of the broker fails", run: inject::run },
+    Harness {
+        name: "net",
+        what: "a network that swallows, cuts, resets, trickles, slows and stops",
+        run: net::run,
+    },
+    Harness {
+        name: "pause",
+        what: "broker, members and workers that stand still for seconds",
+        run: pause::run,
+    },
+    Harness { name: "clock", what: "the wall clock of the broker jumps by years", run: clock::run },
+    Harness {
+        name: "planted",
+        what: "every planted bug is caught by its harness",
+        run: planted::run,
+    },
+];
+
+/// How much of a harness is run.
+#[derive(Clone, Debug)]
+pub(crate) struct Size {
+    /// Rounds (seeds, cycles, points), where the command line names them.
+    pub(crate) count: Option<u64>,
+    /// The seed of the first round; the others follow it.
+    pub(crate) seed: u64,
+    /// Goes on with further rounds for so long.
+    pub(crate) time: Option<Duration>,
+    /// The size recorded in the documentation instead of the size of the check.
+    pub(crate) full: bool,
+}
+
+impl Size {
+    /// Rounds to run: as asked for, or by the two usual sizes. With a time, rounds go on until it is over.
+    pub(crate) fn rounds(&self, check: u64, full: u64) -> u64 {
+        match (self.count, self.time) {
+            (Some(count), _) => count,
+            (None, Some(_)) => u64::MAX,
+            (None, None) if self.full => full,
+            (None, None) => check,
+        }
+    }
+}
+
+/// What a harness says at its end.
+pub(crate) enum Verdict {
+    /// Nothing was violated: the figures, on one line.
+    Green(String),
+    /// It could not run here: why. Counts neither as passed nor as failed.
+    Skipped(String),
+    Violation(Violation),
+}
+
+/// A promise that was not kept.
+pub(crate) struct Violation {
+    /// What was seen, for a person.
+    pub(crate) what: String,
+    /// Arguments that do it again: `--seed 17 --count 1`.
+    pub(crate) again: String,
+}
