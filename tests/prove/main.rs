@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask prove` builds the program under test twice (as it is, and with planted bugs) and runs this one.
 //!
-//! Each harness is a file with a `run` that takes its [`Size`] and gives a [`Verdict`]. It prints one line of figures, or
+//! Each harness is a file with a `run` that takes its `Size` and gives a `Verdict`. It prints one line of figures, or
 //! `SKIPPED` and why; a violation says what was seen, the seed, and the command that does it again. Whatever a harness makes
 //! (processes, mounts, folders) is below one folder of its own and goes when it ends, also when it is killed: the next run
 //! finds what a killed one left by its name and removes it.
