@@ -97,7 +97,7 @@ impl Action {
             Action::Tidy => tidy::run(root),
             Action::Generated => generated::check(root),
             Action::Tour => tour::run(root),
-            Action::Prove => prove::run(root, &["wait", "sim", "flip"]),
+            Action::Prove => prove::run(root, &["wait", "sim"]),
             Action::Cargo(arguments, env) => cargo(root, arguments, *env),
         }
     }

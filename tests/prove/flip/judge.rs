@@ -25,9 +25,10 @@ pub(super) fn judge(
         Err(error) if !one && !error.to_string().is_empty() => return Ok(()),
         Err(error) => return Err(format!("one damaged place and it does not open: {error}")),
     };
-    let is_torn = log.report.verdict == RecoveryVerdict::TornTail && log.report.torn_bytes > 0;
-    let least = if unmarked && is_torn { 1 } else { fixture.durable };
-    let found = read(fixture, &log, least)?;
+    let is_judged = log.report.verdict != RecoveryVerdict::Trusted;
+    let least = if unmarked && is_judged { 1 } else { fixture.durable };
+    let found = read(fixture, &log, least)
+        .map_err(|what| format!("{what}: {:?}, {}", log.report.verdict, log.report.torn_bytes))?;
     if log.report.verdict == RecoveryVerdict::Damaged {
         return refuses(fixture, &mut log);
     }
@@ -69,7 +70,8 @@ struct Found {
 fn read(fixture: &Fixture, log: &OpenedLog, least: u64) -> Result<Found, String> {
     let offsets = log.reader.offsets();
     let (start, end) = (offsets.log_start.0, offsets.log_end.0);
-    if start != 0 {
+    // Without its state and its first segment a log cannot know where it began; it says that it is damaged.
+    if start != 0 && log.report.verdict != RecoveryVerdict::Damaged {
         return Err(format!("the log begins at {start}"));
     }
     if end < least {
@@ -79,7 +81,7 @@ fn read(fixture: &Fixture, log: &OpenedLog, least: u64) -> Result<Found, String>
         return Err("dropped records and calls itself trusted".into());
     }
     let mut damaged = Vec::new();
-    let mut next = 0;
+    let mut next = start;
     while next < end {
         match log.reader.read(Offset(next), Offset(end), RUN_BYTES) {
             Ok(run) => {
