@@ -73,23 +73,29 @@ pub(super) fn open_unwritten(
     let log_start = survey.log_start().unwrap_or(first);
     let end = if survey.log_start().is_some() { known } else { known.max(read) }.max(log_start);
     let offsets = LogOffsets { log_start, flushed: end, log_end: end };
-    damages.extend(missing_end(&segments, &damages, end));
+    damages.extend(holes(&segments, &damages, end));
     for damage in &damages {
         tracing::error!(dir = %site.dir.display(), %damage, "log is damaged");
     }
     Ok(unwritten(survey, (segments, state), offsets, damages))
 }
 
-/// What is known durable behind the last segment's last entry and in none of `damages`: its entries are gone.
-fn missing_end(segments: &[Arc<Segment>], damages: &[Damage], end: Offset) -> Option<Damage> {
-    let last = segments.last()?;
-    let mut from = last.end_offset();
-    while let Some(damage) = damages.iter().find(|damage| damage.offsets.contains(&from)) {
-        from = damage.offsets.end;
+/// What lies between two segments that can be read, or behind the last one and below `end`, and in none of `damages`: its entries
+/// are gone, or in a segment that cannot be told from another history's.
+fn holes(segments: &[Arc<Segment>], damages: &[Damage], end: Offset) -> Vec<Damage> {
+    let behind = segments.iter().skip(1).map(|segment| segment.base).chain([end]);
+    let mut holes = Vec::new();
+    for (segment, next) in segments.iter().zip(behind) {
+        let mut from = segment.end_offset();
+        while let Some(damage) = damages.iter().find(|damage| damage.offsets.contains(&from)) {
+            from = damage.offsets.end;
+        }
+        if from < next {
+            let (path, pos) = (segment.path.clone(), segment.end_pos());
+            holes.push(Damage { offsets: from..next, path, pos, reason: DamageReason::Missing });
+        }
     }
-    let (path, pos) = (last.path.clone(), last.end_pos());
-    let damage = Damage { offsets: from..end, path, pos, reason: DamageReason::Entry };
-    (from < end).then_some(damage)
+    holes
 }
 
 /// The log as it is handed over.
