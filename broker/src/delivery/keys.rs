@@ -11,12 +11,9 @@
 //!
 //! Invariants: offsets past the held ones ascend; a key that nobody holds has no holder.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    hash::{BuildHasherDefault, Hasher},
-};
+use std::collections::{HashMap, VecDeque};
 
-use super::entry::NONE;
+use super::{entry::NONE, number_hasher::NumberHasher};
 
 /// No offset.
 const NOWHERE: u64 = u64::MAX;
@@ -26,7 +23,7 @@ const NOWHERE: u64 = u64::MAX;
 pub(super) struct KeyTable {
     slots: Vec<Key>,
     free: Vec<u32>,
-    by_print: HashMap<u32, u32, BuildHasherDefault<PrintHasher>>,
+    by_print: HashMap<u32, u32, NumberHasher>,
 }
 
 #[derive(Debug)]
@@ -222,27 +219,6 @@ impl KeyTable {
             self.by_print.remove(&key.print);
             self.free.push(slot);
         }
-    }
-}
-
-/// A hasher for prints, which are hashes already.
-#[derive(Debug, Default)]
-pub(super) struct PrintHasher(u64);
-
-impl Hasher for PrintHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 ^= self.0 >> 29;
     }
 }
 

@@ -17,6 +17,7 @@ pub mod engine;
 pub mod image;
 pub mod lane_key;
 pub mod now;
+mod number_hasher;
 pub mod offset_set;
 pub mod open;
 pub mod reason;

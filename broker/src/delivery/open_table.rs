@@ -6,27 +6,34 @@
 //!                      entries  [e, e, e]  one per present bit, in order
 //! ```
 //!
-//! Records that lie together cost 16 bytes and little more, one that stands alone in its 64 offsets about 130; but so
+//! Records that lie together cost 16 bytes and little more, one that stands alone in its 64 offsets about 150; but so
 //! many holes cost the set of settled offsets more, whose limit comes first.
 //!
-//! Invariants: an entry's ready bit is set exactly when its state is ready and it is not isolated; `ready_chunks` are the
-//! chunks with a ready bit; the counts are those of the states.
+//! A record is found by hashing, so that thousands that are stuck far behind do not slow down those that move; the order
+//! of the chunks, which few calls ask for, stands in a tree of its own.
+//!
+//! Invariants: an entry's ready bit is set exactly when its state is ready and it is not isolated; `order` are the chunks
+//! there are, `ready_chunks` those with a ready bit; the counts are those of the states.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::{
     entry::{Entry, State},
+    number_hasher::NumberHasher,
     run::Run,
 };
 
 const CHUNK: u64 = 64;
 /// Rough bytes of one chunk in the tree, without its entries.
-const CHUNK_BYTES: usize = 90;
+const CHUNK_BYTES: usize = 110;
+/// Rooms for chunks that are not given back.
+const CHUNKS_KEPT: usize = 256;
 
 /// The open records of a lane.
 #[derive(Debug, Default)]
 pub(super) struct OpenTable {
-    chunks: BTreeMap<u64, Chunk>,
+    chunks: HashMap<u64, Chunk, NumberHasher>,
+    order: BTreeSet<u64>,
     ready_chunks: BTreeSet<u64>,
     /// How many stand in each state, by [`State`].
     counts: [usize; 4],
@@ -61,7 +68,10 @@ impl OpenTable {
     /// Adds a record that is not there.
     pub(super) fn insert(&mut self, offset: u64, entry: Entry) {
         let (number, bit) = place(offset);
-        let chunk = self.chunks.entry(number).or_default();
+        let chunk = self.chunks.entry(number).or_insert_with(|| {
+            self.order.insert(number);
+            Chunk::default()
+        });
         debug_assert!(chunk.present & bit == 0, "{offset} is open already");
         let at = chunk.rank(bit);
         if chunk.entries.len() == chunk.entries.capacity() {
@@ -126,11 +136,8 @@ impl OpenTable {
     pub(super) fn remove_where(&mut self, run: Run, mut matches: impl FnMut(u64, &Entry) -> bool) {
         let mut from = run.start;
         while from < run.end {
-            let Some((number, _)) = self.chunks.range(from / CHUNK..=(run.end - 1) / CHUNK).next()
-            else {
-                return;
-            };
-            let number = *number;
+            let numbers = from / CHUNK..=(run.end - 1) / CHUNK;
+            let Some(number) = self.order.range(numbers).next().copied() else { return };
             self.remove_in_chunk(number, run, &mut matches);
             from = (number + 1) * CHUNK;
         }
@@ -171,8 +178,8 @@ impl OpenTable {
 
     /// The records at or past `from`, in order.
     pub(super) fn range(&self, from: u64) -> impl Iterator<Item = (u64, Entry)> {
-        let chunks = self.chunks.range(from / CHUNK..);
-        let all = chunks.flat_map(|(number, chunk)| chunk.iter(*number));
+        let numbers = self.order.range(from / CHUNK..);
+        let all = numbers.flat_map(|number| self.chunks[number].iter(*number));
         all.skip_while(move |(offset, _)| *offset < from)
     }
 
@@ -225,6 +232,11 @@ impl OpenTable {
         let chunk = self.chunks.get_mut(&number).expect("a record was removed from it");
         if chunk.present == 0 {
             self.chunks.remove(&number);
+            self.order.remove(&number);
+            let rooms = self.chunks.capacity();
+            if rooms > CHUNKS_KEPT && self.chunks.len() * 8 < rooms {
+                self.chunks.shrink_to(self.chunks.len() * 2);
+            }
         } else if chunk.entries.len() * 4 <= chunk.entries.capacity() {
             chunk.entries.shrink_to(chunk.entries.len() * 2);
         }
