@@ -8,6 +8,7 @@
 //! - [`idle`]: memory and processor of a broker that has nothing to do. [`restart`]: from exec to ready.
 //! - [`push`]: broker-managed delivery: acknowledged one by one, many idle sessions, fan-out.
 //! - [`behind`]: one record kept in hand while very many behind it are settled.
+//! - [`unread`]: what sessions that read nothing cost, and take from one that works.
 //! - [`cli`]: a text file in and out through the command line. [`codec`]: the batch codec alone, no broker.
 //!
 //! Nothing here is a test: numbers depend on the machine, and no workload fails for being slow.
@@ -26,6 +27,7 @@ mod push;
 mod report;
 mod restart;
 mod sdk;
+mod unread;
 mod wake;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -72,6 +74,8 @@ enum Workload {
     Push(push::Args),
     /// One record kept in hand while very many behind it are settled; takes minutes and some GB of disk
     Behind(behind::Args),
+    /// Sessions that read nothing: their memory, and the throughput beside them
+    Unread(unread::Args),
     /// A text file in and out through the command line
     Cli(cli::Args),
     /// Records per second through the batch codec alone; needs no broker
@@ -110,6 +114,7 @@ async fn measure(workload: &Workload, setup: &Setup, report: &mut Report) -> Res
         Workload::Restart(args) => report.add("restart", restart::run(args, setup).await?),
         Workload::Push(args) => report.add("push", push::run(args, setup).await?),
         Workload::Behind(args) => report.add("behind", behind::run(args, setup).await?),
+        Workload::Unread(args) => report.add("unread", unread::run(args, setup).await?),
         Workload::Cli(args) => report.add("cli", cli::run(args, setup).await?),
         Workload::Codec => report.add("codec", codec::run()?),
         Workload::All => {
@@ -119,6 +124,7 @@ async fn measure(workload: &Workload, setup: &Setup, report: &mut Report) -> Res
             report.add("idle", idle::run(&idle::Args::default(), setup).await?);
             report.add("restart", restart::run(&restart::Args::default(), setup).await?);
             report.add("push", push::run(&push::Args::default(), setup).await?);
+            report.add("unread", unread::run(&unread::Args::default(), setup).await?);
             report.add("cli", cli::run(&cli::Args::default(), setup).await?);
         }
     }

@@ -7,7 +7,7 @@
 
 mod fanout;
 mod idle;
-mod session;
+pub(crate) mod session;
 mod throughput;
 mod turn;
 
@@ -70,7 +70,7 @@ pub(crate) async fn run(args: &Args, setup: &Setup) -> Result<Vec<Measurement>> 
 const KEYS: u64 = 10_000;
 
 /// Makes a topic of one partition with so many records.
-async fn fill(client: &Client, topic: &str, records: u64, bytes: usize) -> Result<()> {
+pub(crate) async fn fill(client: &Client, topic: &str, records: u64, bytes: usize) -> Result<()> {
     client.admin().create_topic(TopicSpec::new(topic)).await?;
     let producer = client.producer(topic).build().await?;
     let value = Bytes::from(vec![0x5a; bytes]);

@@ -11,18 +11,18 @@ use tonic::{Streaming, transport::Channel};
 use crate::error::{Error, Result};
 
 /// An open session.
-pub(super) struct Session {
+pub(crate) struct Session {
     frames: mpsc::Sender<SessionRequest>,
     answers: Streaming<SessionResponse>,
     /// Its epoch.
-    pub(super) epoch: u64,
+    pub(crate) epoch: u64,
     /// Send a sign of life at least so often.
-    pub(super) heartbeat_ms: u64,
+    pub(crate) heartbeat_ms: u64,
 }
 
 impl Session {
     /// Opens a session of subscription `name` on `topic`, with credit for `messages` records.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         mut client: PushClient<Channel>,
         (name, topic, id): (&str, &str, String),
         messages: u64,
@@ -54,12 +54,12 @@ impl Session {
     }
 
     /// Sends a frame.
-    pub(super) async fn send(&self, frame: Frame) -> Result<()> {
+    pub(crate) async fn send(&self, frame: Frame) -> Result<()> {
         send(&self.frames, frame).await
     }
 
     /// The next frame of the broker.
-    pub(super) async fn next(&mut self) -> Result<session_response::Frame> {
+    pub(crate) async fn next(&mut self) -> Result<session_response::Frame> {
         let ended = || Error::Wrong("the session ended".into());
         self.answers.message().await?.and_then(|answer| answer.frame).ok_or_else(ended)
     }
