@@ -1,7 +1,7 @@
 //! The broker under load: the real binary in a process of its own.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -60,14 +60,36 @@ impl Setup {
 
     /// Starts a broker on a directory of this name, and waits until it answers.
     pub(crate) async fn start(&self, name: &str) -> Result<Broker> {
+        self.start_with(name, self.config.clone(), &[]).await
+    }
+
+    /// The same, with these settings whatever the command line says, and these variables in its environment.
+    pub(crate) async fn start_as(
+        &self,
+        name: &str,
+        settings: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<Broker> {
+        let file = self.work.path().join(format!("{name}.toml"));
+        files::create(&file)?.write_all(settings.as_bytes())?;
+        self.start_with(name, Some(file), variables).await
+    }
+
+    async fn start_with(
+        &self,
+        name: &str,
+        config: Option<PathBuf>,
+        variables: &[(&str, &str)],
+    ) -> Result<Broker> {
         let data_dir = self.work.path().join(name);
         let errors = self.work.path().join(format!("{name}.stderr"));
         if !self.binary.exists() {
             return Err(Error::NoBinary(self.binary.clone()));
         }
         let mut command = self.command();
+        command.envs(variables.iter().copied());
         command.arg("serve").arg("--data-dir").arg(data_dir).args(["--listen", "127.0.0.1:0"]);
-        if let Some(config) = &self.config {
+        if let Some(config) = config {
             command.arg("--config").arg(config);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(files::create(&errors)?);

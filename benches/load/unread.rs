@@ -1,7 +1,7 @@
 //! Workload `unread`: sessions that grant all the credit there is and read nothing.
 //!
-//! - Memory: many of them on a subscription of their own, beside some that are there already, so that what they share,
-//!   such as what was read of the log, counts for none.
+//! - Memory: many of them, beside some that are there already. The broker keeps as little as it can of what sessions
+//!   share, the records read lately and memory that is free but not given back, so that it counts for none.
 //! - Throughput: some beside one that works, on the same subscription, before and after the same without them. What they
 //!   hold stays below the most that may be open, so what is measured is their cost, not the limit.
 
@@ -26,6 +26,10 @@ const TOPIC: &str = "unread";
 const FEW: u32 = 4;
 /// Most that one session holds.
 const HELD_EACH: u32 = 1_000;
+/// Records read lately are hardly kept.
+const SETTINGS: &str = "[subscriptions]\ncache_bytes_max = \"1MiB\"\n";
+/// Free memory is given back at once.
+const VARIABLES: [(&str, &str); 1] = [("MIMALLOC_PURGE_DELAY", "0")];
 /// What a client's stream takes before it must be read: the window of HTTP/2 unless it asks for another.
 const WINDOW: f64 = 65_535.0;
 /// What the broker may keep for one beyond that.
@@ -55,13 +59,14 @@ impl Default for Args {
 
 /// Measures it.
 pub(crate) async fn run(args: &Args, setup: &Setup) -> Result<Vec<Measurement>> {
+    progress("unread: memory of sessions that are not read");
+    let each = memory_of_each(args, setup).await? / 1024.0;
+    progress("unread: records worked off beside them");
     let broker = setup.start("unread").await?;
     let client = broker.client().await?;
-    progress("unread: beside sessions that are not read");
     fill(&client, TOPIC, args.records, args.bytes).await?;
     // The first pass warms both sides and counts for nothing.
     drain(args, &client, "warm").await?;
-    let each = memory_of_each(args.sessions, &broker, &client).await? / 1024.0;
     let before = drain(args, &client, "before").await?;
     let unread = open(&broker, "beside", 0..FEW).await?;
     let beside = drain(args, &client, "beside").await?;
@@ -84,20 +89,25 @@ pub(crate) async fn run(args: &Args, setup: &Setup) -> Result<Vec<Measurement>> 
     ])
 }
 
-async fn memory_of_each(many: u32, broker: &Broker, client: &Client) -> Result<f64> {
-    let max_open = Some((many + FEW) * HELD_EACH * 2);
+async fn memory_of_each(args: &Args, setup: &Setup) -> Result<f64> {
+    let broker = setup.start_as("unread-memory", SETTINGS, &VARIABLES).await?;
+    let client = broker.client().await?;
+    let all = FEW + args.sessions;
+    fill(&client, TOPIC, u64::from((all + 1) * HELD_EACH), args.bytes).await?;
+    let max_open = Some(all * HELD_EACH * 2);
     let settings = SubscriptionSettings { max_open, ..SubscriptionSettings::default() };
     let builder = client.subscribe(TOPIC).name("many").settings(settings);
     builder.credit(1, 1).open().await?.close().await?;
-    let first = open(broker, "many", 0..FEW).await?;
+    let first = open(&broker, "many", 0..FEW).await?;
     tokio::time::sleep(REST).await;
     let before = process::memory(broker.pid())?.anonymous;
-    let rest = open(broker, "many", FEW..FEW + many).await?;
+    let rest = open(&broker, "many", FEW..all).await?;
     tokio::time::sleep(REST).await;
     let grown = process::memory(broker.pid())?.anonymous.saturating_sub(before);
-    check(client, "many", FEW + many).await?;
+    check(&client, "many", all).await?;
     drop((first, rest));
-    Ok(grown as f64 / f64::from(many))
+    broker.stop()?;
+    Ok(grown as f64 / f64::from(args.sessions))
 }
 
 /// Opens sessions whose answers nobody reads from then on.
@@ -115,7 +125,8 @@ async fn open(broker: &Broker, name: &str, numbers: Range<u32>) -> Result<Vec<Se
 /// All of them still stand, and hold what a session may hold: otherwise less was measured.
 async fn check(client: &Client, name: &str, count: u32) -> Result<()> {
     let described = client.admin().describe_subscription(name).await?;
-    let full = |session: &&riverrun_client::SubscriptionSession| session.in_flight >= 60;
+    let full =
+        |session: &&riverrun_client::SubscriptionSession| session.in_flight == u64::from(HELD_EACH);
     let standing = described.sessions.iter().filter(full).count();
     if standing >= count as usize {
         Ok(())

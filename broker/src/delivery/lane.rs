@@ -287,14 +287,14 @@ impl Lane {
     /// When the lane has something to do by itself.
     pub(super) fn next_wake(&self, now: Now) -> Option<Duration> {
         let retry = self.retry.first().map(|(at, _)| *at);
-        let error = self.intake.error.as_ref().map(|(_, at)| *at);
+        let failure = self.intake.failure.as_ref().map(|failure| failure.retry_at);
         let dead = self.dead_retry.first().map(|(at, _)| *at);
         // The wall clock may be set at any time, so it is looked at now and then.
         let due = self
             .schedule
             .next_ms()
             .map(|due_ms| now.elapsed_of(due_ms).min(now.elapsed + Duration::from_secs(60)));
-        [retry, error, dead, due].into_iter().flatten().min()
+        [retry, failure, dead, due].into_iter().flatten().min()
     }
 
     /// How many records may be open at once.

@@ -54,7 +54,7 @@ pub use offset_set::{OffsetSet, Piece};
 pub use open::{Ask, GoneReason, Open, OpenError, Opened, ResumePoint, SessionRef};
 pub use reason::Reason;
 pub use run::Run;
-pub use scan::{Found, Scan, Scanned};
+pub use scan::{Found, Scan, ScanFailure, ScanFailureCause, Scanned};
 pub use settings::{Order, Settings};
 pub use settle::{Outcome, SettleItem, SettleResult, SettleStatus};
 pub use view::{Counts, Peeked, RecordState, SessionView};

@@ -59,6 +59,13 @@ pub enum Reason {
         /// When it is tried again.
         until_ms: i64,
     },
+    /// Too much is being read at once.
+    Quota {
+        /// Which bound.
+        error: Arc<str>,
+        /// When it is tried again.
+        until_ms: i64,
+    },
     /// A dead letter cannot be written, and no more records may be open.
     DeadLetterBlocked {
         /// The first.

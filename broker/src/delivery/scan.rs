@@ -1,5 +1,7 @@
 //! Reading the log for a lane: what is asked for and what came.
 
+use std::{sync::Arc, time::Duration};
+
 use super::lane_key::LaneKey;
 
 /// What to read from the log.
@@ -42,4 +44,24 @@ pub struct Scanned {
     pub next: u64,
     /// Records to be delivered, by offset.
     pub records: Vec<Found>,
+}
+
+/// A scan that could not be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanFailure {
+    /// What was in the way.
+    pub cause: ScanFailureCause,
+    /// The same in words.
+    pub error: Arc<str>,
+    /// When it is tried again.
+    pub retry_at: Duration,
+}
+
+/// What keeps records from being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanFailureCause {
+    /// The partition.
+    Partition,
+    /// Too much is being read at once; nothing is wrong with the partition.
+    Quota,
 }

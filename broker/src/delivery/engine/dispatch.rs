@@ -21,11 +21,11 @@ use crate::delivery::{
 /// Records of one turn.
 const TURN_RECORDS_MAX: u64 = 64;
 /// Bytes of one turn.
-const TURN_BYTES_MAX: u64 = 256 << 10;
+const TURN_BYTES_MAX: u64 = 128 << 10;
 /// Records of one delivery.
 const DELIVERY_RECORDS_MAX: u64 = 4_096;
-/// Bytes of one delivery; a single record may be larger.
-const DELIVERY_BYTES_MAX: u64 = 256 << 10;
+/// Bytes of one delivery, which a session that is not read keeps in memory; a single record may be larger.
+const DELIVERY_BYTES_MAX: u64 = 128 << 10;
 
 /// A delivery being put together.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use crate::delivery::{
     now::Now,
     open::SessionRef,
     reason::Reason,
+    scan::{ScanFailure, ScanFailureCause},
     session::{Link, Session},
     settings::Order,
 };
@@ -114,9 +115,12 @@ impl Delivery {
     /// Something visible was not read.
     fn reason_of_reading(&self, lane: &Lane, now: Now) -> Option<Reason> {
         let intake = &lane.intake;
-        if let Some((error, at)) = &intake.error {
-            let (error, until_ms) = (Arc::clone(error), now.wall_of(*at));
-            return Some(Reason::PartitionError { error, until_ms });
+        if let Some(ScanFailure { cause, error, retry_at }) = &intake.failure {
+            let (error, until_ms) = (Arc::clone(error), now.wall_of(*retry_at));
+            return Some(match cause {
+                ScanFailureCause::Partition => Reason::PartitionError { error, until_ms },
+                ScanFailureCause::Quota => Reason::Quota { error, until_ms },
+            });
         }
         if !intake.has_unread() && !intake.is_scanning() {
             return None;

@@ -1,7 +1,5 @@
 //! Lanes come and go, and are read.
 
-use std::{sync::Arc, time::Duration};
-
 use super::Delivery;
 use crate::delivery::{
     entry::State,
@@ -11,7 +9,7 @@ use crate::delivery::{
     now::Now,
     open::SessionRef,
     run::Run,
-    scan::{Scan, Scanned},
+    scan::{Scan, ScanFailure, Scanned},
 };
 
 /// What of a partition is there and visible.
@@ -97,10 +95,10 @@ impl Delivery {
         self.conclude(now);
     }
 
-    /// The partition could not be read; it is tried again at `retry_at`.
-    pub fn scan_failed(&mut self, key: &LaneKey, id: u64, failed: (Arc<str>, Duration), now: Now) {
+    /// The records could not be read.
+    pub fn scan_failed(&mut self, key: &LaneKey, id: u64, failure: ScanFailure, now: Now) {
         let Some(index) = self.lanes.index_of(key) else { return };
-        self.lanes.get_mut(index).scan_failed(id, failed.0, failed.1);
+        self.lanes.get_mut(index).scan_failed(id, failure);
         self.refresh_lane(index, now);
     }
 

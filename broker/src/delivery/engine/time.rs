@@ -94,8 +94,8 @@ impl Delivery {
             lane.offer(offset, &self.settings);
         }
         lane.wake_scheduled(now);
-        if lane.intake.error.as_ref().is_some_and(|(_, at)| *at <= now.elapsed) {
-            lane.intake.error = None;
+        if lane.intake.failure.as_ref().is_some_and(|failure| failure.retry_at <= now.elapsed) {
+            lane.intake.failure = None;
         }
         let mut again = Vec::new();
         while let Some((_, offset)) =

@@ -4,7 +4,7 @@
 //! are left, a *pass* reads the deferred offsets again, for all keys that asked by then. A key that asks while a pass runs
 //! waits for the next one, because the pass may have gone past its records.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::Lane;
 use crate::delivery::{
@@ -16,7 +16,7 @@ use crate::delivery::{
     offset_set::OffsetSet,
     run::Run,
     run_set::RunSet,
-    scan::{Found, Scanned},
+    scan::{Found, ScanFailure, ScanFailureCause, Scanned},
     settings::{Order, Settings},
 };
 
@@ -47,8 +47,8 @@ pub(crate) struct Intake {
     scanning: Option<Plan>,
     /// Number of the last scan.
     pub(crate) scan_id: u64,
-    /// Why the log could not be read, and when to try again.
-    pub(crate) error: Option<(Arc<str>, Duration)>,
+    /// Why the log could not be read.
+    pub(crate) failure: Option<ScanFailure>,
     /// Records looked at since the last one that was to be delivered.
     pub(crate) fruitless: u64,
     /// Records not held because too many of their key are.
@@ -90,7 +90,7 @@ impl Intake {
             log_end: 0,
             scanning: None,
             scan_id: 0,
-            error: None,
+            failure: None,
             fruitless: 0,
             deferred: BitSet::default(),
             waiting: Vec::new(),
@@ -214,7 +214,7 @@ impl Intake {
 impl Lane {
     /// What to read now, if anything may be taken in.
     pub(crate) fn plan_scan(&mut self, settings: &Settings) -> Option<Plan> {
-        if self.intake.scanning.is_some() || self.intake.error.is_some() {
+        if self.intake.scanning.is_some() || self.intake.failure.is_some() {
             return None;
         }
         let room = self.room(settings);
@@ -238,7 +238,10 @@ impl Lane {
     pub(crate) fn may_scan(&self, settings: &Settings) -> bool {
         let intake = &self.intake;
         let something = intake.has_unread() || intake.pass.is_some() || !intake.waiting.is_empty();
-        something && intake.scanning.is_none() && intake.error.is_none() && self.room(settings) > 0
+        something
+            && intake.scanning.is_none()
+            && intake.failure.is_none()
+            && self.room(settings) > 0
     }
 
     /// Everything below `end` is settled, but for `kept`, which are sorted.
@@ -288,7 +291,9 @@ impl Lane {
         let run = Run::new(scanned.from, scanned.next).intersect(plan.run);
         if run.is_empty() {
             let retry_at = now.elapsed + EMPTY_READ_PAUSE;
-            self.intake.error = Some(("a visible record was not found".into(), retry_at));
+            let error = "a visible record was not found".into();
+            let cause = ScanFailureCause::Partition;
+            self.intake.failure = Some(ScanFailure { cause, error, retry_at });
             return true;
         }
         if plan.is_pass {
@@ -300,11 +305,11 @@ impl Lane {
     }
 
     /// The scan could not be done.
-    pub(crate) fn scan_failed(&mut self, id: u64, error: Arc<str>, retry_at: Duration) -> bool {
+    pub(crate) fn scan_failed(&mut self, id: u64, failure: ScanFailure) -> bool {
         let asked = self.intake.scanning.is_some_and(|plan| plan.id == id);
         if asked {
             self.intake.scanning = None;
-            self.intake.error = Some((error, retry_at));
+            self.intake.failure = Some(failure);
         }
         asked
     }

@@ -6,7 +6,9 @@ use super::{
     Rig,
     rig::{lane, settings},
 };
-use crate::delivery::{Order, Outcome, Reason, Run, Scanned, Settings, Visible};
+use crate::delivery::{
+    Order, Outcome, Reason, Run, ScanFailure, ScanFailureCause, Scanned, Settings, Visible,
+};
 
 /// A subscription with session `a` in which `given` records are in its hands and `more` follow.
 fn rig(settings: Settings, keys: &str, credit: u64) -> Rig {
@@ -179,7 +181,9 @@ fn records_are_read_fail_to_be_read_or_do_not_match() {
     let scan = rig.delivery.next_scan().unwrap();
     let retry_at = rig.now.elapsed + Duration::from_secs(1);
     let error: Arc<str> = "damaged".into();
-    rig.delivery.scan_failed(&lane(), scan.id, (error.clone(), retry_at), rig.now);
+    let failure =
+        ScanFailure { cause: ScanFailureCause::Partition, error: error.clone(), retry_at };
+    rig.delivery.scan_failed(&lane(), scan.id, failure, rig.now);
     let until_ms = wall(&rig, 1_000);
     assert_eq!(rig.explain(), Reason::PartitionError { error, until_ms });
     assert_eq!(rig.delivery.next_scan(), None);
@@ -192,7 +196,13 @@ fn records_are_read_fail_to_be_read_or_do_not_match() {
     assert_eq!(rig.floor(), 2_000);
     rig.now.elapsed = retry_at;
     rig.delivery.tick(rig.now);
-    assert!(rig.delivery.next_scan().is_some());
+    let scan = rig.delivery.next_scan().unwrap();
+    let retry_at = rig.now.elapsed + Duration::from_secs(1);
+    let error: Arc<str> = "too much at once".into();
+    let failure = ScanFailure { cause: ScanFailureCause::Quota, error: error.clone(), retry_at };
+    rig.delivery.scan_failed(&lane(), scan.id, failure, rig.now);
+    let until_ms = wall(&rig, 1_000);
+    assert_eq!(rig.explain(), Reason::Quota { error, until_ms });
 }
 
 #[test]

@@ -11,8 +11,8 @@ use self::reference::{Reference, Status};
 use crate::{
     delivery::{
         Ask, Delivery, Found, GoneReason, LaneImage, LaneKey, Now, Open, Order, Outcome, Reason,
-        ResumePoint, RevokeReason, Run, Scan, Scanned, SessionRef, Settings, SettleItem,
-        SettleStatus, Visible,
+        ResumePoint, RevokeReason, Run, Scan, ScanFailure, ScanFailureCause, Scanned, SessionRef,
+        Settings, SettleItem, SettleStatus, Visible,
     },
     test_random::Random,
 };
@@ -179,7 +179,9 @@ impl World<'_> {
         let scan = self.scans.swap_remove(0);
         if self.random.chance(10) {
             let retry_at = self.now.elapsed + Duration::from_millis(self.random.below(300));
-            self.delivery.scan_failed(&scan.lane, scan.id, ("eio".into(), retry_at), self.now);
+            let cause = ScanFailureCause::Partition;
+            let failure = ScanFailure { cause, error: "eio".into(), retry_at };
+            self.delivery.scan_failed(&scan.lane, scan.id, failure, self.now);
             return;
         }
         let lane = scan.lane.partition;

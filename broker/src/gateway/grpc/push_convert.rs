@@ -218,6 +218,7 @@ pub(super) fn idle_reason(reason: &Reason) -> v1::IdleReason {
         Reason::NotVisible => v1::IdleReason::NotVisible,
         Reason::Reading => v1::IdleReason::Reading,
         Reason::PartitionError { .. } => v1::IdleReason::PartitionError,
+        Reason::Quota { .. } => v1::IdleReason::Quota,
         Reason::DeadLetterBlocked { .. } => v1::IdleReason::DeadLetterBlocked,
         Reason::StateFailed => v1::IdleReason::StateFailed,
         Reason::Standby { .. } => v1::IdleReason::Standby,
@@ -318,7 +319,9 @@ pub(super) fn explanation(told: Explanation) -> v1::Explanation {
         Reason::RetryWait { offset, until_ms } | Reason::Scheduled { offset, until_ms } => {
             (Some(*offset), None, Some(*until_ms))
         }
-        Reason::PartitionError { until_ms, .. } => (None, None, Some(*until_ms)),
+        Reason::PartitionError { until_ms, .. } | Reason::Quota { until_ms, .. } => {
+            (None, None, Some(*until_ms))
+        }
         Reason::DeadLetterBlocked { offset, .. } => (Some(*offset), None, None),
         Reason::Standby { session } => (None, Some(session.clone()), None),
         Reason::Isolated { offset, session } => (Some(*offset), session.clone(), None),
@@ -379,6 +382,9 @@ fn sentence(reason: &Reason) -> String {
         Reason::Reading => "records are being read from the log".into(),
         Reason::PartitionError { error, until_ms } => {
             format!("the partition cannot be read until {until_ms}: {error}")
+        }
+        Reason::Quota { error, until_ms } => {
+            format!("records are read again at {until_ms}: {error}")
         }
         Reason::DeadLetterBlocked { offset, error } => {
             format!("the dead letter of offset {offset} cannot be written: {error}")

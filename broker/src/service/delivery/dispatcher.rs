@@ -17,7 +17,7 @@ use super::{
     scan::{ScanError, gather},
 };
 use crate::{
-    delivery::{LaneKey, Now, Run, Scan, Scanned, Visible},
+    delivery::{LaneKey, Now, Run, Scan, ScanFailure, ScanFailureCause, Scanned, Visible},
     partition::{ReadError, TailWaiter},
 };
 
@@ -156,8 +156,12 @@ async fn look_at(live: Arc<Live>, scan: Scan) {
         let is_behind = matches!(error, ScanError::Read(ReadError::OutOfRange { .. }));
         let retry_at = now.elapsed + if is_behind { Duration::ZERO } else { RETRY };
         state.look_at_end(&scan.lane, now);
-        let failed = (error.to_string().into(), retry_at);
-        state.delivery.scan_failed(&scan.lane, scan.id, failed, now);
+        let cause = match error {
+            ScanError::Quota(_) => ScanFailureCause::Quota,
+            ScanError::Read(_) | ScanError::Decode { .. } => ScanFailureCause::Partition,
+        };
+        let failure = ScanFailure { cause, error: error.to_string().into(), retry_at };
+        state.delivery.scan_failed(&scan.lane, scan.id, failure, now);
     });
     live.read.notify_waiters();
 }

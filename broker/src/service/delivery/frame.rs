@@ -5,7 +5,8 @@
 //! batch of their own. Batches that lie side by side go out as one slice of what was read, without a copy.
 //!
 //! A frame ends once it holds about [`FRAME_BYTES`]; one record always fits. That is more than delivery hands out at
-//! once, so a delivery is one frame, unless its records share batches with many others.
+//! once, so a delivery is one frame, unless its records share batches with many others. It is not more than that, because
+//! a session that is not read holds one frame for as long as it is open.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -23,9 +24,9 @@ use crate::{
 };
 
 /// Bytes after which a frame ends.
-pub const FRAME_BYTES: usize = 1 << 20;
+pub const FRAME_BYTES: usize = 192 << 10;
 /// Larger batches never go out whole.
-const WHOLE_BYTES_MAX: usize = 1 << 20;
+const WHOLE_BYTES_MAX: usize = 192 << 10;
 
 /// Records of one partition on their way to a consumer.
 #[derive(Debug, Default)]

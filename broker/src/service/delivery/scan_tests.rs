@@ -244,7 +244,7 @@ async fn a_batch_goes_out_whole_when_half_of_it_was_handed_out() {
 #[tokio::test]
 async fn frames_end_in_time_and_a_large_record_fits() {
     let house = House::new(16 << 20);
-    let large: Vec<Record> = (0..20).map(|_| record(None, 400 << 10)).collect();
+    let large: Vec<Record> = (0..20).map(|_| record(None, 80 << 10)).collect();
     let options = BuilderOptions { bytes_max: 16 << 20, ..BuilderOptions::default() };
     house.append_with(BatchBuilder::new(Compression::None, options), &large).await;
     house.append(Compression::None, &[record(None, 2 << 20)]).await;
