@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     write_descriptors(&out, &descriptors)?;
     tonic_prost_build::configure()
         .bytes(".")
-        .codec_path("crate::codec::ExactCodec")
+        .codec_path("crate::grpc::codec::ExactCodec")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -2,6 +2,8 @@
 //!
 //! They stay inside the gateway and the client; everything else speaks domain types.
 
+pub mod codec;
+
 /// The public protocol, `riverrun.v1`.
 #[allow(
     missing_docs,

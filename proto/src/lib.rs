@@ -8,7 +8,6 @@
 //! - [`partitioner`]: from a key to a partition.
 //! - [`limits`]: every number that bounds input.
 //! - `grpc` (feature `grpc`): types and services generated from `proto/riverrun/v1`.
-//! - `codec` (feature `grpc`): how messages become bytes on a stream.
 //!
 //! No I/O, no clock, no randomness, no async: input goes in as bytes, results come out as values.
 
@@ -20,8 +19,6 @@ pub mod offset;
 pub mod partitioner;
 pub mod record;
 
-#[cfg(feature = "grpc")]
-pub mod codec;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 
