@@ -24,7 +24,7 @@ pub(crate) struct ServeArgs {
     /// Directory that holds everything the broker keeps [default: ./riverrun-data]
     #[arg(long, short, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Address of the gRPC door; port 0 takes a free one [default: 127.0.0.1:7070]
+    /// Address of the gRPC door; port 0 takes a free one, and one that others can reach needs --insecure [default: 127.0.0.1:7070]
     #[arg(long, short, value_name = "ADDR")]
     listen: Option<SocketAddr>,
     /// Allow an address that others can reach, without encryption and without authentication

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{clock, flip, inject, kill, miri, net, pause, planted, power, sim};
+use crate::{checker, clock, flip, inject, kill, miri, net, pause, planted, power, sim};
 
 /// One harness.
 pub(crate) struct Harness {
@@ -22,6 +22,7 @@ pub(crate) const HARNESSES: &[Harness] = &[
         what: "wait lists and publication over all orders of threads",
         run: crate::wait::run,
     },
+    Harness { name: "checker", what: "the checker at the size of a soak", run: checker::run },
     Harness { name: "miri", what: "unsafe code under an interpreter", run: miri::run },
     Harness {
         name: "sim",

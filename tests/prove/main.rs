@@ -15,6 +15,7 @@
 )]
 
 mod args;
+mod checker;
 mod clock;
 mod flip;
 mod harness;

@@ -150,6 +150,7 @@ fn rule_1_drain_and_close_give_back_uncounted() {
     rig.open("c");
     rig.credit("c", 1);
     rig.expect("c 4");
+    rig.started("c", 4);
     rig.delivery.closed(rig.sessions["c"], rig.now);
     rig.open("d");
     rig.credit("d", 9);
