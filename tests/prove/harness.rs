@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{clock, flip, inject, kill, miri, net, pause, planted, power, sim};
+use crate::{clock, flip, full, inject, kill, miri, net, pause, planted, power, sim};
 
 /// One harness.
 pub(crate) struct Harness {
@@ -39,6 +39,7 @@ pub(crate) const HARNESSES: &[Harness] = &[
         what: "the power of its file system is cut under load",
         run: power::run,
     },
+    Harness { name: "full", what: "a disk of 32 MB that gets full", run: full::run },
     Harness { name: "inject", what: "one system call of the broker fails", run: inject::run },
     Harness {
         name: "net",

@@ -13,7 +13,7 @@ mod disorder;
 pub(crate) mod leftovers;
 mod probe;
 mod shutdown;
-mod volume;
+pub(crate) mod volume;
 
 use std::{sync::Arc, time::Duration};
 
@@ -53,7 +53,7 @@ const LEVELS: [Level; 3] = [Level::Fsync, Level::Interval, Level::Os];
 const KINDS: [Kind; 5] = [Kind::Ext4, Kind::Xfs, Kind::Ext4, Kind::Xfs, Kind::Ext4];
 
 pub(crate) fn run(size: &Size) -> Verdict {
-    leftovers::sweep();
+    leftovers::sweep(PREFIX);
     if !rustix::process::geteuid().is_root() {
         return Verdict::Skipped("mounting wants root".into());
     }
