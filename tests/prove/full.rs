@@ -54,6 +54,8 @@ const EVERYTHING: u64 = 1 << 30;
 const ROOM_MAX: Duration = Duration::from_secs(30);
 /// Longest time that one call may take.
 const CALL_MAX: Duration = Duration::from_secs(2);
+/// Times that the disk gets full in a round, each time with room from elsewhere.
+const CYCLES: usize = 2;
 /// Times that the calls are made while the disk is full.
 const LOOKS: u32 = 2;
 /// What no client may be told because a disk is full.
@@ -175,7 +177,7 @@ fn one_round(kind: Kind, seed: u64) -> Result<(Findings, Tally), String> {
         let other = scene.random.below(last as u64 + 1);
         ways.swap(last, usize::try_from(other).unwrap_or(0));
     }
-    for way in ways {
+    for way in ways.into_iter().take(CYCLES) {
         let done = scene.cycle(way);
         done.map_err(|what| format!("{way:?}: {what}\n{}", scene.house.stderr()))?;
     }
@@ -266,8 +268,9 @@ impl Scene {
         Ok(())
     }
 
-    /// What goes on while the disk is full.
+    /// What goes on while the disk is full. As long as nobody else took it, the ballast has room for everything but records.
     fn look(&mut self) -> Result<(), String> {
+        let before = self.probes.answers;
         for _ in 0..LOOKS {
             self.runtime.block_on(self.probes.all())?;
             self.runtime.block_on(self.hoard.check())?;
@@ -275,24 +278,38 @@ impl Scene {
                 return Err(format!("a record for a full disk: {error:?}"));
             }
         }
+        let Answers { refused, waiting, .. } = self.probes.answers;
+        if !self.is_at_brim && (refused, waiting) != (before.refused, before.waiting) {
+            return Err("a full disk refused more than records".into());
+        }
         self.runtime.block_on(self.probes.check())
     }
 
+    /// Where somebody else took every byte, records cannot be deleted before that one gave some back: what must be written first
+    /// finds no room.
     fn make_room(&mut self, way: Room) -> Result<(), String> {
-        let freed = match way {
-            Room::Delete => self.runtime.block_on(self.hoard.delete()),
-            Room::Retention => self.runtime.block_on(self.hoard.retain(true)),
-            Room::Filler => Ok(()),
-        };
-        match freed {
-            Ok(()) => {}
-            // What must be written first finds no byte.
-            Err(error) if error.code() == ErrorCode::DiskFull && self.is_at_brim => {
-                self.tally.answers.refused += 1;
-            }
-            Err(error) => return Err(told("no room can be made", &error)),
+        let began = Instant::now();
+        if way == Room::Filler || self.is_at_brim {
+            self.volume.clear()?;
         }
-        if way == Room::Filler || self.is_at_brim { self.volume.clear() } else { Ok(()) }
+        loop {
+            let freed = match way {
+                Room::Delete => self.runtime.block_on(self.hoard.delete()),
+                Room::Retention => self.runtime.block_on(self.hoard.retain(true)),
+                Room::Filler => return Ok(()),
+            };
+            match freed {
+                Ok(()) => return Ok(()),
+                // A broker that could not recover its logs begins anew once it can.
+                Err(error) if self.is_at_brim && error.is_retriable() => {
+                    if began.elapsed() > ROOM_MAX {
+                        return Err(told("no records can be deleted", &error));
+                    }
+                    thread::sleep(Duration::from_millis(50));
+                }
+                Err(error) => return Err(told("no records can be deleted", &error)),
+            }
+        }
     }
 
     /// Records are taken again.

@@ -97,6 +97,8 @@ impl Hoard {
                 Sent::Unknown(error) => return Err(format!("while the disk fills: {error:?}")),
             }
         }
+        // More was acknowledged than there is room for.
+        self.check().await?;
         Err("the disk does not get full".into())
     }
 
