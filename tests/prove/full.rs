@@ -318,10 +318,12 @@ impl Scene {
         loop {
             match self.runtime.block_on(self.hoard.send()) {
                 Sent::Acked => break,
-                Sent::Refused if began.elapsed() < ROOM_MAX => {}
+                Sent::Refused | Sent::Doubtful if began.elapsed() < ROOM_MAX => {}
                 // A broker that could not recover its logs begins anew once it can.
                 Sent::Unknown(error) if error.is_retriable() && began.elapsed() < ROOM_MAX => {}
-                Sent::Refused => return Err("there is room, and records are still refused".into()),
+                Sent::Refused | Sent::Doubtful => {
+                    return Err("there is room, and records are still refused".into());
+                }
                 Sent::Unknown(error) => return Err(told("there is room again", &error)),
             }
         }

@@ -33,7 +33,9 @@ pub(super) enum Sent {
     Acked,
     /// The disk is full.
     Refused,
-    /// Nobody knows: another reason than a full disk.
+    /// Nobody knows: it was on its way once more when its time was over.
+    Doubtful,
+    /// Another reason than a full disk.
     Unknown(Error),
 }
 
@@ -84,6 +86,7 @@ impl Hoard {
                 self.refused.insert(value);
                 Sent::Refused
             }
+            Err(error) if error.code() == ErrorCode::Indeterminate => Sent::Doubtful,
             Err(error) => Sent::Unknown(error),
         }
     }
@@ -92,7 +95,7 @@ impl Hoard {
     pub(super) async fn fill(&mut self) -> Result<(), String> {
         for _ in 0..RECORDS_MAX {
             match self.send().await {
-                Sent::Acked => {}
+                Sent::Acked | Sent::Doubtful => {}
                 Sent::Refused => return Ok(()),
                 Sent::Unknown(error) => return Err(format!("while the disk fills: {error:?}")),
             }
