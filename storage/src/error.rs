@@ -105,6 +105,21 @@ pub enum LogFailure {
     ReadOnly,
 }
 
+impl StorageError {
+    /// True when there was no room on the disk.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            StorageError::Io(failure) => failure.is_disk_full(),
+            StorageError::Failed(_)
+            | StorageError::Missing { .. }
+            | StorageError::Foreign { .. }
+            | StorageError::Version { .. }
+            | StorageError::Option { .. }
+            | StorageError::OutOfRange { .. } => false,
+        }
+    }
+}
+
 /// A failure to open, flush, trim or close a log.
 #[derive(Clone, Debug, Error)]
 pub enum StorageError {

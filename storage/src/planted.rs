@@ -31,11 +31,13 @@ pub enum Bug {
     MissedWake,
     /// A session is given one record more than its window. SIM, NET.
     WindowOffByOne,
+    /// A batch that a full disk refuses is acknowledged. FULL.
+    AckRefused,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 12] = [
+    pub const ALL: [Bug; 13] = [
         Bug::AckBeforeSync,
         Bug::SkipSync,
         Bug::SkipDirsync,
@@ -48,6 +50,7 @@ impl Bug {
         Bug::NoDedup,
         Bug::MissedWake,
         Bug::WindowOffByOne,
+        Bug::AckRefused,
     ];
 
     /// What `RIVERRUN_PLANTED` calls it.
@@ -65,6 +68,7 @@ impl Bug {
             Bug::NoDedup => "bug_no_dedup",
             Bug::MissedWake => "bug_missed_wake",
             Bug::WindowOffByOne => "bug_window_off_by_one",
+            Bug::AckRefused => "bug_ack_refused",
         }
     }
 }

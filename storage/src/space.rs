@@ -6,8 +6,10 @@
 //!
 //! ```text
 //! free < floor            Ok  -> Low
-//! free >= floor + 1/8     Low -> Ok      (a gap, so that the state does not flutter)
+//! free >= floor + gap     Low -> Ok      (a gap, so that the state does not flutter)
 //! ```
+//!
+//! The gap is an eighth of the floor, and no less than what the ballast gave back: that room is for those who go on.
 //!
 //! The caller decides when to look; nothing here reads a clock.
 
@@ -27,12 +29,12 @@ pub enum SpaceState {
 }
 
 impl SpaceState {
-    /// The state that follows on this one when `free_bytes` are left. Pure.
+    /// The state that follows on this one when `free_bytes` are left, `lent_bytes` of them by the ballast. Pure.
     #[must_use]
-    pub fn next(self, free_bytes: u64, floor_bytes: u64) -> SpaceState {
+    pub fn next(self, free_bytes: u64, floor_bytes: u64, lent_bytes: u64) -> SpaceState {
         let needed = match self {
             SpaceState::Ok => floor_bytes,
-            SpaceState::Low => floor_bytes.saturating_add(floor_bytes / 8),
+            SpaceState::Low => floor_bytes.saturating_add((floor_bytes / 8).max(lent_bytes)),
         };
         if free_bytes < needed { SpaceState::Low } else { SpaceState::Ok }
     }
@@ -52,12 +54,32 @@ pub struct Space {
 struct Inner {
     state: SpaceState,
     ballast: Ballast,
+    /// What the ballast gave back and did not take again. 0 for one that there never was room for.
+    lent_bytes: u64,
+}
+
+impl Inner {
+    fn release(&mut self) -> io::Result<()> {
+        let held = self.ballast.is_held();
+        self.ballast.release()?;
+        if held {
+            self.lent_bytes = self.ballast.bytes();
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self) -> io::Result<()> {
+        self.ballast.restore()?;
+        self.lent_bytes = 0;
+        Ok(())
+    }
 }
 
 impl Space {
     /// Watches `disk` with a floor of `floor_bytes`.
     pub fn new(disk: Arc<dyn Disk>, ballast: Ballast, floor_bytes: u64) -> Space {
-        Space { disk, floor_bytes, inner: Mutex::new(Inner { state: SpaceState::Ok, ballast }) }
+        let inner = Inner { state: SpaceState::Ok, ballast, lent_bytes: 0 };
+        Space { disk, floor_bytes, inner: Mutex::new(inner) }
     }
 
     /// What the last [`Space::refresh`] found.
@@ -73,13 +95,11 @@ impl Space {
     pub fn refresh(&self) -> io::Result<SpaceState> {
         let free_bytes = self.disk.free_bytes()?;
         let mut inner = self.inner.lock();
-        inner.state = inner.state.next(free_bytes, self.floor_bytes);
+        inner.state = inner.state.next(free_bytes, self.floor_bytes, inner.lent_bytes);
         let ballast_bytes = inner.ballast.bytes();
         let moved = match inner.state {
-            SpaceState::Low if free_bytes < ballast_bytes => inner.ballast.release(),
-            SpaceState::Ok if free_bytes - self.floor_bytes >= ballast_bytes => {
-                inner.ballast.restore()
-            }
+            SpaceState::Low if free_bytes < ballast_bytes => inner.release(),
+            SpaceState::Ok if free_bytes - self.floor_bytes >= ballast_bytes => inner.restore(),
             SpaceState::Low | SpaceState::Ok => Ok(()),
         };
         if let Err(error) = moved {
@@ -95,7 +115,7 @@ impl Space {
     pub fn release_ballast(&self) -> io::Result<()> {
         let mut inner = self.inner.lock();
         inner.state = SpaceState::Low;
-        inner.ballast.release()
+        inner.release()
     }
 }
 
@@ -111,11 +131,13 @@ mod tests {
         let mut state = SpaceState::Ok;
         let mut states = Vec::new();
         for free_bytes in [100, 80, 79, 80, 89, 90, 80, 0] {
-            state = state.next(free_bytes, 80);
+            state = state.next(free_bytes, 80, 0);
             states.push(state == SpaceState::Ok);
         }
         assert_eq!(states, [true, true, false, false, false, true, true, false]);
-        assert_eq!(SpaceState::Low.next(u64::MAX, u64::MAX), SpaceState::Ok);
+        assert_eq!(SpaceState::Low.next(u64::MAX, u64::MAX, 0), SpaceState::Ok);
+        assert_eq!(SpaceState::Low.next(95, 80, 16), SpaceState::Low);
+        assert_eq!(SpaceState::Low.next(96, 80, 16), SpaceState::Ok);
     }
 
     #[test]
@@ -140,5 +162,24 @@ mod tests {
         assert_eq!(space.refresh().unwrap(), SpaceState::Ok);
         assert_eq!(disk.free_bytes().unwrap(), 60 * MIB - BALLAST_BYTES);
         assert_eq!(space.state(), SpaceState::Ok);
+    }
+
+    #[test]
+    fn records_do_not_take_the_room_that_the_ballast_gave_back() {
+        let disk = SimDisk::new(1);
+        disk.set_capacity(Some(32 * MIB));
+        let seam: Arc<dyn Disk> = Arc::new(disk.clone());
+        let space = Space::new(seam.clone(), Ballast::open(&*seam).unwrap(), 2 * MIB);
+        let path = std::path::Path::new("records");
+        let records = disk.open(path, crate::disk::OpenMode::CreateNew).unwrap();
+        records.allocate(15 * MIB).unwrap();
+        assert_eq!(space.refresh().unwrap(), SpaceState::Low);
+        assert_eq!(disk.free_bytes().unwrap(), MIB + BALLAST_BYTES);
+        for _ in 0..3 {
+            assert_eq!(space.refresh().unwrap(), SpaceState::Low, "the room is for settlements");
+        }
+        records.set_len(13 * MIB).unwrap();
+        assert_eq!(space.refresh().unwrap(), SpaceState::Ok);
+        assert_eq!(disk.free_bytes().unwrap(), 3 * MIB, "the ballast is back");
     }
 }

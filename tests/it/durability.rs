@@ -100,6 +100,32 @@ async fn a_full_disk_refuses_produce_alone_and_resumes_by_itself() {
     assert_eq!(stubs.read("t").await, [read, vec!["z".into()]].concat());
 }
 
+#[tokio::test]
+async fn with_no_byte_left_changes_of_topics_are_refused_as_a_full_disk_and_go_on_later() {
+    let disk = SimDisk::new(6);
+    let broker = TestBroker::start_on(disk.clone(), |config| {
+        config.disk.housekeeping_interval = Duration::from_millis(10);
+    })
+    .await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 1, topic(v1::Durability::Fsync)).await;
+    stubs.append("t", &["a", "b"]).await;
+    disk.set_capacity(Some(1));
+    let trim = v1::DeleteRecordsRequest { topic: "t".into(), before_offset: 1, partition: 0 };
+    let new = v1::CreateTopicRequest { topic: "u".into(), partitions: 1, ..Default::default() };
+    for _ in 0..2 {
+        let refused = stubs.admin.create_topic(new.clone()).await.unwrap_err();
+        assert_eq!(code(&refused), v1::ErrorCode::DiskFull, "{refused}");
+        let refused = stubs.admin.delete_records(trim.clone()).await.unwrap_err();
+        assert_eq!(code(&refused), v1::ErrorCode::DiskFull, "{refused}");
+        assert_eq!(stubs.read("t").await, ["a", "b"]);
+    }
+    disk.set_capacity(None);
+    stubs.admin.create_topic(new).await.unwrap();
+    let trimmed = stubs.admin.delete_records(trim).await.unwrap().into_inner();
+    assert_eq!(trimmed.log_start_offset, 1);
+}
+
 async fn refusal(stubs: &mut Stubs) -> tonic::Status {
     loop {
         if let Err(refused) = stubs.produce.append(append("t", &["b"])).await {

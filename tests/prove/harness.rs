@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{checker, clock, flip, inject, kill, miri, net, pause, planted, power, sim};
+use crate::{checker, clock, flip, full, inject, kill, miri, net, pause, planted, power, sim};
 
 /// One harness.
 pub(crate) struct Harness {
@@ -40,6 +40,7 @@ pub(crate) const HARNESSES: &[Harness] = &[
         what: "the power of its file system is cut under load",
         run: power::run,
     },
+    Harness { name: "full", what: "a disk of 32 MB that gets full", run: full::run },
     Harness { name: "inject", what: "one system call of the broker fails", run: inject::run },
     Harness {
         name: "net",

@@ -114,9 +114,21 @@ pub(crate) fn judged(recorder: &Recorder, rules: &Rules) -> Result<Findings, Str
     judged_events(&recorder.finish().map_err(|error| error.to_string())?, rules)
 }
 
+/// Writes a history that was not clean to the file that `PROVE_HISTORY` names, if it names one: the same seed seldom gives the
+/// same history again.
+fn keep(events: &[Event]) {
+    let Some(path) = std::env::var_os("PROVE_HISTORY") else { return };
+    let lines = events.iter().filter_map(|event| serde_json::to_string(event).ok());
+    let text = lines.fold(String::new(), |text, line| text + &line + "\n");
+    if let Err(error) = std::fs::write(&path, text) {
+        println!("  the history cannot be kept in `{}`: {error}", path.display());
+    }
+}
+
 fn judged_events(events: &[Event], rules: &Rules) -> Result<Findings, String> {
     let findings = check(events, rules);
     if !findings.is_clean() {
+        keep(events);
         return Err(format!("{findings}\n{}", findings.report()));
     }
     if findings.counts.acked == 0 {

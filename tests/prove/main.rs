@@ -18,6 +18,7 @@ mod args;
 mod checker;
 mod clock;
 mod flip;
+mod full;
 mod harness;
 mod inject;
 mod kill;

@@ -13,7 +13,7 @@ use crate::harness::{Size, Verdict, Violation};
 const fn hunter(bug: Bug) -> &'static [&'static str] {
     match bug {
         Bug::AckBeforeSync => &["sim", "--count", "50"],
-        Bug::SkipSync => &["power", "--count", "20"],
+        Bug::SkipSync => &["power", "--count", "10"],
         Bug::SkipDirsync => &["sim", "--count", "50"],
         Bug::RetrySync => &["inject", "--count", "40"],
         Bug::TrustLength => &["flip"],
@@ -24,6 +24,7 @@ const fn hunter(bug: Bug) -> &'static [&'static str] {
         Bug::NoDedup => &["net", "--count", "1"],
         Bug::MissedWake => &["wait", "--count", "500"],
         Bug::WindowOffByOne => &["net", "--count", "1"],
+        Bug::AckRefused => &["full", "--count", "1"],
     }
 }
 

@@ -13,15 +13,16 @@ mod disorder;
 pub(crate) mod leftovers;
 mod probe;
 mod shutdown;
-mod volume;
+pub(crate) mod volume;
 
 use std::{sync::Arc, time::Duration};
 
+use riverrun_client::{Client, TopicChange, TopicConfig};
 use riverrun_tests::{
     checker::{Findings, Rules},
     history::Level,
     house::{House, HouseOptions},
-    load::{Load, LoadOptions, look},
+    load::{Load, LoadOptions, look, topic},
     random::Random,
     recorder::Recorder,
 };
@@ -43,6 +44,8 @@ const SERIES: u64 = 20;
 const LIFE_MS: u64 = 300;
 /// One life in each series is longer than what an `interval` topic may lose.
 const LONG_LIFE: Duration = Duration::from_millis(3_500);
+/// Segments are sealed at this age, the youngest that there is, and every fifth life ends about then.
+const SEGMENT_AGE: Duration = Duration::from_secs(1);
 /// Flushes of an `interval` topic begin every 50 ms; the rest is for one flush on a busy machine.
 const INTERVAL_MAX: Duration = Duration::from_millis(2_000);
 /// Longest time after which a start is cut short, in milliseconds.
@@ -53,7 +56,7 @@ const LEVELS: [Level; 3] = [Level::Fsync, Level::Interval, Level::Os];
 const KINDS: [Kind; 5] = [Kind::Ext4, Kind::Xfs, Kind::Ext4, Kind::Xfs, Kind::Ext4];
 
 pub(crate) fn run(size: &Size) -> Verdict {
-    leftovers::sweep();
+    leftovers::sweep(PREFIX);
     if !rustix::process::geteuid().is_root() {
         return Verdict::Skipped("mounting wants root".into());
     }
@@ -140,9 +143,14 @@ fn one_series(kind: Kind, seed: u64, cuts: u64) -> Result<Findings, String> {
     let recorder = Arc::new(Recorder::new());
     let mut scene = Scene { volume, house, disorder, recorder, random: Random::new(seed) };
     let load = Load::start(scene.house.address(), load(seed), &scene.recorder)?;
+    seal_early(scene.house.address()).map_err(|error| format!("{error:?}"))?;
     for number in 0..cuts {
         match number % SERIES {
             2 => std::thread::sleep(LONG_LIFE),
+            4 | 9 | 14 | 19 => {
+                let after = Duration::from_millis(scene.random.below(LIFE_MS));
+                std::thread::sleep(SEGMENT_AGE + after);
+            }
             _ => std::thread::sleep(Duration::from_millis(scene.random.below(LIFE_MS))),
         }
         scene.lose_power()?;
@@ -167,6 +175,21 @@ fn load(seed: u64) -> LoadOptions {
         segment_bytes: 1 << 20,
         pause: Duration::from_millis(1),
     }
+}
+
+/// Has segments sealed when they are a second old.
+fn seal_early(address: &str) -> riverrun_client::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime of one thread can be made");
+    runtime.block_on(async {
+        let mq = Client::connect(address).await?;
+        for number in (0..).take(LEVELS.len()) {
+            let config = TopicConfig { segment_time: Some(SEGMENT_AGE), ..TopicConfig::default() };
+            let change = TopicChange::new().config(config);
+            mq.admin().alter_topic(&topic(number), change).await?;
+        }
+        Ok(())
+    })
 }
 
 impl Scene {

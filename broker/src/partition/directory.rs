@@ -63,6 +63,16 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// The disk has no room for it.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            OpenError::NoRoom { .. } => true,
+            OpenError::Storage(error) => error.is_disk_full(),
+            OpenError::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            OpenError::Missing { .. } => false,
+        }
+    }
+
     /// There is no log where one should be.
     pub fn is_missing(&self) -> bool {
         matches!(self, OpenError::Missing { .. } | OpenError::Storage(StorageError::Missing { .. }))

@@ -224,6 +224,21 @@ pub enum MaintainError {
     Compact(#[from] CompactError),
 }
 
+impl MaintainError {
+    /// The disk has no room for what would have been written.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            MaintainError::Storage(error) => error.is_disk_full(),
+            MaintainError::Compact(CompactError::Io(failure)) => failure.is_disk_full(),
+            MaintainError::Compact(CompactError::Damaged(_) | CompactError::Failed(_))
+            | MaintainError::Closed
+            | MaintainError::NotLeader(_)
+            | MaintainError::ReadOnly(_)
+            | MaintainError::PastVisibleEnd { .. } => false,
+        }
+    }
+}
+
 impl PartitionFailed {
     /// A failure without damaged bytes.
     pub(crate) fn because(reason: impl Into<Arc<str>>) -> PartitionFailed {

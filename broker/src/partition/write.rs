@@ -7,7 +7,10 @@ use std::{
 };
 
 use riverrun_proto::Offset;
-use riverrun_storage::{AppendError as LogAppendError, Appended, Timestamp};
+use riverrun_storage::{
+    AppendError as LogAppendError, Appended, Timestamp,
+    planted::{Bug, planted},
+};
 
 use super::Durability;
 use super::{
@@ -34,6 +37,14 @@ impl Partition {
         if self.closed.load(SeqCst) {
             return Err(AppendError::Closed);
         }
+        if !planted(Bug::AckRefused) {
+            self.check_room()?;
+        }
+        Ok(())
+    }
+
+    /// Refuses records when the disk is full, and nothing of the broker's own.
+    fn check_room(&self) -> Result<(), AppendError> {
         if !self.settings.read().is_internal {
             self.gauge.check()?;
         }
@@ -101,6 +112,13 @@ impl Partition {
         let Append { batch, wait, completer, share } = append;
         if let Err(error) = self.check_leads() {
             return completer.complete(Err(error.into()));
+        }
+        if planted(Bug::AckRefused) && self.check_room().is_err() {
+            let base_offset = self.reader.offsets().log_end;
+            let end_offset = Offset(base_offset.0 + u64::from(batch.header().record_count));
+            let (reached, duplicate) = (Durability::Fsync, false);
+            let receipt = AppendReceipt { base_offset, end_offset, reached, duplicate };
+            return completer.complete(Ok(receipt));
         }
         self.last_append_ms.store(whole_ms(elapsed), SeqCst);
         let outcome = catch_unwind(AssertUnwindSafe(|| {

@@ -8,11 +8,11 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::volume::{PREFIX, call};
+use super::volume::call;
 
-/// Removes what runs left whose process is gone.
-pub(super) fn sweep() {
-    for folder in abandoned(PREFIX) {
+/// Removes what runs left whose process is gone and whose folders begin so.
+pub(crate) fn sweep(prefix: &str) {
+    for folder in abandoned(prefix) {
         end_brokers(&folder);
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         for mount in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {

@@ -119,7 +119,7 @@ impl Drop for Volume {
 }
 
 /// Unmounts, and waits for a process that is about to go.
-fn unmount(at: &Path) -> Result<(), String> {
+pub(crate) fn unmount(at: &Path) -> Result<(), String> {
     let at = at.to_string_lossy();
     let mut said = String::new();
     for _ in 0..UNMOUNT_TRIES {
@@ -133,7 +133,7 @@ fn unmount(at: &Path) -> Result<(), String> {
 }
 
 /// Runs a program of the system and gives what it printed.
-pub(super) fn call(program: &str, arguments: &[&str]) -> Result<String, String> {
+pub(crate) fn call(program: &str, arguments: &[&str]) -> Result<String, String> {
     let paths = std::env::var("PATH").unwrap_or_default();
     let output = Command::new(program)
         .args(arguments)

@@ -30,8 +30,8 @@ pub(super) struct Sent {
     /// Index of the answer, when it was acknowledged; `UNKNOWN` otherwise.
     pub(super) done: u64,
     pub(super) done_ns: u64,
-    /// Power cuts before it began.
-    cuts: u32,
+    /// Power cuts before it began; when it was acknowledged, before that too.
+    pub(super) cuts: u32,
     pub(super) fate: Fate,
     /// Level that was reached, when acknowledged.
     pub(super) reached: Level,
@@ -45,8 +45,7 @@ pub(super) struct Fact {
     pub(super) slot: usize,
     /// Where it was acknowledged or seen last; `UNKNOWN` until then.
     pub(super) offset: u64,
-    /// Power cuts before the first and the last time it was acknowledged or seen.
-    pub(super) born: u32,
+    /// Power cuts before the last time it was acknowledged or seen.
     pub(super) alive: u32,
     /// Some reader or session got it.
     pub(super) seen: bool,
@@ -155,7 +154,6 @@ impl Book {
                 send,
                 slot,
                 offset: UNKNOWN,
-                born: 0,
                 alive: 0,
                 seen: false,
                 polled: false,
@@ -217,9 +215,8 @@ impl Book {
         // What was acknowledged is not sent again, so it keeps its place as long as it is there.
         let sent = &self.sends[fact.send];
         let is_firm = is_flushed || sent.reached == Level::Fsync || sent.fate == Fate::Acked;
-        if fact.offset == UNKNOWN {
-            fact.born = cuts;
-        } else if fact.offset != offset && (is_firm || fact.alive == cuts) && !fact.doubled {
+        let is_elsewhere = fact.offset != UNKNOWN && fact.offset != offset;
+        if is_elsewhere && (is_firm || fact.alive == cuts) && !fact.doubled {
             fact.doubled = true;
             scene.findings.counts.duplicated += 1;
             if scene.rules.idempotent {

@@ -200,8 +200,10 @@ struct Span {
     /// First and last record.
     first: u64,
     last: u64,
-    /// By power cuts before: the highest record that was known by then and is there at the end.
-    known: Vec<u64>,
+    /// By power cuts before: the highest record that was acknowledged by then and is there at the end. It was never taken: a sender
+    /// does not send again what was acknowledged. One that was only seen may be there because it was sent again, behind what
+    /// the cut took.
+    kept: Vec<u64>,
 }
 
 /// What is left of each partition that was looked at.
@@ -209,22 +211,21 @@ fn spans(book: &Book, views: &Views, life: &Life) -> HashMap<Part, Span> {
     let mut spans: HashMap<Part, Span> = HashMap::new();
     for (at, views) in &views.0 {
         let Some(log) = views.first() else { continue };
-        let mut known = vec![0; life.cuts as usize + 1];
+        let mut kept = vec![0; life.cuts as usize + 1];
         for (offset, value) in &log.records {
             let Some(fact) = book.facts.get(value) else { continue };
-            // What nobody ever heard of was not known at any cut.
-            if fact.offset == UNKNOWN {
-                continue;
+            let sent = &book.sends[fact.send];
+            if sent.fate == Fate::Acked {
+                let kept = &mut kept[sent.cuts as usize];
+                *kept = *offset.max(kept);
             }
-            let known = &mut known[fact.born as usize];
-            *known = *offset.max(known);
         }
-        for index in 1..known.len() {
-            known[index] = known[index].max(known[index - 1]);
+        for index in 1..kept.len() {
+            kept[index] = kept[index].max(kept[index - 1]);
         }
         let first = log.records.first().map_or(UNKNOWN, |(offset, _)| *offset);
         let last = log.records.last().map_or(0, |(offset, _)| *offset);
-        spans.insert(*at, Span { first, last, known });
+        spans.insert(*at, Span { first, last, kept });
     }
     spans
 }
@@ -290,7 +291,7 @@ impl Absent<'_> {
         if is_flushed || !is_cut {
             return false;
         }
-        let is_end = self.span.known[fact.alive as usize] <= fact.offset;
+        let is_end = self.span.kept[fact.alive as usize] <= fact.offset;
         let cut_ns = self.life.cut_ns[fact.alive as usize];
         let is_young = match self.rules.interval_max {
             Some(max) if level == Level::Interval && sent.fate == Fate::Acked => {

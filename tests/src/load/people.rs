@@ -137,10 +137,11 @@ async fn read_one(shared: Shared, mq: Client, from: TopicPartition) -> Result<()
     let mut next = 0;
     while !shared.stop.load(Relaxed) {
         let asked = Operation::Poll { at, from: next, records: Vec::new(), end: None };
+        // Before it is asked: what was asked before a power cut and comes after it may be of the time before.
+        shared.recorder.invoke(proc, asked.clone());
         match consumer.poll(Duration::from_millis(100)).await {
-            Ok(None) => {}
+            Ok(None) => shared.recorder.info(proc, asked, "nothing yet"),
             Ok(Some(batch)) => {
-                shared.recorder.invoke(proc, asked);
                 let records = batch.iter().map(|record| {
                     (record.offset.0, value_of(record.value.as_deref().unwrap_or_default()))
                 });
@@ -152,6 +153,7 @@ async fn read_one(shared: Shared, mq: Client, from: TopicPartition) -> Result<()
             // A suffix that was never promised may be taken by a power cut; the reader is told.
             Err(error) if error.epoch_end().is_some() => {
                 let end = error.epoch_end().map_or(0, |(_, end)| end.0);
+                shared.recorder.info(proc, asked, text(error));
                 shared.recorder.ok(proc, Operation::Seek { at, to: end });
                 next = end;
                 let to = riverrun_client::Seek::Offset(riverrun_client::Offset(end));

@@ -303,6 +303,7 @@ impl Describe for StoreError {
         match self {
             StoreError::Append(error) => error.describe(),
             StoreError::TooLarge { .. } => plain(ErrorCode::InvalidArgument, self),
+            StoreError::Trim(error) if error.is_disk_full() => error.describe(),
             StoreError::Trim(_) | StoreError::Encode(_) => plain(ErrorCode::Internal, self),
         }
     }
@@ -315,6 +316,9 @@ impl Describe for MaintainError {
             MaintainError::ReadOnly(error) => error.describe(),
             MaintainError::NotLeader(error) => error.describe(),
             MaintainError::PastVisibleEnd { .. } => plain(ErrorCode::InvalidArgument, self),
+            MaintainError::Storage(_) | MaintainError::Compact(_) if self.is_disk_full() => {
+                retriable(ErrorCode::DiskFull, self, RETRY_AFTER)
+            }
             MaintainError::Storage(_) | MaintainError::Compact(_) => {
                 retriable(ErrorCode::PartitionFailed, self, RETRY_AFTER)
             }
@@ -334,6 +338,9 @@ impl Describe for TopicError {
             TopicError::IdMismatch(error) => error.describe(),
             TopicError::Quota(error) => error.describe(),
             TopicError::Store(error) => error.describe(),
+            TopicError::Open(error) if error.is_disk_full() => {
+                retriable(ErrorCode::DiskFull, self, RETRY_AFTER)
+            }
             TopicError::Open(_) | TopicError::Catalog(_) | TopicError::Interrupted => {
                 retriable(ErrorCode::Internal, self, RETRY_AFTER)
             }

@@ -64,6 +64,42 @@ fn an_unflushed_end_may_go_with_the_power_and_not_with_a_kill() {
 }
 
 #[test]
+fn a_record_that_was_seen_unacknowledged_and_sent_again_does_not_make_the_lost_ones_before_it_a_hole()
+ {
+    let mut story = Story::of(Level::Os);
+    story.sent(1, &[1], 0);
+    story.sent(1, &[2], 1);
+    story.send_begins(2, &[3]);
+    story.polled(5, 0, &[(0, 1), (1, 2), (2, 3)]);
+    story.power_cycle();
+    story.sent(1, &[4], 1);
+    // Only the last answer tells sender 2 that it need not send it once more.
+    for again in [2, 3] {
+        let mut story = story.clone();
+        if again == 3 {
+            story.sent(1, &[5], 2);
+        }
+        story.send_ok(2, &[3], again);
+        let log: &[_] = if again == 2 { &[(2, 3)] } else { &[(2, 5), (3, 3)] };
+        story.views(&[&[(0, 1), (1, 4)], log].concat());
+        check_by(&story, &lazy(Level::Os), &[]);
+    }
+}
+
+#[test]
+fn a_hole_below_what_outlived_the_cut_is_none_that_power_makes() {
+    let mut story = Story::of(Level::Os);
+    story.send_info(2, &[9]);
+    for counter in 1..=3 {
+        story.sent(1, &[counter], counter - 1);
+    }
+    story.power_cycle();
+    story.sent(1, &[4], 3);
+    story.views(&[(0, 1), (1, 9), (2, 3), (3, 4)]);
+    check_by(&story, &lazy(Level::Os), &[Anomaly::LostWrite]);
+}
+
+#[test]
 fn an_interval_bounds_the_age_of_what_power_takes() {
     let tell = |waited_ms| {
         let mut story = Story::of(Level::Interval);
