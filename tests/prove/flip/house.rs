@@ -29,6 +29,9 @@ const STEP: u64 = 11;
 
 /// Flips, starts, asks; gives how often.
 pub(super) fn every_byte(size: &Size) -> Result<u64, Violation> {
+    if size.count.is_some() {
+        return Ok(0);
+    }
     let broken = |what: String| Violation { what, again: String::new() };
     let disk = build().map_err(|error| broken(format!("the directory was not made: {error}")))?;
     let knew = knows(&disk).map_err(|error| broken(format!("undamaged, but: {error}")))?;
