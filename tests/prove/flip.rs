@@ -8,6 +8,7 @@
 mod fixture;
 mod house;
 mod judge;
+mod panics;
 mod work;
 
 use std::{
@@ -52,12 +53,11 @@ pub(crate) fn run(size: &Size) -> Verdict {
 
 fn all(size: &Size) -> Result<String, Violation> {
     let fixtures = [true, false].map(fixture::build);
-    // The panics of a damaged log are told with what was damaged.
-    std::panic::set_hook(Box::new(|_| ()));
-    let done = Work::of(&fixtures, size).run();
-    let house = done.and_then(|count| Ok((count, house::every_byte(size)?)));
-    let _hook = std::panic::take_hook();
-    let (count, house) = house?;
+    let done = panics::kept(|| {
+        let count = Work::of(&fixtures, size).run()?;
+        Ok((count, house::every_byte(size)?))
+    });
+    let (count, house) = done?;
     let Count { flips, sectors, images } = count;
     Ok(format!(
         "{flips} flipped bits, {sectors} lost, swapped or cut sectors, {images} images with several faults, {house} starts of a \
@@ -146,7 +146,7 @@ fn check(fixture: &Fixture, faults: &[(String, Damage)], one: bool) -> Result<()
     let said = match judged {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(said)) => said,
-        Err(_) => "a panic".into(),
+        Err(_) => panics::newest(),
     };
     let log = if fixture.clean { "closed" } else { "killed" };
     Err(format!("{log} log, {faults:?}: {said}"))

@@ -21,7 +21,7 @@ use riverrun_storage::{
 };
 use uuid::Uuid;
 
-use super::{Damage, apply, fixture::files_of};
+use super::{Damage, apply, fixture::files_of, panics};
 use crate::harness::{Size, Violation};
 
 /// Flips a bit in every so many bytes in the check.
@@ -50,7 +50,7 @@ pub(super) fn every_byte(size: &Size) -> Result<u64, Violation> {
                     Ok(Err(error)) if !error.to_string().is_empty() => None,
                     Ok(Ok(now)) => Some(format!("knows {now}\n    instead of {knew}")),
                     Ok(Err(_)) => Some("refused without a word".into()),
-                    Err(_) => Some("a panic".into()),
+                    Err(_) => Some(panics::newest()),
                 };
                 if let Some(what) = what {
                     let file = dir.join(&name).display().to_string();

@@ -1,6 +1,6 @@
 //! The work of the harness in pieces that several threads take one by one; the first violation ends it.
 //!
-//! The first pieces of all files come before the second ones, so that a broker that is wrong everywhere is seen soon.
+//! The first entries of all segments come first, so that a broker that is wrong everywhere is seen soon.
 
 use std::{
     ops::{AddAssign, Range},
@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use super::{every_bit, every_sector, fixture::Fixture, many_faults};
+use super::{HEADER_BLOCK, every_bit, every_sector, fixture::Fixture, many_faults};
 use crate::harness::{Size, Violation};
 
 /// Threads that work.
@@ -93,7 +93,7 @@ impl<'a> Work<'a> {
         if size.count.is_some() {
             pieces.clear();
         }
-        pieces.sort_by_key(|(from, _)| *from);
+        pieces.sort_by_key(|(from, _)| from.abs_diff(HEADER_BLOCK));
         Work {
             fixtures,
             pieces: pieces.into_iter().map(|(_, piece)| piece).collect(),
