@@ -266,8 +266,12 @@ impl<'a> Run<'a> {
         }
         let block = self.buffer[self.at..self.at + ENTRY_BYTES].try_into().expect("96 bytes");
         let decoded = EntryHeader::decode(block);
+        // One that is cut off is none: what is counted as the segment's end may lie before its own.
+        let whole = |header: &EntryHeader| {
+            self.pos() + ENTRY_BYTES as u64 + u64::from(header.length) <= self.file_end
+        };
         let belongs = |header: &EntryHeader| {
-            header.salt == self.segment.salt && header.base_offset == self.expected
+            header.salt == self.segment.salt && header.base_offset == self.expected && whole(header)
         };
         let Some((header, _)) = decoded.filter(|(header, _)| belongs(header)) else {
             return Ok(Step::Bad);
