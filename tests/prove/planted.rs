@@ -9,6 +9,9 @@ use riverrun_storage::planted::Bug;
 
 use crate::harness::{HARNESS_FAULT, Size, Verdict, Violation};
 
+/// Stands in the line of a harness that caught something.
+const VIOLATION: &str = ": VIOLATION: ";
+
 /// Arguments of the harness that catches a bug, within the size of the check.
 const fn hunter(bug: Bug) -> &'static [&'static str] {
     match bug {
@@ -44,11 +47,12 @@ pub(crate) fn run(_size: &Size) -> Verdict {
             Err(error) => error.to_string(),
         };
         let seconds = begun.elapsed().as_secs_f64();
-        let said = text.lines().next().unwrap_or("said nothing");
+        let verdict = text.lines().find(|line| line.contains(VIOLATION));
+        let said = verdict.or(text.lines().next()).unwrap_or("said nothing");
         println!("  {:<24} {seconds:>5.1} s  {said}", bug.name());
         if text.contains(": SKIPPED: ") {
             skipped.push(bug.name());
-        } else if !text.contains(": VIOLATION: ") || text.contains(HARNESS_FAULT) {
+        } else if verdict.is_none() || text.contains(HARNESS_FAULT) {
             missed.push(bug.name());
         }
     }
