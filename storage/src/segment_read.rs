@@ -55,10 +55,11 @@ pub(crate) fn locate(
             None => {
                 let damage = damage_at(shared, segment, file, pos)?;
                 if offset < damage.offsets.end {
-                    return Err(damage.into());
+                    return Err(naming(offset, damage).into());
                 }
-                let behind = damage.offsets.end;
-                let next = reader.find_entry_from(pos + 1, segment.salt, behind).map_err(failed)?;
+                let goes_on = damage.offsets.end;
+                let next =
+                    reader.find_entry_from(pos + 1, segment.salt, goes_on).map_err(failed)?;
                 let Some(next) = next else { return Ok(None) };
                 next
             }
@@ -95,11 +96,11 @@ pub(crate) fn damage_at(
             at += header.stride();
             continue;
         }
-        let next = reader.find_entry_from(at + 1, segment.salt, start).map_err(failed)?;
+        let next = reader.find_entry_from(at + 1, segment.salt, behind(start)).map_err(failed)?;
         let Some(next) = next.filter(|next| next.pos <= pos) else { break };
         (at, start) = (next.pos, next.header.base_offset);
     }
-    let next = reader.find_entry_from(pos + 1, segment.salt, start).map_err(failed)?;
+    let next = reader.find_entry_from(pos + 1, segment.salt, behind(start)).map_err(failed)?;
     let last = || segment.end_offset().min(shared.visible().log_end);
     let end = next.map_or_else(last, |next| next.header.base_offset);
     let reason = if next.is_none() && len < end_pos {
@@ -108,6 +109,18 @@ pub(crate) fn damage_at(
         DamageReason::Entry
     };
     Ok(Damage { offsets: start..end.max(start), path: segment.path.clone(), pos: at, reason })
+}
+
+/// First offset behind a lost entry that began with `start`. A header that says `start` elsewhere is the lost one's, which a write
+/// to a wrong place brought there: nothing goes on with it.
+fn behind(start: Offset) -> Offset {
+    Offset(start.0.saturating_add(1))
+}
+
+/// The damage with `offset` in it, for which it was met: whoever asks must learn that this one cannot be had, or it asks for ever.
+fn naming(offset: Offset, damage: Damage) -> Damage {
+    let offsets = damage.offsets.start.min(offset)..damage.offsets.end.max(behind(offset));
+    Damage { offsets, ..damage }
 }
 
 /// The damage of an entry at `pos` whose header holds and whose payload does not.
@@ -146,7 +159,8 @@ pub(crate) fn read(
                 // Damage before the wanted entry: go on at the entry.
                 let found = found.filter(|found| found.pos > run.pos());
                 let Some(found) = found else {
-                    return Err(damage_at(shared, segment, file, run.pos())?.into());
+                    let damage = damage_at(shared, segment, file, run.pos())?;
+                    return Err(naming(request.from, damage).into());
                 };
                 run.expected = found.header.base_offset;
                 run.fill(found.pos, 0)?;
@@ -252,8 +266,12 @@ impl<'a> Run<'a> {
         }
         let block = self.buffer[self.at..self.at + ENTRY_BYTES].try_into().expect("96 bytes");
         let decoded = EntryHeader::decode(block);
+        // One that is cut off is none: what is counted as the segment's end may lie before its own.
+        let whole = |header: &EntryHeader| {
+            self.pos() + ENTRY_BYTES as u64 + u64::from(header.length) <= self.file_end
+        };
         let belongs = |header: &EntryHeader| {
-            header.salt == self.segment.salt && header.base_offset == self.expected
+            header.salt == self.segment.salt && header.base_offset == self.expected && whole(header)
         };
         let Some((header, _)) = decoded.filter(|(header, _)| belongs(header)) else {
             return Ok(Step::Bad);

@@ -3,16 +3,18 @@
 //!
 //! A flipped bit in every byte of every file (all eight bits of headers and of the small files), zeroed and swapped
 //! sectors, cut files, and images with several faults. Each image is opened, read record by record, written to and opened
-//! again.
+//! again. With `--count` nothing is done but so many images with several faults, from the seed on.
 
 mod fixture;
 mod house;
 mod judge;
+mod panics;
+mod work;
 
 use std::{
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    time::Instant,
 };
 
 use riverrun_storage::disk::{
@@ -21,7 +23,10 @@ use riverrun_storage::disk::{
 };
 use riverrun_tests::random::Random;
 
-use self::fixture::{DIR, Fixture};
+use self::{
+    fixture::{DIR, Fixture},
+    work::{Count, Work},
+};
 use crate::harness::{Size, Verdict, Violation};
 
 /// Bytes of a segment in which every bit is flipped: the header block's fields and the first entry's header.
@@ -47,119 +52,91 @@ pub(crate) fn run(size: &Size) -> Verdict {
 }
 
 fn all(size: &Size) -> Result<String, Violation> {
-    let mut flips = 0;
-    let mut sectors = 0;
-    let mut images = 0;
-    // The panics of a damaged log are told with what was damaged.
-    std::panic::set_hook(Box::new(|_| ()));
-    let halves = std::thread::scope(|scope| {
-        let halves = [true, false].map(|clean| scope.spawn(move || half(clean, size)));
-        halves.map(|half| half.join().expect("what can panic is caught"))
+    let fixtures = [true, false].map(fixture::build);
+    let done = panics::kept(|| {
+        let count = Work::of(&fixtures, size).run()?;
+        Ok((count, house::every_byte(size)?))
     });
-    for half in halves {
-        let (some_flips, some_sectors, some_images) = half?;
-        flips += some_flips;
-        sectors += some_sectors;
-        images += some_images;
-    }
-    let house = house::every_byte(size)?;
-    let _hook = std::panic::take_hook();
+    let (count, house) = done?;
+    let Count { flips, sectors, images } = count;
     Ok(format!(
         "{flips} flipped bits, {sectors} lost, swapped or cut sectors, {images} images with several faults, {house} starts of a \
          broker over damaged state: 0 wrong bytes, 0 records passed over"
     ))
 }
 
-/// All damages to a log that was closed in order, or killed.
-fn half(clean: bool, size: &Size) -> Result<(u64, u64, u64), Violation> {
-    let fixture = fixture::build(clean);
-    Ok((every_bit(&fixture)?, every_sector(&fixture)?, many_faults(&fixture, size)?))
+/// Flips a bit in every byte of a part of a file, and every bit where the format says what follows.
+fn every_bit(fixture: &Fixture, name: &str, part: Range<u64>) -> Result<u64, Violation> {
+    let mut count = 0;
+    let segment = name.ends_with(".log");
+    for pos in part {
+        // The block of a segment's header is zeros behind its fields.
+        let header = if segment {
+            pos % HEADER_BLOCK < HEADER_BYTES && pos < 2 * HEADER_BLOCK
+        } else {
+            pos < SMALL_FILE_BYTES
+        };
+        let bits = if header { 0..8 } else { (pos % 8)..(pos % 8 + 1) };
+        for bit in bits {
+            let bit = u8::try_from(bit).unwrap_or(0);
+            one(fixture, name, Damage::Flip(pos, bit))?;
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
-/// Flips a bit in every byte, and every bit where the format says what follows.
-fn every_bit(fixture: &Fixture) -> Result<u64, Violation> {
+/// Zeroes, swaps and cuts at every sector of a file.
+fn every_sector(fixture: &Fixture, name: &str, used: u64) -> Result<u64, Violation> {
     let mut count = 0;
-    for (name, used) in &fixture.files {
-        let segment = name.ends_with(".log");
-        for pos in 0..*used {
-            // The block of a segment's header is zeros behind its fields.
-            let header = if segment {
-                pos % HEADER_BLOCK < HEADER_BYTES && pos < 2 * HEADER_BLOCK
-            } else {
-                pos < SMALL_FILE_BYTES
+    for pos in (0..used).step_by(512) {
+        let last = (used - 1) / 512 * 512;
+        for damage in [
+            Damage::Zero(pos),
+            Damage::Swap(pos, pos / 2),
+            Damage::Swap(pos, last),
+            Damage::Cut(pos),
+        ] {
+            // A file that someone cut is more than one place; so is a swap.
+            several(fixture, &[(name.to_owned(), damage)], String::new())?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+/// An image with two to five faults.
+fn many_faults(fixture: &Fixture, seed: u64) -> Result<(), Violation> {
+    let mut random = Random::new(seed);
+    let faults: Vec<(String, Damage)> = (0..2 + random.below(4))
+        .map(|_| {
+            let (name, used) = &fixture.files
+                [usize::try_from(random.below(fixture.files.len() as u64)).unwrap_or(0)];
+            let used = (*used).max(1);
+            let pos = random.below(used);
+            let damage = match random.below(5) {
+                0 | 1 => Damage::Flip(pos, u8::try_from(random.below(8)).unwrap_or(0)),
+                2 => Damage::Zero(pos),
+                3 => Damage::Swap(pos, random.below(used)),
+                _ => Damage::Cut(pos),
             };
-            let bits = if header { 0..8 } else { (pos % 8)..(pos % 8 + 1) };
-            for bit in bits {
-                let bit = u8::try_from(bit).unwrap_or(0);
-                one(fixture, name, Damage::Flip(pos, bit))?;
-                count += 1;
-            }
-        }
-    }
-    Ok(count)
-}
-
-fn every_sector(fixture: &Fixture) -> Result<u64, Violation> {
-    let mut count = 0;
-    for (name, used) in &fixture.files {
-        for pos in (0..*used).step_by(512) {
-            let last = (*used - 1) / 512 * 512;
-            for damage in [
-                Damage::Zero(pos),
-                Damage::Swap(pos, pos / 2),
-                Damage::Swap(pos, last),
-                Damage::Cut(pos),
-            ] {
-                // A file that someone cut is more than one place; so is a swap.
-                several(fixture, &[(name.clone(), damage)])?;
-                count += 1;
-            }
-        }
-    }
-    Ok(count)
-}
-
-/// Images with two to five faults each.
-fn many_faults(fixture: &Fixture, size: &Size) -> Result<u64, Violation> {
-    let rounds = size.rounds(500, 2_000);
-    let ends = size.time.map(|time| Instant::now() + time);
-    let mut done = 0;
-    for seed in size.seed..size.seed.saturating_add(rounds) {
-        if ends.is_some_and(|ends| Instant::now() > ends) {
-            break;
-        }
-        let mut random = Random::new(seed);
-        let faults: Vec<(String, Damage)> = (0..2 + random.below(4))
-            .map(|_| {
-                let (name, used) = &fixture.files
-                    [usize::try_from(random.below(fixture.files.len() as u64)).unwrap_or(0)];
-                let used = (*used).max(1);
-                let pos = random.below(used);
-                let damage = match random.below(5) {
-                    0 | 1 => Damage::Flip(pos, u8::try_from(random.below(8)).unwrap_or(0)),
-                    2 => Damage::Zero(pos),
-                    3 => Damage::Swap(pos, random.below(used)),
-                    _ => Damage::Cut(pos),
-                };
-                (name.clone(), damage)
-            })
-            .collect();
-        several(fixture, &faults)?;
-        done += 1;
-    }
-    Ok(done)
+            (name.clone(), damage)
+        })
+        .collect();
+    several(fixture, &faults, format!("--seed {seed} --count 1"))
 }
 
 /// One damaged bit.
 fn one(fixture: &Fixture, name: &str, damage: Damage) -> Result<(), Violation> {
-    check(fixture, &[(name.to_owned(), damage)], true)
+    let told = check(fixture, &[(name.to_owned(), damage)], true);
+    told.map_err(|what| Violation { what, again: String::new() })
 }
 
-fn several(fixture: &Fixture, faults: &[(String, Damage)]) -> Result<(), Violation> {
-    check(fixture, faults, false)
+fn several(fixture: &Fixture, faults: &[(String, Damage)], again: String) -> Result<(), Violation> {
+    check(fixture, faults, false).map_err(|what| Violation { what, again })
 }
 
-fn check(fixture: &Fixture, faults: &[(String, Damage)], one: bool) -> Result<(), Violation> {
+fn check(fixture: &Fixture, faults: &[(String, Damage)], one: bool) -> Result<(), String> {
     let disk = fixture.disk.crash(CrashPolicy::keep_all());
     for (name, damage) in faults {
         apply(&disk, &Path::new(DIR).join(name), *damage);
@@ -169,10 +146,10 @@ fn check(fixture: &Fixture, faults: &[(String, Damage)], one: bool) -> Result<()
     let said = match judged {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(said)) => said,
-        Err(_) => "a panic".into(),
+        Err(_) => panics::newest(),
     };
     let log = if fixture.clean { "closed" } else { "killed" };
-    Err(Violation { what: format!("{log} log, {faults:?}: {said}"), again: "--count 1".into() })
+    Err(format!("{log} log, {faults:?}: {said}"))
 }
 
 /// Does the damage, as far as the file reaches.

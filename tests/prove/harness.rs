@@ -94,6 +94,9 @@ pub(crate) enum Verdict {
     Violation(Violation),
 }
 
+/// Stands in a violation that is none: the harness broke, so it caught nothing.
+pub(crate) const HARNESS_FAULT: &str = "the harness itself broke";
+
 /// A promise that was not kept.
 pub(crate) struct Violation {
     /// What was seen, for a person.

@@ -3,11 +3,14 @@
 //! Runs the twin of this program that was built with feature `planted`, once per bug, with the harness and size that must find
 //! it. Caught means: it ended with a violation, not with an error of its own.
 
-use std::{path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command, time::Instant};
 
 use riverrun_storage::planted::Bug;
 
-use crate::harness::{Size, Verdict, Violation};
+use crate::harness::{HARNESS_FAULT, Size, Verdict, Violation};
+
+/// Stands in the line of a harness that caught something.
+const VIOLATION: &str = ": VIOLATION: ";
 
 /// Arguments of the harness that catches a bug, within the size of the check.
 const fn hunter(bug: Bug) -> &'static [&'static str] {
@@ -37,25 +40,29 @@ pub(crate) fn run(_size: &Size) -> Verdict {
     let mut missed = Vec::new();
     let mut skipped = Vec::new();
     for bug in Bug::ALL {
+        let begun = Instant::now();
         let output =
             Command::new(&twin).args(hunter(bug)).env("RIVERRUN_PLANTED", bug.name()).output();
         let text = match &output {
             Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
             Err(error) => error.to_string(),
         };
-        println!("  {:<24} {}", bug.name(), text.lines().next().unwrap_or("said nothing"));
+        let seconds = begun.elapsed().as_secs_f64();
+        let verdict = text.lines().find(|line| line.contains(VIOLATION));
+        let said = verdict.or(text.lines().next()).unwrap_or("said nothing");
+        println!("  {:<24} {seconds:>5.1} s  {said}", bug.name());
         if text.contains(": SKIPPED: ") {
             skipped.push(bug.name());
-        } else if !text.contains(": VIOLATION: ") {
+        } else if verdict.is_none() || text.contains(HARNESS_FAULT) {
             missed.push(bug.name());
         }
     }
-    let count = Bug::ALL.len() - missed.len() - skipped.len();
+    let all = Bug::ALL.len();
+    let figures = format!("{} of {all} caught", all - missed.len() - skipped.len());
     if !missed.is_empty() {
-        let what = format!("not caught: {}", missed.join(", "));
+        let what = format!("{figures}; missed: {}", missed.join(", "));
         return Verdict::Violation(Violation { what, again: String::new() });
     }
-    let figures = format!("{count} of {} planted bugs caught", Bug::ALL.len());
     match skipped.as_slice() {
         [] => Verdict::Green(figures),
         some => Verdict::Skipped(format!("{figures}; not tried here: {}", some.join(", "))),

@@ -126,7 +126,7 @@ fn behind_the_cut(
     let file = site.disk.open(&segment.path, OpenMode::Read).map_err(at("open"))?;
     let mut reader = ChunkReader::new(file.as_ref(), u64::MAX);
     let (mut pos, mut start) = (HEADER_BLOCK_BYTES as u64, segment.base);
-    while let Some(entry) = reader.find_entry(pos, header.salt()).map_err(at("read"))? {
+    while let Some(entry) = reader.find_entry_from(pos, header.salt(), start).map_err(at("read"))? {
         pos = entry.pos + entry.header.stride();
         start = entry.header.end_offset();
     }

@@ -197,8 +197,11 @@ fn open_segment(
     let mut facts = SegmentFacts::empty(found.base);
     let (mut pos, mut chain) = (HEADER_BLOCK_BYTES as u64, header.1);
     let mut is_sealed = false;
-    while let Some(entry) = reader.find_entry(pos, segment.salt).map_err(at("read"))? {
+    // An entry that a write to a wrong place brought before others does not say where they end.
+    let mut start = found.base;
+    while let Some(entry) = reader.find_entry_from(pos, segment.salt, start).map_err(at("read"))? {
         pos = entry.pos + entry.header.stride();
+        start = entry.header.end_offset();
         chain = entry.crc;
         is_sealed = entry.header.kind == EntryKind::Seal;
         facts.add(&entry.header, entry.crc);

@@ -21,7 +21,7 @@ use riverrun_storage::{
 };
 use uuid::Uuid;
 
-use super::{Damage, apply, fixture::files_of};
+use super::{Damage, apply, fixture::files_of, panics};
 use crate::harness::{Size, Violation};
 
 /// Flips a bit in every so many bytes in the check.
@@ -29,32 +29,33 @@ const STEP: u64 = 11;
 
 /// Flips, starts, asks; gives how often.
 pub(super) fn every_byte(size: &Size) -> Result<u64, Violation> {
+    if size.count.is_some() {
+        return Ok(0);
+    }
     let broken = |what: String| Violation { what, again: String::new() };
     let disk = build().map_err(|error| broken(format!("the directory was not made: {error}")))?;
-    let knew = knows(&disk).map_err(|error| broken(format!("undamaged, but: {error}")))?;
+    let files = state_files(&disk);
+    let knew = knows(&disk.copy()).map_err(|error| broken(format!("undamaged, but: {error}")))?;
     let step = if size.full { 1 } else { STEP };
     let mut count = 0;
-    for dir in state_logs(&disk) {
-        for (name, used) in files_of(&disk, &dir) {
-            for pos in (size.seed % step..used).step_by(usize::try_from(step).unwrap_or(1)) {
-                let image = disk.crash(CrashPolicy::keep_all());
-                let damage = Damage::Flip(pos, u8::try_from(pos % 8).unwrap_or(0));
-                apply(&image, &dir.join(&name), damage);
-                let told = catch_unwind(AssertUnwindSafe(|| knows(&image)));
-                let what = match told {
-                    Ok(Ok(now)) if now == knew => None,
-                    Ok(Err(StartError::Listen { .. })) => None,
-                    Ok(Err(error)) if !error.to_string().is_empty() => None,
-                    Ok(Ok(now)) => Some(format!("knows {now}\n    instead of {knew}")),
-                    Ok(Err(_)) => Some("refused without a word".into()),
-                    Err(_) => Some("a panic".into()),
-                };
-                if let Some(what) = what {
-                    let file = dir.join(&name).display().to_string();
-                    return Err(broken(format!("{file}, {damage:?}: {what}")));
-                }
-                count += 1;
+    for (path, used) in files {
+        for pos in (size.seed % step..used).step_by(usize::try_from(step).unwrap_or(1)) {
+            let image = disk.crash(CrashPolicy::keep_all());
+            let damage = Damage::Flip(pos, u8::try_from(pos % 8).unwrap_or(0));
+            apply(&image, &path, damage);
+            let told = catch_unwind(AssertUnwindSafe(|| knows(&image)));
+            let what = match told {
+                Ok(Ok(now)) if now == knew => None,
+                Ok(Err(StartError::Listen { .. })) => None,
+                Ok(Err(error)) if !error.to_string().is_empty() => None,
+                Ok(Ok(now)) => Some(format!("knows {now}\n    instead of {knew}")),
+                Ok(Err(_)) => Some("refused without a word".into()),
+                Err(_) => Some(panics::newest()),
+            };
+            if let Some(what) = what {
+                return Err(broken(format!("{}, {damage:?}: {what}", path.display())));
             }
+            count += 1;
         }
     }
     Ok(count)
@@ -141,11 +142,16 @@ fn knows(disk: &SimDisk) -> Result<String, StartError> {
     Ok(format!("topics {topics:?}, groups {groups:?}, subscriptions {subscriptions:?}"))
 }
 
-/// Directories of the broker's own logs: their ids are small numbers.
-fn state_logs(disk: &SimDisk) -> Vec<PathBuf> {
+/// Files of the broker's own logs, each with its length up to the last byte that is not zero. The ids of these logs are small numbers.
+fn state_files(disk: &SimDisk) -> Vec<(PathBuf, u64)> {
     let topics = disk.list(Path::new("logs")).expect("made before");
     let own = topics.into_iter().filter(|entry| {
         entry.kind == EntryKind::Directory && entry.name.starts_with("00000000-0000-0000-0000-")
     });
-    own.map(|entry| Path::new("logs").join(entry.name).join("0")).collect()
+    let dirs = own.map(|entry| Path::new("logs").join(entry.name).join("0"));
+    dirs.flat_map(|dir| {
+        let files = files_of(disk, &dir);
+        files.into_iter().map(move |(name, used)| (dir.join(name), used))
+    })
+    .collect()
 }

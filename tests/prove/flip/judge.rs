@@ -42,6 +42,10 @@ pub(super) fn judge(
         Ok(_) => {}
         // What remembers the producer may be what was damaged.
         Err(AppendError::UnknownProducer { .. }) => return Ok(()),
+        // Its newest batch and the snapshot that tells of it: it is refused by name, and begins anew.
+        Err(AppendError::OutOfOrderSequence { .. }) if !one && !found.damaged.is_empty() => {
+            return Ok(());
+        }
         Err(error) => return Err(format!("a log that is not damaged refuses a record: {error}")),
     }
     log.flusher.flush().map_err(|error| format!("the flush after it: {error}"))?;

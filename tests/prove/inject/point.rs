@@ -3,6 +3,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -35,6 +36,10 @@ const KINDS: &[Kind] = &[
 const FLUSHES: u32 = 40;
 /// Values a topic gets under load: enough for two rolls.
 const LOAD: usize = 14;
+/// What a broker says of a log that it can only recover once there is room.
+const WAITS_FOR_ROOM: &str = "is only read until there is room";
+/// Longest time until it has started anew and takes records.
+const ROOM_DEADLINE: Duration = Duration::from_secs(10);
 
 /// When the call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,11 +229,7 @@ fn traced(home: &Path, plan: &Plan<'_>, seen: &mut [Seen; 2]) -> Result<Life, St
     let worked = wait(async {
         let mut clients = Clients::connect(&broker.address).await?;
         load::run(&mut clients, seen, LOAD).await?;
-        let mut takes = [false; 2];
-        for ((topic, seen), takes) in TOPICS.iter().zip(seen.iter_mut()).zip(&mut takes) {
-            *takes = clients.send(topic, seen).await?.is_ok();
-        }
-        Ok(takes)
+        take_one_more(&mut clients, &broker, seen).await
     });
     let running = broker.is_running();
     let errors = if running { broker.end(signal)? } else { broker.stderr() };
@@ -240,6 +241,27 @@ fn traced(home: &Path, plan: &Plan<'_>, seen: &mut [Seen; 2]) -> Result<Life, St
     }
     let takes = Some(worked.map_err(|what| format!("{what}; {errors}"))?);
     Ok(Life { takes, calls: strace::read(&log), errors })
+}
+
+/// Whether each topic takes one more. A broker that found no room to recover a log says so, and starts anew, at the same address,
+/// once there is some: topics that refuse until then are asked again.
+async fn take_one_more(
+    clients: &mut Clients,
+    broker: &Broker,
+    seen: &mut [Seen; 2],
+) -> Result<[bool; 2], String> {
+    let begun = Instant::now();
+    let mut takes = [false; 2];
+    loop {
+        for ((topic, seen), takes) in TOPICS.iter().zip(seen.iter_mut()).zip(&mut takes) {
+            *takes = *takes || clients.send(topic, seen).await?.is_ok();
+        }
+        let waits = broker.stderr().contains(WAITS_FOR_ROOM);
+        if takes == [true; 2] || !waits || begun.elapsed() > ROOM_DEADLINE {
+            return Ok(takes);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Runs a point in a folder of its own.
