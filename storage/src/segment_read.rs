@@ -146,7 +146,12 @@ pub(crate) fn read(
                 // Damage before the wanted entry: go on at the entry.
                 let found = found.filter(|found| found.pos > run.pos());
                 let Some(found) = found else {
-                    return Err(damage_at(shared, segment, file, run.pos())?.into());
+                    let damage = damage_at(shared, segment, file, run.pos())?;
+                    if damage.offsets.end <= request.from {
+                        // What is wanted lies behind it, and not in this segment.
+                        return Ok(run.finish());
+                    }
+                    return Err(damage.into());
                 };
                 run.expected = found.header.base_offset;
                 run.fill(found.pos, 0)?;
