@@ -31,11 +31,13 @@ pub enum Bug {
     MissedWake,
     /// A session is given one record more than its window. SIM, NET.
     WindowOffByOne,
+    /// A range in an entry of state is followed without a look at where it ends. FUZZ.
+    TrustRange,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 12] = [
+    pub const ALL: [Bug; 13] = [
         Bug::AckBeforeSync,
         Bug::SkipSync,
         Bug::SkipDirsync,
@@ -48,6 +50,7 @@ impl Bug {
         Bug::NoDedup,
         Bug::MissedWake,
         Bug::WindowOffByOne,
+        Bug::TrustRange,
     ];
 
     /// What `RIVERRUN_PLANTED` calls it.
@@ -65,6 +68,7 @@ impl Bug {
             Bug::NoDedup => "bug_no_dedup",
             Bug::MissedWake => "bug_missed_wake",
             Bug::WindowOffByOne => "bug_window_off_by_one",
+            Bug::TrustRange => "bug_trust_range",
         }
     }
 }

@@ -17,6 +17,7 @@
 mod args;
 mod clock;
 mod flip;
+mod fuzz;
 mod harness;
 mod inject;
 mod kill;
