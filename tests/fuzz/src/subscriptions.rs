@@ -1,6 +1,7 @@
 //! Entries of the subscriptions' log. An input is parts; each is one entry.
 
 use riverrun_broker::subscription::image::Subscriptions;
+use riverrun_proto::Offset;
 
 use crate::{Taken, pieces::pieces};
 
@@ -23,6 +24,9 @@ pub(crate) fn run(input: &[u8]) -> Taken {
             again.apply(&entry).expect("a snapshot of what was taken in");
         }
         assert_eq!(again, state, "a snapshot is the state");
+    }
+    for (_, offsets) in state.all_cancelled() {
+        assert!(offsets.runs().all(|run| run.end <= Offset::MAX.0), "offsets past the largest");
     }
     for subscription in state.iter() {
         assert!(subscription.number < state.next_number(), "numbers are never used again");
