@@ -118,8 +118,7 @@ impl SparseIndex {
         file
     }
 
-    /// Reads such a file back, when it is whole and describes the segment as it is: `base`, `end_pos`,
-    /// `chain`.
+    /// Reads such a file back, when it is whole, describes the segment as it is (`base`, `end_pos`, `chain`) and its points can be.
     pub(crate) fn decode(
         file: &[u8],
         expected: IndexKey,
@@ -145,7 +144,21 @@ impl SparseIndex {
             max_timestamp_before: Timestamp(i64_at(bytes, 8)),
         });
         let index = SparseIndex { base: found.base, first_pos, points: points.collect() };
-        Some((index, SegmentFacts::decode(&facts)))
+        index.is_possible(found.end_pos).then(|| (index, SegmentFacts::decode(&facts)))
+    }
+
+    /// True when every point lies in a segment that ends at `end_pos`, and none goes back. A checksum that holds does not say so: it was
+    /// made for whatever stood there.
+    fn is_possible(&self, end_pos: u64) -> bool {
+        let pos = |point: &Point| u64::from(point.pos);
+        let inside = self.points.first().is_none_or(|first| pos(first) >= self.first_pos)
+            && self.points.last().is_none_or(|last| pos(last) < end_pos);
+        let rises = |pair: &[Point]| {
+            pair[0].pos < pair[1].pos
+                && pair[0].relative <= pair[1].relative
+                && pair[0].max_timestamp_before <= pair[1].max_timestamp_before
+        };
+        inside && self.points.windows(2).all(rises)
     }
 }
 
@@ -201,5 +214,23 @@ mod tests {
             assert_eq!(SparseIndex::decode(&bad, key, 4096), None, "byte {at}");
             assert_eq!(SparseIndex::decode(&file[..at], key, 4096), None, "cut at {at}");
         }
+    }
+
+    #[test]
+    fn points_that_cannot_be_are_refused_whatever_their_checksum() {
+        let facts = SegmentFacts::empty(Offset(100));
+        let key = IndexKey { base: Offset(100), end_pos: 9_500, chain: 77 };
+        let refused = |points: &[(u64, u64)]| {
+            let mut index = SparseIndex::new(Offset(100), 4096);
+            for (offset, pos) in points {
+                index.push(Offset(*offset), *pos, Timestamp(0));
+            }
+            SparseIndex::decode(&index.encode(9_500, 77, &facts), key, 4096).is_none()
+        };
+        assert!(!refused(&[(100, 4096), (101, 5000)]));
+        assert!(refused(&[(100, 4095)]), "in the header block");
+        assert!(refused(&[(100, 9_500)]), "past the end");
+        assert!(refused(&[(105, 5000), (104, 6000)]), "an offset that goes back");
+        assert!(refused(&[(105, 5000), (106, 5000)]), "the same position");
     }
 }

@@ -33,11 +33,13 @@ pub enum Bug {
     WindowOffByOne,
     /// A batch that a full disk refuses is acknowledged. FULL.
     AckRefused,
+    /// A range in an entry of state is followed without a look at where it ends. FUZZ.
+    TrustRange,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 13] = [
+    pub const ALL: [Bug; 14] = [
         Bug::AckBeforeSync,
         Bug::SkipSync,
         Bug::SkipDirsync,
@@ -51,6 +53,7 @@ impl Bug {
         Bug::MissedWake,
         Bug::WindowOffByOne,
         Bug::AckRefused,
+        Bug::TrustRange,
     ];
 
     /// What `RIVERRUN_PLANTED` calls it.
@@ -69,6 +72,7 @@ impl Bug {
             Bug::MissedWake => "bug_missed_wake",
             Bug::WindowOffByOne => "bug_window_off_by_one",
             Bug::AckRefused => "bug_ack_refused",
+            Bug::TrustRange => "bug_trust_range",
         }
     }
 }

@@ -184,7 +184,7 @@ fn judge(site: Site<'_>, survey: &survey::Survey) -> Result<Judged, StorageError
         }
         Err(damage) => return Ok(Judged::Damaged(vec![damage], Offset::ZERO)),
     };
-    let damages = links::damages_below_mark(site, survey)?;
+    let damages = links::damages_below(site, survey, survey.known_durable())?;
     if !damages.is_empty() {
         return Ok(Judged::Damaged(damages, Offset::ZERO));
     }
@@ -195,6 +195,13 @@ fn judge(site: Site<'_>, survey: &survey::Survey) -> Result<Judged, StorageError
         }
         found @ (RecoveryVerdict::Trusted
         | RecoveryVerdict::CleanEnd
-        | RecoveryVerdict::TornTail) => Judged::Sound(state, walked, found),
+        | RecoveryVerdict::TornTail) => {
+            // Entries may prove more durable than mark and headers did.
+            let damages = links::damages_below(site, survey, walked.durable)?;
+            if !damages.is_empty() {
+                return Ok(Judged::Damaged(damages, walked.durable));
+            }
+            Judged::Sound(state, walked, found)
+        }
     })
 }

@@ -160,6 +160,10 @@ pub(crate) fn read(
                 let found = found.filter(|found| found.pos > run.pos());
                 let Some(found) = found else {
                     let damage = damage_at(shared, segment, file, run.pos())?;
+                    if request.from >= segment.end_offset() {
+                        // What is wanted lies behind it, and not in this segment.
+                        return Ok(run.finish());
+                    }
                     return Err(naming(request.from, damage).into());
                 };
                 run.expected = found.header.base_offset;

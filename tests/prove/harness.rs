@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{checker, clock, flip, full, inject, kill, miri, net, pause, planted, power, sim};
+use crate::{
+    checker, clock, flip, full, fuzz, inject, kill, miri, net, pause, planted, power, sim,
+};
 
 /// One harness.
 pub(crate) struct Harness {
@@ -34,6 +36,7 @@ pub(crate) const HARNESSES: &[Harness] = &[
         what: "bits that changed, sectors that went, files that were cut",
         run: flip::run,
     },
+    Harness { name: "fuzz", what: "bytes that nobody wrote, at every door", run: fuzz::run },
     Harness { name: "kill", what: "the broker is killed under load", run: kill::run },
     Harness {
         name: "power",

@@ -19,6 +19,7 @@ mod checker;
 mod clock;
 mod flip;
 mod full;
+mod fuzz;
 mod harness;
 mod inject;
 mod kill;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use riverrun_proto::{Offset, grpc::state::v1::OffsetBits};
+use riverrun_storage::planted::{Bug, planted};
 
 use super::record::RecordError;
 use crate::delivery::{Piece, Run};
@@ -66,6 +67,7 @@ pub fn read(ranges: &[u64], bits: &[OffsetBits]) -> Result<Vec<Piece>, RecordErr
         end = start
             .checked_add(*length)
             .filter(|end| *end > start)
+            .or_else(|| planted(Bug::TrustRange).then_some(Offset(start.0.wrapping_add(*length))))
             .ok_or_else(|| malformed("length", *length))?;
         pieces.push(Piece::Run(start.0..end.0));
     }

@@ -29,6 +29,7 @@ use riverrun_proto::{
         },
         v1,
     },
+    limits::PARTITION_COUNT_MAX,
 };
 use thiserror::Error;
 
@@ -75,6 +76,12 @@ pub enum CatalogError {
     /// Settings outside their bounds.
     #[error("metadata command with settings out of bounds: {0}")]
     Setting(#[from] InvalidSetting),
+    /// More partitions than a topic may have. So a number in a command never asks for more memory than a topic does.
+    #[error("metadata command with {found} partitions, a topic has at most {PARTITION_COUNT_MAX}")]
+    Partitions {
+        /// What came.
+        found: u32,
+    },
     /// A number that may only grow got smaller.
     #[error("`{what}` in a metadata command must be at least {floor}, found {found}")]
     Shrunk {
@@ -112,7 +119,7 @@ impl Catalog {
     pub fn apply(&mut self, command: &MetadataCommand) -> Result<(), CatalogError> {
         match command.command.as_ref().ok_or(CatalogError::UnknownCommand)? {
             Command::TopicPrepared(prepared) => {
-                self.doomed.insert(topic_id(&prepared.topic_id)?);
+                self.doom(topic_id(&prepared.topic_id)?)?;
             }
             Command::TopicCreated(created) => self.create(created)?,
             Command::TopicAltered(altered) => self.alter(altered)?,
@@ -142,7 +149,7 @@ impl Catalog {
             catalog.create(created)?;
         }
         for doomed in &snapshot.doomed_topic_ids {
-            catalog.doomed.insert(topic_id(doomed)?);
+            catalog.doom(topic_id(doomed)?)?;
         }
         catalog.reserve_producer_ids(snapshot.next_producer_id)?;
         for raised in &snapshot.producer_epochs {
@@ -219,6 +226,15 @@ impl Catalog {
         self.producer_epochs.get(producer_id)
     }
 
+    /// The directories of `id` may be removed, and so it must not be a live topic.
+    fn doom(&mut self, id: TopicId) -> Result<(), CatalogError> {
+        if let Some(live) = self.topics.get(&id) {
+            return Err(CatalogError::TopicExists { name: live.name.to_string(), id });
+        }
+        self.doomed.insert(id);
+        Ok(())
+    }
+
     fn create(&mut self, created: &TopicCreated) -> Result<(), CatalogError> {
         let id = topic_id(&created.topic_id)?;
         if self.topics.contains_key(&id) || self.ids.contains_key(created.topic.as_str()) {
@@ -226,6 +242,7 @@ impl Catalog {
         }
         let given = created.overrides.unwrap_or_default();
         let config = TopicConfig::from_given(&given)?;
+        check_partitions(created.partitions)?;
         let name: Arc<str> = created.topic.as_str().into();
         let partition_count = created.partitions;
         self.doomed.remove(&id);
@@ -239,6 +256,7 @@ impl Catalog {
         let topic = self.topics.get_mut(&id).ok_or(CatalogError::UnknownTopic(id))?;
         let given = altered.overrides.unwrap_or_default();
         let config = TopicConfig::from_given(&given)?;
+        check_partitions(altered.partitions)?;
         if altered.partitions < topic.partition_count {
             return Err(CatalogError::Shrunk {
                 what: "partitions",
@@ -290,6 +308,10 @@ impl Catalog {
 /// The id in the form messages carry it.
 pub fn id_bytes(id: TopicId) -> Bytes {
     Bytes::copy_from_slice(id.0.as_bytes())
+}
+
+fn check_partitions(found: u32) -> Result<(), CatalogError> {
+    if found <= PARTITION_COUNT_MAX { Ok(()) } else { Err(CatalogError::Partitions { found }) }
 }
 
 fn topic_id(bytes: &[u8]) -> Result<TopicId, CatalogError> {

@@ -89,12 +89,12 @@ fn is_sealed(
     Ok(holds && facts == Some(previous.facts))
 }
 
-/// Everything wrong with headers and links of segments that are durable as a whole.
-pub(super) fn damages_below_mark(
+/// Everything wrong with headers and links of segments that are durable as a whole: those that begin below `durable`.
+pub(super) fn damages_below(
     site: Site<'_>,
     survey: &Survey,
+    durable: Offset,
 ) -> Result<Vec<Damage>, StorageError> {
-    let durable = survey.known_durable();
     let mut damages = Vec::new();
     for pair in survey.segments.windows(2).filter(|pair| pair[1].base < durable) {
         if pair[0].header.is_some() && pair[1].header.is_none() {

@@ -2,6 +2,7 @@
 
 mod cuts;
 mod flips;
+mod fuzzed;
 mod rows;
 mod unwritten;
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     IoFailure, LogOffsets, StorageError,
     disk::OpenMode,
-    format::{ENTRY_BYTES, Previous, SegmentFacts},
+    format::{ENTRY_BYTES, HEADER_BLOCK_BYTES, Previous, SegmentFacts},
     index::SparseIndex,
     log::shared::Tail,
     mark::{Mark, MarkPage},
@@ -47,6 +47,7 @@ pub(super) fn find_trusted(
     let Some(last) = survey.segments.last() else { return Ok(None) };
     let fits = mark.clean
         && mark.segment_base == last.base
+        && mark.flushed >= state.log_start
         && survey.superseded.is_empty()
         && survey.sound_state().is_ok();
     let Some(header) = last.header.filter(|_| fits) else { return Ok(None) };
@@ -158,7 +159,13 @@ fn read_active(
     let end = SegmentFacts { end_offset: mark.flushed, ..SegmentFacts::empty(segment.base) };
     segment.publish(mark.pos, &end);
     segment.set_chain(mark.chain);
-    if let Some(contents) = segment.load_index(site.disk)? {
+    // Its sums go into the seal; those that the mark tells as well must agree with it.
+    let agrees = |facts: &SegmentFacts| {
+        facts.end_offset == mark.flushed
+            && facts.record_count == mark.flushed.since(segment.base)
+            && facts.entry_bytes.checked_add(HEADER_BLOCK_BYTES as u64) == Some(mark.pos)
+    };
+    if let Some(contents) = segment.load_index(site.disk)?.filter(|(_, facts)| agrees(facts)) {
         return Ok(Some(ActiveFound { contents, scanned_bytes: 0 }));
     }
     let reader = ChunkReader::new(file.as_ref(), mark.pos);

@@ -110,7 +110,8 @@ pub(super) fn walk(site: Site<'_>, survey: &Survey) -> Result<Walked, StorageErr
 
 /// True when the segment after number `segment` goes on where this one ends.
 pub(super) fn continues(survey: &Survey, segment: usize, end: Place) -> bool {
-    let next = survey.segments.get(segment + 1).and_then(|next| next.header);
+    let next = survey.segments.get(segment + 1).filter(|next| next.base == end.offset);
+    let next = next.and_then(|next| next.header);
     let found = &survey.segments[segment];
     let stands_for = found.header.and_then(|(header, _)| header.stands_for);
     next.and_then(|(header, _)| header.previous).is_some_and(|previous| {

@@ -24,7 +24,7 @@ const ALL: &[&str] = &[
     "riverrun-tests",
 ];
 
-const ROOMS: [Room; 8] = [
+const ROOMS: [Room; 9] = [
     Room { folder: "proto", may_use: &[], never: &["tokio*", "memmap2", "rustix"] },
     Room {
         folder: "storage",
@@ -47,6 +47,7 @@ const ROOMS: [Room; 8] = [
         never: &["tonic*", "prost*", "memmap2"],
     },
     Room { folder: "tests", may_use: ALL, never: &[] },
+    Room { folder: "tests/fuzz", may_use: ALL, never: &[] },
     Room { folder: "benches", may_use: ALL, never: &[] },
     Room { folder: "xtask", may_use: &[], never: &["*"] },
 ];

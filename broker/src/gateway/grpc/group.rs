@@ -94,7 +94,7 @@ impl Group for GroupGateway {
     }
 }
 
-fn heartbeat_request(wire: v1::HeartbeatRequest, host: String) -> HeartbeatRequest {
+pub(super) fn heartbeat_request(wire: v1::HeartbeatRequest, host: String) -> HeartbeatRequest {
     let owned = |list: v1::PartitionList| list.partitions.into_iter().map(named).collect();
     HeartbeatRequest {
         group: wire.group,
@@ -151,12 +151,12 @@ fn heartbeat_response(member_id: String, answer: Answer) -> v1::HeartbeatRespons
     }
 }
 
-fn caller(wire: v1::GroupMember) -> GroupCaller {
+pub(super) fn caller(wire: v1::GroupMember) -> GroupCaller {
     let v1::GroupMember { group, member_id, member_epoch } = wire;
     GroupCaller { group, member_id, member_epoch }
 }
 
-fn offset_to_commit(wire: v1::OffsetCommit) -> OffsetToCommit {
+pub(super) fn offset_to_commit(wire: v1::OffsetCommit) -> OffsetToCommit {
     OffsetToCommit {
         topic: wire.topic,
         partition: wire.partition,

@@ -114,7 +114,7 @@ fn wire_group_partition(described: PartitionDescription) -> v1::GroupPartition {
     }
 }
 
-fn reset_request(wire: v1::ResetOffsetsRequest) -> Result<ResetRequest, InvalidField> {
+pub(super) fn reset_request(wire: v1::ResetOffsetsRequest) -> Result<ResetRequest, InvalidField> {
     let target = match wire.target {
         Some(Target::Earliest(_)) => ResetTarget::Earliest,
         Some(Target::Latest(_)) => ResetTarget::Latest,

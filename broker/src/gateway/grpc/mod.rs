@@ -10,6 +10,8 @@ mod caps;
 mod connection;
 mod convert;
 mod fetch;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod group;
 mod group_admin;
 mod group_status;

@@ -70,7 +70,10 @@ impl Push for PushGateway {
     }
 }
 
-fn receive_request(wire: v1::ReceiveRequest, host: String) -> Result<ReceiveRequest, PushError> {
+pub(super) fn receive_request(
+    wire: v1::ReceiveRequest,
+    host: String,
+) -> Result<ReceiveRequest, PushError> {
     Ok(ReceiveRequest {
         subscription: wire.subscription,
         session_id: wire.session_id,

@@ -158,7 +158,7 @@ fn invalid(field: &'static str, expected: &str, found: &str) -> PushError {
     InvalidField { field, expected: expected.into(), found: found.into() }.into()
 }
 
-fn open_request(wire: v1::OpenSession, host: String) -> Result<OpenRequest, PushError> {
+pub(super) fn open_request(wire: v1::OpenSession, host: String) -> Result<OpenRequest, PushError> {
     let resume = wire
         .resume_from
         .map(|from| ResumePoint { epoch: from.session_epoch, last_seq: from.last_delivery_seq });

@@ -162,7 +162,7 @@ impl Subscriptions for SubscriptionsGateway {
     }
 }
 
-fn seek_request(wire: v1::SeekSubscriptionRequest) -> Result<SeekRequest, PushError> {
+pub(super) fn seek_request(wire: v1::SeekSubscriptionRequest) -> Result<SeekRequest, PushError> {
     let to = match wire.to {
         Some(To::Earliest(_)) => Start::Earliest,
         Some(To::Latest(_)) => Start::Latest,

@@ -67,7 +67,7 @@ impl HeartbeatRequest {
     }
 
     /// The heartbeat, if every field is in its bounds.
-    pub(super) fn check(self) -> Result<(Arc<str>, Heartbeat), InvalidField> {
+    pub(crate) fn check(self) -> Result<(Arc<str>, Heartbeat), InvalidField> {
         let group = check_group(&self.group)?;
         check_id("member_id", &self.member_id)?;
         if let Some(instance_id) = &self.instance_id {

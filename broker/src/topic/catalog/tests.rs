@@ -125,3 +125,26 @@ fn a_snapshot_is_the_state() {
     assert_eq!(restored.topic("a"), catalog.topic("a"));
     assert_eq!(restored.doomed().collect::<Vec<_>>(), [id(2), id(3)]);
 }
+
+#[test]
+fn more_partitions_than_a_topic_may_have_are_refused() {
+    let most = riverrun_proto::limits::PARTITION_COUNT_MAX;
+    let mut catalog = Catalog::default();
+    catalog.apply(&created(1, "a", most)).unwrap();
+    let refused = CatalogError::Partitions { found: u32::MAX };
+    assert_eq!(catalog.apply(&created(2, "b", u32::MAX)), Err(refused.clone()));
+    assert_eq!(catalog.apply(&altered(1, u32::MAX, 1_000)), Err(refused));
+    assert_eq!(catalog.partition_count(), u64::from(most));
+}
+
+#[test]
+fn a_live_topic_is_never_said_to_be_removed() {
+    let mut catalog = Catalog::default();
+    catalog.apply(&created(1, "a", 2)).unwrap();
+    let exists = CatalogError::TopicExists { name: "a".into(), id: id(1) };
+    assert_eq!(catalog.apply(&prepared(1)), Err(exists.clone()));
+    assert_eq!(catalog.doomed().count(), 0);
+    let mut snapshot = catalog.to_snapshot();
+    snapshot.doomed_topic_ids.push(id_bytes(id(1)));
+    assert_eq!(Catalog::from_snapshot(&snapshot).map(|_| ()), Err(exists));
+}
