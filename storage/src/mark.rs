@@ -35,6 +35,8 @@ const VERSION: u32 = 1;
 const SLOT_BYTES: usize = 512;
 /// Bytes that the checksum covers end here.
 const BODY_END: usize = 64;
+/// No slot that was written has a higher number: one a nanosecond would take centuries.
+const SEQ_MAX: u64 = u64::MAX >> 1;
 /// Bytes of the file.
 const FILE_BYTES: u64 = 2 * SLOT_BYTES as u64;
 
@@ -74,7 +76,8 @@ impl Mark {
     fn decode(slot: &[u8]) -> Option<(u64, Mark)> {
         let valid = slot.starts_with(MAGIC)
             && u32_at(slot, 8) == VERSION
-            && crc32(&slot[16..BODY_END]) == u32_at(slot, 12);
+            && crc32(&slot[16..BODY_END]) == u32_at(slot, 12)
+            && u64_at(slot, 16) <= SEQ_MAX;
         let mark = Mark {
             clean: u32_at(slot, 24) == 1,
             chain: u32_at(slot, 28),

@@ -281,6 +281,11 @@ impl<'a> Run<'a> {
             return Ok(Step::Bad);
         };
         let end = header.end_offset();
+        let segment_end = self.segment.end_offset();
+        if header.base_offset < segment_end && end > segment_end {
+            // No entry reaches past what its segment holds: its header is not what was written.
+            return Ok(Step::Bad);
+        }
         if end > self.request.limit {
             return Ok(Step::End);
         }
