@@ -28,7 +28,7 @@ const fn hunter(bug: Bug) -> &'static [&'static str] {
         Bug::MissedWake => &["wait", "--count", "500"],
         Bug::WindowOffByOne => &["net", "--count", "1"],
         Bug::AckRefused => &["full", "--count", "1"],
-        Bug::TrustRange => &["fuzz"],
+        Bug::TrustRange => &["fuzz", "--count", "1000"],
     }
 }
 
