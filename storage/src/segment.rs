@@ -28,6 +28,7 @@ use crate::{
     index::{IndexKey, SparseIndex},
     paths,
     scan::{ChunkReader, Place, Scanner},
+    segment_read::behind,
     state::read_small,
 };
 
@@ -293,9 +294,7 @@ impl Segment {
                 builder.add(entry.header.base_offset, entry.pos, entry.header.max_timestamp);
             }
             let Place { pos, offset, .. } = scanner.place();
-            // One that begins with `offset` elsewhere came there by a write to a wrong place.
-            let behind = Offset(offset.0.saturating_add(1));
-            let next = scanner.reader.find_entry_from(pos + 1, self.salt, behind);
+            let next = scanner.reader.find_entry_from(pos + 1, self.salt, behind(offset));
             let Some(next) = next.map_err(failed)? else { return Ok(builder.index) };
             builder.bytes = u64::MAX;
             let (offset, chain) = (next.header.base_offset, next.header.previous_crc);

@@ -113,7 +113,7 @@ pub(crate) fn damage_at(
 
 /// First offset behind a lost entry that began with `start`. A header that says `start` elsewhere is the lost one's, which a write
 /// to a wrong place brought there: nothing goes on with it.
-fn behind(start: Offset) -> Offset {
+pub(crate) fn behind(start: Offset) -> Offset {
     Offset(start.0.saturating_add(1))
 }
 

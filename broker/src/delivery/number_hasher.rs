@@ -1,7 +1,7 @@
 //! Hashing of numbers: prints of keys and numbers of chunks.
 //!
-//! One multiplication spreads neighbours over the table. It is no defence against numbers chosen to collide: keys made for
-//! that slow down the lanes they are produced to, and no others.
+//! One multiplication spreads neighbours over the table. It is no defence against numbers chosen to collide; what bounds
+//! the search then is the table itself, which holds no more than the open records of one lane.
 
 use std::hash::{BuildHasherDefault, Hasher};
 

@@ -24,7 +24,7 @@ use super::{
 };
 
 const CHUNK: u64 = 64;
-/// Rough bytes of one chunk in the tree, without its entries.
+/// Rough bytes of one chunk in the map and in the order, without its entries.
 const CHUNK_BYTES: usize = 110;
 /// Rooms for chunks that are not given back.
 const CHUNKS_KEPT: usize = 256;

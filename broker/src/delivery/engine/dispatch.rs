@@ -20,8 +20,6 @@ use crate::delivery::{
 
 /// Records of one turn.
 const TURN_RECORDS_MAX: u64 = 64;
-/// Bytes of one turn.
-const TURN_BYTES_MAX: u64 = 128 << 10;
 /// Records of one delivery.
 const DELIVERY_RECORDS_MAX: u64 = 4_096;
 /// Bytes of one delivery, which a session that is not read keeps in memory; a single record may be larger.
@@ -128,16 +126,14 @@ impl Delivery {
         self.build(slot, index, first.bytes, now);
         let session = self.sessions.get_mut(slot).expect("it can take");
         let building = self.round.get_mut(&(slot, index)).expect("just built");
-        let (mut records, mut bytes) = (0, 0);
+        let mut records = 0;
         self.lanes.get_mut(index).open.take_ready(|offset, entry| {
-            let turn_over = records > 0 && bytes + u64::from(entry.bytes) > TURN_BYTES_MAX;
-            let over = turn_over || records >= TURN_RECORDS_MAX || building.is_full(entry.bytes);
+            let over = records >= TURN_RECORDS_MAX || building.is_full(entry.bytes);
             if over || !takes(session, entry.bytes) {
                 return false;
             }
             hand_out(entry, building.grant);
             records += 1;
-            bytes += u64::from(entry.bytes);
             building.add(offset, entry);
             session.credit.give(entry.bytes);
             session.in_flight += 1;

@@ -4,8 +4,8 @@
 //! very large; the reader skips what is not his. Otherwise the records handed out are cut out of it into a
 //! batch of their own. Batches that lie side by side go out as one slice of what was read, without a copy.
 //!
-//! A frame ends once it holds about [`FRAME_BYTES`]; one record always fits. That is more than delivery hands out at
-//! once, so a delivery is one frame, unless its records share batches with many others. It is not more than that, because
+//! A frame ends once it holds about [`FRAME_BYTES`]; one record always fits. That is somewhat more than delivery hands out
+//! at once, so a delivery is one frame, unless its records share batches with many others; and no more than that, because
 //! a session that is not read holds one frame for as long as it is open.
 
 use std::{collections::VecDeque, sync::Arc};
@@ -23,10 +23,8 @@ use crate::{
     service::fetch::Format,
 };
 
-/// Bytes after which a frame ends.
+/// Bytes after which a frame ends; larger batches never go out whole.
 pub const FRAME_BYTES: usize = 192 << 10;
-/// Larger batches never go out whole.
-const WHOLE_BYTES_MAX: usize = 192 << 10;
 
 /// Records of one partition on their way to a consumer.
 #[derive(Debug, Default)]
@@ -126,7 +124,7 @@ impl Building {
             return Ok(());
         };
         let is_whole = self.format == Format::Encoded
-            && slice.len() <= WHOLE_BYTES_MAX
+            && slice.len() <= FRAME_BYTES
             && wanted.bytes * 2 >= batch.record_bytes();
         if is_whole {
             self.bytes += slice.len();

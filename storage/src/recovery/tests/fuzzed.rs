@@ -29,8 +29,12 @@ fn damage_before_what_is_asked_for_is_not_the_answer() {
     disk.flip_bit(&header, 40, 1);
     let log = open(&disk);
     assert_eq!(log.report.verdict, RecoveryVerdict::Damaged);
-    // Whoever reads on behind the damage that was named comes to what is still there.
     let end = log.reader.offsets().log_end.0;
+    let Err(ReadError::Corrupt(told)) = log.reader.read(Offset(second), Offset(end), 1) else {
+        panic!("the second segment cannot be read")
+    };
+    assert_eq!(told.offsets, Offset(second)..Offset(end), "{told}");
+    // Whoever reads on behind the damage that was named comes to what is still there.
     assert_eq!(read_around_damage(&log, end), (second - 2..end).collect::<Vec<_>>());
 }
 
@@ -100,4 +104,18 @@ fn a_stray_segment_below_what_only_entries_prove_durable_is_damage() {
     stray.write_at(0, &[&[7; 8_192]]).unwrap();
     let log = open(&disk);
     assert_eq!(log.report.verdict, RecoveryVerdict::Damaged, "{:?}", log.report);
+}
+
+#[test]
+fn an_entry_that_reaches_past_its_segment_is_told_as_damage() {
+    let (disk, second) = closed();
+    let path = segment_path(second);
+    let (pos, header) = entries(&disk, &path)[1];
+    let forged = EntryHeader { count: 1_000, ..header };
+    file(&disk, &path).write_at(pos, &[&forged.encode().0[..]]).unwrap();
+    let log = open(&disk);
+    assert_eq!(log.report.verdict, RecoveryVerdict::Trusted);
+    let end = log.reader.offsets().log_end.0;
+    let lost = header.base_offset.0..header.end_offset().0;
+    assert_eq!(read_around_damage(&log, end), lost.collect::<Vec<_>>());
 }
