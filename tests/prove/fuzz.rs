@@ -210,6 +210,9 @@ impl Plan {
         let written = log.lines().find_map(|line| line.split_once("Test unit written to "));
         let Some((_, input)) = written else { return seen };
         let program = self.program.display();
-        format!("{seen}\n  input: {input}\n  replay: RIVERRUN_FUZZ={target} {program} {input}")
+        let replay = format!("replay: RIVERRUN_FUZZ={target} {program} {input}");
+        // Small inputs are printed too, for whoever has the output but not the machine.
+        let bytes = log.lines().find(|line| line.starts_with("Base64: ")).unwrap_or_default();
+        format!("{seen}\n  input: {input} {bytes}\n  {replay}")
     }
 }

@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         }
     };
     let mut failed = Vec::new();
+    let mut violations = Vec::new();
     for harness in HARNESSES.iter().filter(|harness| arguments.wants(harness.name)) {
         let started = std::time::Instant::now();
         let verdict = (harness.run)(&arguments.size);
@@ -54,15 +55,18 @@ fn main() -> ExitCode {
             Verdict::Green(figures) => println!("{label}: {figures} ({seconds:.1} s)"),
             Verdict::Skipped(why) => println!("{label}: SKIPPED: {why}"),
             Verdict::Violation(violation) => {
-                println!("{label}: VIOLATION: {}", violation.what);
-                println!("  again: cargo xtask prove {} {}", harness.name, violation.again);
+                let again = format!("cargo xtask prove {} {}", harness.name, violation.again);
+                let told = format!("{label}: VIOLATION: {}\n  again: {again}", violation.what);
+                println!("{told}");
                 failed.push(harness.name);
+                violations.push(told);
             }
         }
     }
     if failed.is_empty() {
         return ExitCode::SUCCESS;
     }
-    eprintln!("prove: violations in {}", failed.join(", "));
+    // Once more at the end: whoever reads only the last lines of a long run sees them.
+    eprintln!("prove: violations in {}\n{}", failed.join(", "), violations.join("\n"));
     ExitCode::FAILURE
 }

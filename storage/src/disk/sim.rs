@@ -151,6 +151,14 @@ impl SimDisk {
         SimDisk::of(next)
     }
 
+    /// All that processes see is durable from here on, as after a time in which the kernel wrote everything back. What a failed sync
+    /// lost stays lost.
+    pub fn write_back(&self) {
+        let mut world = self.world.lock();
+        world.files.values_mut().for_each(|inode| inode.image.sync());
+        world.tree.sync_all();
+    }
+
     /// Makes a call fail.
     pub fn inject(&self, fault: Fault) {
         self.world.lock().faults.plan(fault);

@@ -1,4 +1,8 @@
 //! Short workloads, the power cut at every change of the disk, and every image that the disk can then be left with.
+//!
+//! Each workload is taken twice. Once as it comes: so much is then in doubt at a cut that only some subsets of it can be tried. Once over a
+//! disk that has written everything back before each step, as a kernel may: what is in doubt then is what that step changed, and every subset
+//! of it is tried.
 
 use riverrun_storage::disk::sim::{CrashPolicy, NameOrder, SimDisk, Survival};
 
@@ -7,10 +11,11 @@ use super::{
     random::Random,
     run::Run,
     step::{Net, Step},
+    topics,
 };
 
 /// Up to so many units every subset is tried.
-const UNITS_MAX: u64 = 10;
+const UNITS_MAX: u64 = 8;
 /// Subsets tried of more units.
 const SAMPLES: u64 = 64;
 
@@ -29,41 +34,57 @@ pub(super) struct Tried {
 pub(super) fn try_all() -> Result<Tried, Broken> {
     let mut tried = Tried::default();
     for (index, steps) in workloads().iter().enumerate() {
-        let mut nth = 1;
-        while cut_at(steps, nth, &mut tried)
-            .map_err(|broken| format!("{broken}\n  in workload {index}, power cut at {nth}"))?
-        {
-            nth += 1;
+        for written_back in [false, true] {
+            let mut nth = 1;
+            while cut_at(steps, nth, written_back, &mut tried).map_err(|broken| {
+                let what = format!("workload {index}, power cut at {nth}");
+                format!("{broken}\n  in {what}, written back before each step: {written_back}")
+            })? {
+                nth += 1;
+            }
         }
     }
+    topics::try_all(&mut tried)?;
     Ok(tried)
 }
 
 /// Cuts the power at the `nth` change; false when the workload is over before.
-fn cut_at(steps: &[Step], nth: u64, tried: &mut Tried) -> Result<bool, Broken> {
+fn cut_at(steps: &[Step], nth: u64, written_back: bool, tried: &mut Tried) -> Result<bool, Broken> {
     let mut run = Run::new(1)?;
     run.world.disk.cut_power_at(nth);
     for step in steps {
         if run.world.is_dead() {
             break;
         }
+        if written_back {
+            run.world.disk.write_back();
+        }
         run.step_alive(*step)?;
     }
     if !run.world.is_dead() {
         return Ok(false);
     }
+    each_image(&run.world.disk, nth, tried, |disk| {
+        run.begin_on(disk).and_then(Run::finish_reading).map(drop)
+    })?;
+    Ok(true)
+}
+
+/// Looks at what a disk without power can be left with: at every subset of what is in doubt, or at some of them.
+pub(super) fn each_image(
+    dead: &SimDisk,
+    nth: u64,
+    tried: &mut Tried,
+    look: impl Fn(SimDisk) -> Result<(), Broken>,
+) -> Result<(), Broken> {
     tried.cuts += 1;
-    let (sectors, names) = run.world.disk.dirty_units();
-    let policies = policies(sectors, names, nth);
+    let (sectors, names) = dead.dirty_units();
     tried.whole += u64::from(sectors + names <= UNITS_MAX);
-    for policy in policies {
-        let disk: SimDisk = run.world.disk.crash(policy);
-        run.begin_on(disk)
-            .and_then(Run::finish_reading)
-            .map_err(|broken| format!("{broken}\n  with {policy:?}"))?;
+    for policy in policies(sectors, names, nth) {
+        look(dead.crash(policy)).map_err(|broken| format!("{broken}\n  with {policy:?}"))?;
         tried.images += 1;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// What can be left of so many units: each subset, or some of them.

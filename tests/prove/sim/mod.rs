@@ -10,6 +10,7 @@ mod random;
 mod run;
 mod shrink;
 mod step;
+mod topics;
 mod world;
 
 use std::{

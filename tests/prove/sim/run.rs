@@ -9,7 +9,7 @@ use riverrun_broker::{
         fetch::{Answer, FetchError, FetchPartition, FetchRequest, Format},
         produce::{Acks, Payload, ProduceError, ProduceRequest},
     },
-    topic::{producers::ProducerIdentity, registry::NewTopic},
+    topic::{error::TopicError, producers::ProducerIdentity, registry::NewTopic},
 };
 use riverrun_proto::{
     batch::{BatchBuilder, BuilderOptions, Compression},
@@ -95,16 +95,12 @@ impl Run {
     /// A new machine with a topic and producers.
     pub(super) fn new(seed: u64) -> Result<Run, Broken> {
         let mut world = World::new(seed)?;
-        let services = world.services();
-        let given = v1::TopicConfig {
-            segment_bytes: Some(1 << 20),
-            message_bytes_max: Some(900 << 10),
-            ..v1::TopicConfig::default()
-        };
-        let partition_count = u32::try_from(PARTITIONS).unwrap_or(1);
-        let new = NewTopic { name: TOPIC.into(), partition_count, given, validate_only: false };
-        let made = world.call("create", async move { services.admin.create_topic(new).await })?;
-        made.map_err(|error| format!("refused: {error}"))?;
+        create_topic(&mut world)?.map_err(|error| format!("refused: {error}"))?;
+        Run::over(world, seed)
+    }
+
+    /// Producers before a machine that has the topic.
+    pub(super) fn over(mut world: World, seed: u64) -> Result<Run, Broken> {
         let mut producers = Vec::new();
         for _ in 0..PRODUCERS {
             let services = world.services();
@@ -443,6 +439,26 @@ impl Run {
         self.model.note(self.world.disk.step_count());
         Ok(self.model)
     }
+}
+
+/// Makes the topic; the outer error is one of the machine.
+pub(super) fn create_topic(world: &mut World) -> Result<Result<(), TopicError>, Broken> {
+    let services = world.services();
+    let given = v1::TopicConfig {
+        segment_bytes: Some(1 << 20),
+        message_bytes_max: Some(900 << 10),
+        ..v1::TopicConfig::default()
+    };
+    let partition_count = u32::try_from(PARTITIONS).unwrap_or(1);
+    let new = NewTopic { name: TOPIC.into(), partition_count, given, validate_only: false };
+    world.call("create", async move { services.admin.create_topic(new).await.map(drop) })
+}
+
+/// Removes it.
+pub(super) fn delete_topic(world: &mut World) -> Result<Result<(), TopicError>, Broken> {
+    let services = world.services();
+    let call = async move { services.admin.delete_topic(TOPIC.into(), Vec::new()).await };
+    world.call("delete", call)
 }
 
 fn encoded(

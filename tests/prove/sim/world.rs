@@ -41,11 +41,16 @@ pub(super) struct World {
 impl World {
     /// A machine with an empty disk.
     pub(super) fn new(seed: u64) -> Result<World, Broken> {
+        World::on(World::empty_disk(seed)?)
+    }
+
+    /// A disk before the first start.
+    pub(super) fn empty_disk(seed: u64) -> Result<SimDisk, Broken> {
         Simulated::number_ids(1 << 20);
         let disk = SimDisk::new(seed);
         let made = disk.create_dir(Path::new("logs")).and_then(|()| disk.sync_dir(Path::new("")));
         made.map_err(|error| format!("no disk: {error}"))?;
-        World::on(disk)
+        Ok(disk)
     }
 
     /// A machine over `disk` that was switched off.

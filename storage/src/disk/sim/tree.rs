@@ -146,6 +146,12 @@ impl Tree {
         }
     }
 
+    /// Syncs every directory.
+    pub(super) fn sync_all(&mut self) {
+        let dirs: Vec<NodeId> = self.live.keys().chain(self.durable.keys()).copied().collect();
+        dirs.into_iter().for_each(|dir| self.sync(dir));
+    }
+
     /// A directory sync that failed: what it should have made durable stays in doubt for ever.
     pub(super) fn fail_sync(&mut self, dir: NodeId) {
         for change in &mut self.pending {
