@@ -24,6 +24,7 @@ pub mod ballast;
 pub mod compaction;
 pub mod data_dir;
 pub mod disk;
+pub mod failpoint;
 pub mod inspect;
 pub mod lock;
 pub mod log;

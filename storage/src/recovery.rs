@@ -42,8 +42,15 @@ use riverrun_proto::Offset;
 
 pub use self::report::{RecoveryReport, RecoveryVerdict};
 use crate::{
-    Damage, LogOffsets, LogOptions, StorageError, Timestamp, disk::Disk, log::shared::Tail,
-    mark::MarkPage, paths, producers::Producers, segment::Segment, segment_writer::SegmentWriter,
+    Damage, LogOffsets, LogOptions, StorageError, Timestamp,
+    disk::Disk,
+    failpoint::{Place, passes},
+    log::shared::Tail,
+    mark::MarkPage,
+    paths,
+    producers::Producers,
+    segment::Segment,
+    segment_writer::SegmentWriter,
     state::LogState,
 };
 
@@ -135,6 +142,7 @@ pub(crate) fn recover(
     if let Some(recovered) = trusted::open_trusted(site, &survey)? {
         return Ok(recovered);
     }
+    passes(Place::Surveyed);
     match judge(site, &survey)? {
         Judged::Damaged(damages, proven) => {
             unwritten::open_unwritten(site, survey, damages, proven)

@@ -15,6 +15,7 @@ use riverrun_proto::{LeaderEpoch, Offset};
 use crate::{
     IoFailure, Timestamp,
     disk::{Disk, OpenMode},
+    failpoint::{Place, passes},
     fixed::{crc32, put, u32_at, u64_at},
     paths,
 };
@@ -188,7 +189,10 @@ pub(crate) fn read_small(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>
 pub(crate) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), IoFailure> {
     let temporary = path.with_file_name(temporary_name(path));
     write_new(disk, &temporary, bytes, true)?;
-    disk.rename(&temporary, path).map_err(|error| IoFailure::new("rename", &temporary, error))
+    passes(Place::BeforeReplace);
+    disk.rename(&temporary, path).map_err(|error| IoFailure::new("rename", &temporary, error))?;
+    passes(Place::AfterReplace);
+    Ok(())
 }
 
 /// Writes `bytes` to a new file at `path`, in place of one that an interrupted step left there.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    checker, clock, flip, full, fuzz, inject, kill, miri, net, pause, planted, power, sim,
+    checker, clock, flip, full, fuzz, inject, kill, miri, net, pause, planted, points, power, sim,
 };
 
 /// One harness.
@@ -38,6 +38,11 @@ pub(crate) const HARNESSES: &[Harness] = &[
     },
     Harness { name: "fuzz", what: "bytes that nobody wrote, at every door", run: fuzz::run },
     Harness { name: "kill", what: "the broker is killed under load", run: kill::run },
+    Harness {
+        name: "points",
+        what: "the broker dies at one place of its own code after the other",
+        run: points::run,
+    },
     Harness {
         name: "power",
         what: "the power of its file system is cut under load",

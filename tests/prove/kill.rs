@@ -34,7 +34,7 @@ const LEVELS: [Level; 3] = [Level::Fsync, Level::Os, Level::Interval];
 pub(crate) const SETTINGS: &str = "[grpc]\nconnections_per_ip_max = 1000\n";
 
 pub(crate) fn run(size: &Size) -> Verdict {
-    sweep();
+    sweep(PREFIX);
     let rounds = size.rounds(100, 500);
     let ends = size.time.map(|time| std::time::Instant::now() + time);
     let (mut kills, mut total, mut series) = (0, Totals::default(), 0);
@@ -61,9 +61,9 @@ pub(crate) fn run(size: &Size) -> Verdict {
     ))
 }
 
-/// Ends brokers that killed runs left, and removes their folders.
-fn sweep() {
-    for folder in abandoned(PREFIX) {
+/// Ends brokers that killed runs left in folders of this name, and removes the folders.
+pub(crate) fn sweep(prefix: &str) {
+    for folder in abandoned(prefix) {
         end_brokers(&folder);
         let _removed = std::fs::remove_dir_all(&folder);
     }

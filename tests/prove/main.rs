@@ -27,6 +27,7 @@ mod miri;
 mod net;
 mod pause;
 mod planted;
+mod points;
 mod power;
 mod sim;
 #[cfg(not(test))]

@@ -33,7 +33,7 @@ const fn hunter(bug: Bug) -> &'static [&'static str] {
 }
 
 pub(crate) fn run(_size: &Size) -> Verdict {
-    let Some(twin) = twin() else {
+    let Some(twin) = twin("prove") else {
         return Verdict::Skipped(
             "no build with planted bugs; `cargo xtask prove` makes one".into(),
         );
@@ -70,9 +70,9 @@ pub(crate) fn run(_size: &Size) -> Verdict {
     }
 }
 
-/// The program built with planted bugs: in the folder beside this one's.
-fn twin() -> Option<PathBuf> {
+/// A program built with planted bugs: in the folder beside this one's.
+pub(crate) fn twin(program: &str) -> Option<PathBuf> {
     let own = std::env::current_exe().ok()?;
-    let twin = own.parent()?.parent()?.join("planted").join("prove");
+    let twin = own.parent()?.parent()?.join("planted").join(program);
     twin.exists().then_some(twin)
 }

@@ -14,13 +14,16 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest time a start may take.
 const START_MAX: Duration = Duration::from_secs(30);
+
+/// How often a process is looked at that is expected to end.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Longest time it may take to end when it is asked to.
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -38,6 +41,8 @@ pub struct HouseOptions {
     pub environment: Vec<(String, String)>,
     /// Words before the command: what the broker runs under.
     pub wrapper: Vec<String>,
+    /// Another program than the one beside this one.
+    pub program: Option<PathBuf>,
 }
 
 /// A broker. Killed when it is dropped.
@@ -86,6 +91,33 @@ impl House {
     /// When there is no such program.
     pub fn begin(&mut self) -> Result<(), String> {
         self.spawn().map(drop)
+    }
+
+    /// Starts it to die by itself, with `environment` on top of its own; the next start is without. True when it died before `longest` was
+    /// over; it runs on otherwise.
+    ///
+    /// # Errors
+    /// When there is no such program, or it ended in another way than by a signal.
+    pub fn start_to_die(
+        &mut self,
+        environment: (&str, &str),
+        longest: Duration,
+    ) -> Result<bool, String> {
+        let (name, value) = environment;
+        self.options.environment.push((name.to_owned(), value.to_owned()));
+        let begun = self.begin();
+        self.options.environment.pop();
+        begun?;
+        let Some(child) = &mut self.child else { return Ok(false) };
+        let ends = Instant::now() + longest;
+        while Instant::now() < ends {
+            match child.try_wait().map_err(|error| error.to_string())? {
+                None => thread::sleep(LOOK_EVERY),
+                Some(status) if status.code().is_none() => return Ok(true),
+                Some(status) => return Err(format!("ended with {status}: {}", self.stderr())),
+            }
+        }
+        Ok(false)
     }
 
     /// Its process, and where it listens once it does.
@@ -164,8 +196,8 @@ impl House {
 
     fn command(&self) -> Result<Command, String> {
         let text = |error: std::io::Error| error.to_string();
-        let own = std::env::current_exe().map_err(text)?;
-        let binary = own.with_file_name("riverrun");
+        let beside = || Ok(std::env::current_exe().map_err(text)?.with_file_name("riverrun"));
+        let binary = self.options.program.clone().map_or_else(beside, Ok::<_, String>)?;
         let errors = fs::File::create(self.options.folder.join("stderr")).map_err(text)?;
         let mut words = self.options.wrapper.iter();
         let mut command = match words.next() {

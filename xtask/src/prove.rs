@@ -26,7 +26,7 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> Result<(), String> {
     if all || words.contains(&"fuzz") || words.contains(&"planted") {
         build_fuzz(root)?;
     }
-    if all || words.contains(&"planted") {
+    if all || words.contains(&"planted") || words.contains(&"points") {
         build(root, "planted", true)?;
     }
     let program = root.join("target/prove/plain/prove");

@@ -9,6 +9,7 @@ use std::{
 use riverrun_proto::Offset;
 use riverrun_storage::{
     AppendError as LogAppendError, Appended, Timestamp,
+    failpoint::{Place, passes},
     planted::{Bug, planted},
 };
 
@@ -371,7 +372,9 @@ impl Waiting {
     fn resolve(self, flushed: Offset) {
         let Waiting { completer, base_offset, end_offset, duplicate } = self;
         let reached = if end_offset <= flushed { Durability::Fsync } else { Durability::Os };
+        passes(Place::BeforeAck);
         completer.complete(Ok(AppendReceipt { base_offset, end_offset, reached, duplicate }));
+        passes(Place::AfterAck);
     }
 
     fn orphan(self) {

@@ -12,6 +12,7 @@ use riverrun_proto::Offset;
 use super::shared::{Shared, Tail};
 use crate::{
     IoFailure, LogFailure, StorageError,
+    failpoint::{Place, passes},
     planted::{Bug, planted},
     segment::Segment,
 };
@@ -82,7 +83,9 @@ impl LogFlusher {
         shared.watermarks.set_flushed(tail.end_offset);
         if synced {
             let mut page = shared.mark.lock();
+            passes(Place::BeforeMark);
             shared.write_mark(&mut page, tail.mark(false))?;
+            passes(Place::AfterMark);
         }
         Ok(())
     }
@@ -119,6 +122,7 @@ impl LogFlusher {
         };
         if let Some(tail) = clean {
             shared.write_mark(&mut page, tail.mark(true))?;
+            passes(Place::CleanMark);
         }
         page.sync()?;
         drop(page);
@@ -132,11 +136,13 @@ fn flush_segment(segment: &Segment, must_have_name: bool) -> Result<bool, IoFail
     let Some(file) = segment.writable() else { return Ok(false) };
     let failed = |error| IoFailure::new("sync", &segment.path, error);
     let sync = || if planted(Bug::SkipSync) { Ok(()) } else { file.sync() };
+    passes(Place::BeforeSync);
     let synced = match sync() {
         Err(_) if planted(Bug::RetrySync) => sync(),
         synced => synced,
     };
     synced.map_err(failed)?;
+    passes(Place::AfterSync);
     if must_have_name && !file.has_name().map_err(failed)? {
         let removed = "the file was removed while the log was open";
         return Err(failed(io::Error::new(io::ErrorKind::NotFound, removed)));

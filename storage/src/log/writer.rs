@@ -17,6 +17,7 @@ pub use self::trim::Dropped;
 use super::{LogFlusher, LogPreparer, LogReader, shared::Shared};
 use crate::{
     AppendError, LogCompactor, LogFailure, LogOptions, StorageError, Timestamp,
+    failpoint::{Place, passes},
     format::EntryKind,
     producers::{Producers, Sequence},
     recycle::RecyclePool,
@@ -208,7 +209,9 @@ impl LogWriter {
     /// Writes `entry` with its payload, and publishes it.
     fn write(&mut self, entry: NewEntry, parts: [&[u8]; 2]) -> Result<(), LogFailure> {
         let active = self.active.as_mut().expect("room was made in it");
+        passes(Place::BeforeCopy);
         active.write(entry, parts).map_err(|failure| self.shared.fail(failure))?;
+        passes(Place::AfterCopy);
         active.publish();
         let place = active.place();
         let mut tail = self.shared.tail.lock();

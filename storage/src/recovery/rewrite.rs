@@ -24,6 +24,7 @@ use super::{
 use crate::{
     IoFailure, LogOffsets, StorageError,
     disk::OpenMode,
+    failpoint::{Place, passes},
     format::{
         EntryHeader, EntryKind, HEADER_BLOCK_BYTES, Previous, SEAL_BYTES, SegmentFacts,
         SegmentHeader,
@@ -57,20 +58,26 @@ pub(super) fn rewrite(
     copy(site, &survey, (cut, walked.end), &mut writer)?;
     writer.publish();
     let at = |op: &'static str| move |error| IoFailure::new(op, site.dir, error);
+    passes(Place::Recopied);
     if !planted(Bug::ServeBeforeResync) {
         writer.sync()?;
     }
+    passes(Place::RecopySynced);
     let (torn_files, torn_bytes) = set_aside(site, &survey, walked)?;
     let end = walked.end.place.offset;
     remove_snapshots(site, &survey, end)?;
     let segment = writer.segment.clone();
     let temporary = site.dir.join(paths::RECOVERED_SEGMENT);
     site.disk.rename(&temporary, &segment.path).map_err(at("rename"))?;
+    passes(Place::RecopyNamed);
     site.disk.sync_dir(site.dir).map_err(at("sync"))?;
+    passes(Place::RecopyCounts);
     remove_replaced(site, &survey, segment.base)?;
     site.disk.sync_dir(site.dir).map_err(at("sync"))?;
+    passes(Place::Replaced);
     state.begin_epoch(epoch, end);
     state::store(site.disk, site.dir, &state)?;
+    passes(Place::EpochStored);
 
     let mut segments = kept_segments(site, &survey, &header)?;
     segments.push(segment);

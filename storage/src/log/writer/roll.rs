@@ -14,6 +14,7 @@ use riverrun_proto::Offset;
 use super::LogWriter;
 use crate::{
     AppendError, IoFailure, Timestamp,
+    failpoint::{Place, passes},
     format::{HEADER_BLOCK_BYTES, SEAL_BYTES, SegmentFacts, SegmentHeader, entry::stride},
     index::SparseIndex,
     log::preparer::NextSegment,
@@ -102,9 +103,12 @@ impl LogWriter {
         self.shared.next.lock().naming = false;
         let fresh = named?;
         self.shared.begin_change()?;
+        passes(Place::BeforeSeal);
         active.write_seal(&end).map_err(|failure| self.shared.fail(failure))?;
+        passes(Place::AfterSeal);
         let (sealed, facts) = (active.segment.clone(), *active.facts());
         self.go_on_in(fresh);
+        passes(Place::BeforeIndex);
         self.write_index(&sealed, facts);
         // A snapshot is derived data: without it, a start reads more.
         if let Err(failure) = self.write_snapshot(self.log_end()) {
@@ -158,6 +162,7 @@ impl LogWriter {
         next.file
             .write_at(0, &[&block[..]])
             .map_err(|error| refused(IoFailure::new("write", &path, error)))?;
+        passes(Place::BeforeName);
         self.shared
             .disk
             .rename(&next.path, &path)
