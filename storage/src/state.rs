@@ -36,6 +36,12 @@ const EPOCH_ZERO_MS: i64 = 1_767_225_600_000;
 /// Highest epoch that a clock gives, reached in 2060: a clock that runs far ahead leaves as many for counting.
 const TIMED_EPOCH_MAX: u32 = 1 << 30;
 
+/// Whether counting can have come to `epoch`: from the highest that a clock gives it would take a billion unclean starts. What carries a
+/// higher one was not written here.
+pub(crate) const fn is_reachable(epoch: LeaderEpoch) -> bool {
+    epoch.0 < i32::MAX as u32
+}
+
 /// The first offset of one epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EpochStart {
@@ -129,7 +135,8 @@ impl LogState {
             epoch: LeaderEpoch(u32_at(bytes, 0)),
             start: Offset(u64_at(bytes, 8)),
         });
-        Some(LogState { log_start: Offset(u64_at(file, 16)), epochs: epochs.collect() })
+        let state = LogState { log_start: Offset(u64_at(file, 16)), epochs: epochs.collect() };
+        state.epochs.iter().all(|known| is_reachable(known.epoch)).then_some(state)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     Timestamp,
     fixed::{crc32, i64_at, put, u32_at, u64_at},
     planted::{Bug, planted},
+    state::is_reachable,
 };
 
 /// Bytes of an entry header.
@@ -138,7 +139,7 @@ impl EntryHeader {
             salt: u64_at(block, 80),
             previous_crc: u32_at(block, 88),
         };
-        Some((header, crc))
+        is_reachable(header.leader_epoch).then_some((header, crc))
     }
 
     /// True when `bytes` begin like an entry, so that decoding is worth its checksum.

@@ -26,6 +26,7 @@ use super::{FORMAT_VERSION, facts::FACTS_BYTES, facts::SegmentFacts};
 use crate::{
     StorageError, Timestamp,
     fixed::{crc32, i64_at, put, u32_at, u64_at},
+    state::is_reachable,
 };
 
 /// Bytes of the header block.
@@ -185,7 +186,8 @@ impl SegmentHeader {
             stands_for,
             recycled: u32_at(&block[..], FLAGS_AT) & RECYCLED != 0,
         };
-        Ok((found == FORMAT_VERSION && header.salt() == u64_at(block, 48)).then_some((header, crc)))
+        let is_ours = header.salt() == u64_at(block, 48) && is_reachable(header.leader_epoch);
+        Ok((found == FORMAT_VERSION && is_ours).then_some((header, crc)))
     }
 }
 
