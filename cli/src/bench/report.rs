@@ -68,9 +68,9 @@ impl Report {
         let per_second = records as f64 / seconds.max(1e-9);
         let megabytes = bytes as f64 / 1e6 / seconds.max(1e-9);
         let text = format!(
-            "{} {what}/s, {megabytes:.1} MB/s: {} in {seconds:.3} s",
+            "{} {what}/s, {megabytes:.1} MB/s: {} {what} in {seconds:.3} s",
             units::count(whole_per_second(records, seconds)),
-            units::records(records)
+            units::count(records)
         );
         self.fact("RATE", text);
         self.put("seconds", json!(rounded(seconds, 1e6)));
