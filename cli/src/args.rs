@@ -6,10 +6,10 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{
-    config::ConfigCommand, consume::ConsumeArgs, failure::EXIT_CODES, group::GroupCommand,
-    log::LogCommand, produce::ProduceArgs, schedule::ScheduleCommand, serve::ServeArgs,
-    subscribe::SubscribeArgs, subscription::SubscriptionCommand, topic::TopicCommand, units,
-    watch::WatchArgs,
+    bench::BenchCommand, config::ConfigCommand, consume::ConsumeArgs, failure::EXIT_CODES,
+    group::GroupCommand, log::LogCommand, produce::ProduceArgs, schedule::ScheduleCommand,
+    serve::ServeArgs, subscribe::SubscribeArgs, subscription::SubscriptionCommand,
+    topic::TopicCommand, units, watch::WatchArgs,
 };
 
 /// One log, every way to push and to pull: a persistent message queue in one binary.
@@ -72,6 +72,9 @@ pub(crate) enum Command {
     /// Look into stored files without a broker, read-only
     #[command(subcommand)]
     Log(LogCommand),
+    /// Measure a broker with one workload, to size a machine
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Check and show the broker's settings
     #[command(subcommand)]
     Config(ConfigCommand),

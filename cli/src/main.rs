@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod args;
+mod bench;
 mod clock;
 mod config;
 mod confirm;
@@ -71,6 +72,7 @@ fn run(cli: Cli) -> Result<(), Stop> {
         Command::Subscription(command) => block_on(subscription::run(server, command))?,
         Command::Schedule(command) => block_on(schedule::run(server, command))?,
         Command::Log(command) => log::run(&command),
+        Command::Bench(command) => block_on(bench::run(server, command))?,
         Command::Config(command) => config::run(&command),
         Command::Completions { shell } => reference::completions(shell),
         Command::Man { dir } => reference::man(&dir),

@@ -69,7 +69,7 @@ pub(crate) struct ProduceArgs {
 
 /// `--acks`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum AcksArg {
+pub(crate) enum AcksArg {
     /// As soon as the broker took it; it can still be lost
     None,
     /// In the broker's page cache
@@ -80,12 +80,34 @@ enum AcksArg {
 
 /// `--compression`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum CompressionArg {
+pub(crate) enum CompressionArg {
     None,
     Gzip,
     Snappy,
     Lz4,
     Zstd,
+}
+
+impl From<AcksArg> for Acks {
+    fn from(arg: AcksArg) -> Acks {
+        match arg {
+            AcksArg::None => Acks::None,
+            AcksArg::Leader => Acks::Leader,
+            AcksArg::All => Acks::All,
+        }
+    }
+}
+
+impl From<CompressionArg> for Compression {
+    fn from(arg: CompressionArg) -> Compression {
+        match arg {
+            CompressionArg::None => Compression::None,
+            CompressionArg::Gzip => Compression::Gzip,
+            CompressionArg::Snappy => Compression::Snappy,
+            CompressionArg::Lz4 => Compression::Lz4,
+            CompressionArg::Zstd => Compression::Zstd,
+        }
+    }
 }
 
 /// Bytes between key and value; never empty.
@@ -140,18 +162,7 @@ pub(crate) async fn run(server: &Server, args: ProduceArgs) -> Result<(), Stop> 
 }
 
 async fn build(client: &Client, args: &ProduceArgs) -> Result<Producer, Failure> {
-    let acks = match args.acks {
-        AcksArg::None => Acks::None,
-        AcksArg::Leader => Acks::Leader,
-        AcksArg::All => Acks::All,
-    };
-    let compression = match args.compression {
-        CompressionArg::None => Compression::None,
-        CompressionArg::Gzip => Compression::Gzip,
-        CompressionArg::Snappy => Compression::Snappy,
-        CompressionArg::Lz4 => Compression::Lz4,
-        CompressionArg::Zstd => Compression::Zstd,
-    };
+    let (acks, compression) = (args.acks.into(), args.compression.into());
     let builder = client.producer(&args.topic).acks(acks).compression(compression);
     let producer = builder.batch_bytes(BATCH_BYTES).buffer_bytes(BUFFER_BYTES).build().await;
     producer.map_err(|error| unknown_topic(&args.topic, error))

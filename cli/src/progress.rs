@@ -4,8 +4,8 @@ use std::{io::IsTerminal, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A bar, or nothing.
-#[derive(Debug)]
+/// A bar, or nothing. Clones draw the same one.
+#[derive(Clone, Debug)]
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
 }
@@ -26,6 +26,26 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(size_bytes, target).with_style(style);
         bar.enable_steady_tick(Duration::from_millis(200));
         Progress { bar: Some(bar) }
+    }
+
+    /// Starts a line of words, empty at first.
+    pub(crate) fn line(quiet: bool) -> Progress {
+        if quiet || !std::io::stderr().is_terminal() {
+            return Progress { bar: None };
+        }
+        let style = ProgressStyle::with_template("{spinner} {wide_msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let target = ProgressDrawTarget::stderr_with_hz(10);
+        let bar = ProgressBar::with_draw_target(None, target).with_style(style);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Progress { bar: Some(bar) }
+    }
+
+    /// Puts words on the line.
+    pub(crate) fn say(&self, words: String) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(words);
+        }
     }
 
     /// Notes that so many more bytes are done.
