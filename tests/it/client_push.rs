@@ -67,6 +67,34 @@ async fn several_subscribers_share_the_records_and_lose_none() {
 }
 
 #[tokio::test]
+async fn a_stop_in_the_middle_of_work_ends_the_session_and_opens_no_other() {
+    let broker = TestBroker::start().await;
+    let mq = client_with_topic(&broker, 3).await;
+    send_numbers(&mq.producer("t").build().await.unwrap(), 0..3_000).await;
+    for _ in 0..10 {
+        let jobs = mq.subscribe("t").name("s").open().await.unwrap();
+        let (mut events, stop) = (jobs.events(), jobs.stopper());
+        let done = Arc::new(tokio::sync::Semaphore::new(0));
+        let handled = done.clone();
+        let run = tokio::spawn(jobs.run(16, move |_| {
+            let handled = handled.clone();
+            async move {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                handled.add_permits(1);
+            }
+        }));
+        drop(in_time(done.acquire_many(40)).await.unwrap());
+        stop.stop();
+        in_time(run).await.unwrap().unwrap();
+        drop(stop);
+        while let Some(event) = in_time(events.next()).await {
+            let broke = matches!(event, SubscriberEvent::Disconnected(_));
+            assert!(!broke, "after a stop: {event:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_outcome_means_what_it_says() {
     let broker = TestBroker::start().await;
     let mq = client_with_topic(&broker, 1).await;

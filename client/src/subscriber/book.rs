@@ -358,6 +358,9 @@ impl Book {
     }
 
     fn choose_frame(&mut self, now: Instant) -> Option<Frame> {
+        if self.wishes.drain && !self.wishes.drain_said {
+            self.outgoing.begin_end();
+        }
         if let Some(settle) = self.outgoing.next_frame() {
             return Some(Frame::Settle(settle));
         }

@@ -54,6 +54,8 @@ pub(super) struct Outgoing {
     last_id: u64,
     /// Items in `sent`.
     unconfirmed_count: usize,
+    /// Every frame asks.
+    is_ending: bool,
 }
 
 impl Item {
@@ -137,7 +139,7 @@ impl Outgoing {
         let count = self.queue.len().min(ITEMS_MAX);
         let items: Vec<Item> = self.queue.drain(..count).collect();
         self.last_id += 1;
-        let sync = !asks || items.iter().any(|item| !item.waiters.is_empty());
+        let sync = self.is_ending || !asks || items.iter().any(|item| !item.waiters.is_empty());
         let wire = v1::SettleFrame {
             settle_id: self.last_id,
             items: items.iter().map(Item::to_wire).collect(),
@@ -146,6 +148,16 @@ impl Outgoing {
         self.unconfirmed_count += items.len();
         self.sent.push_back(Frame { id: self.last_id, items, sync, answered: false });
         Some(wire)
+    }
+
+    /// A drain begins. The broker ends the stream as soon as nothing is in hand, so from here on every frame asks, and what did not
+    /// is repeated and does.
+    pub(super) fn begin_end(&mut self) {
+        self.is_ending = true;
+        // An answer speaks for all frames before it.
+        if self.queue.is_empty() && self.sent.back().is_some_and(|frame| !frame.sync) {
+            self.ask_for_the_rest();
+        }
     }
 
     /// Nothing else is to be sent and the newest frames did not ask for an answer: the last one is
@@ -188,14 +200,18 @@ impl Outgoing {
             frame.answered = true;
             let waiters = frame.items.iter_mut().flat_map(|item| item.waiters.drain(..));
             waiters.for_each(|(_, waiter)| drop(waiter.send(Ok(()))));
-            self.confirm(answer.settle_id);
+            self.confirm();
         }
         self.queue.extend(again);
         refused
     }
 
-    /// Everything sent before `id` counts; frames that wait for their own answer stay.
-    fn confirm(&mut self, id: u64) {
+    /// Everything sent before the newest frame that was answered counts; frames that wait for their own answer stay. Answers may come
+    /// in another order than the frames went.
+    fn confirm(&mut self) {
+        let Some(id) = self.sent.iter().rfind(|frame| frame.answered).map(|frame| frame.id) else {
+            return;
+        };
         while let Some(frame) = self.sent.front() {
             if !(frame.answered || frame.id < id && !frame.sync) {
                 break;

@@ -367,3 +367,38 @@ fn equal_outcomes_share_an_item_and_different_ones_do_not() {
     assert_eq!(bench.settles().2, items);
     drop(parcel);
 }
+
+#[test]
+fn an_answer_speaks_for_what_was_sent_before_also_when_it_comes_first() {
+    let mut bench = Bench::open(16);
+    let mut parcel = bench.deliver(1, &[(0, 3)], (0, 3)).unwrap();
+    let mut jobs = take(&mut parcel, 3).into_iter();
+    jobs.next().unwrap().ack();
+    assert_eq!(bench.settles(), (1, true, "ack 0..1 of 1/1, started 1..3 of 1/1".into()));
+    jobs.next().unwrap().ack();
+    assert!(!bench.settles().1, "the first is not answered yet");
+    let mut last = Box::pin(jobs.next().unwrap().ack_sync());
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(last.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(bench.settles(), (3, true, "ack 2..3 of 1/1".into()));
+    bench.answer(3, Vec::new());
+    assert!(!bench.book.outgoing.is_idle());
+    bench.answer(1, Vec::new());
+    assert!(bench.book.outgoing.is_idle());
+}
+
+#[test]
+fn before_a_drain_everything_is_asked_for() {
+    let mut bench = Bench::open(16);
+    let mut parcel = bench.deliver(1, &[(0, 3)], (0, 3)).unwrap();
+    let mut jobs = take(&mut parcel, 3).into_iter();
+    jobs.next().unwrap().ack();
+    assert!(bench.settles().1);
+    jobs.next().unwrap().ack();
+    assert!(!bench.settles().1);
+    bench.book.drain();
+    assert_eq!(bench.settles(), (3, true, "ack 1..2 of 1/1".into()));
+    while !matches!(bench.frame(), Some(Frame::Drain(_))) {}
+    jobs.next().unwrap().ack();
+    assert_eq!(bench.settles(), (4, true, "ack 2..3 of 1/1".into()));
+}
