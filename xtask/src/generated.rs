@@ -1,9 +1,11 @@
 //! Documentation made by the binary itself: the reference of commands and the reference of settings.
 //!
-//! The pages are committed, so that they can be read without building; the check fails when they no
+//! Beside them the README's table of promises ([`promises`]). The pages are committed, so that they can be read without building; the check fails when they no
 //! longer say what the binary says.
 
 use std::{fs, path::Path, process::Command};
+
+use crate::promises;
 
 /// Each page and the hidden command that prints it.
 const PAGES: [(&str, &[&str]); 2] =
@@ -17,7 +19,7 @@ pub(crate) fn write(root: &Path) -> Result<(), String> {
             .map_err(|error| format!("cannot write `{path}`: {error}"))?;
         println!("wrote {path}");
     }
-    Ok(())
+    promises::write(root)
 }
 
 /// Fails when a page differs from what the binary prints.
@@ -29,7 +31,7 @@ pub(crate) fn check(root: &Path) -> Result<(), String> {
         }
         println!("{path} is up to date");
     }
-    Ok(())
+    promises::check(root)
 }
 
 /// Line, from 1, of the first difference.

@@ -25,6 +25,7 @@ use std::{
 
 mod check;
 mod generated;
+mod promises;
 mod prove;
 mod tidy;
 mod tour;
