@@ -82,7 +82,7 @@ pub(crate) enum BenchCommand {
     /// What topics and readers that wait cost the broker
     #[command(after_long_help = NOTES)]
     Idle(idle::IdleBench),
-    /// How soon a broker serves again after it was killed: runs one of its own, see --help
+    /// How soon a broker serves again after it was killed: starts and kills one of its own on --data-dir
     #[command(after_long_help = restart::NOTES)]
     Restart(restart::RestartBench),
 }
