@@ -57,8 +57,8 @@ use crate::{
 /// What `--help` says at the end of every workload.
 const NOTES: &str = "\
 Times count from the moment a record was due, so what waits behind a slow record counts as well.
-Every record that is counted was acknowledged and found again; where one is missing the command
-ends with exit code 5 and gives no figures. Ctrl-C ends a run early, shows what was measured so far
+Every record that is counted was acknowledged (unless --acks none was given) and found again; where
+one is missing the command ends with exit code 5 and gives no figures. Ctrl-C ends a run early, shows what was measured so far
 and deletes what was made for it; a second one waits for nothing more.";
 
 /// What to measure.
@@ -82,7 +82,7 @@ pub(crate) enum BenchCommand {
     /// What topics and readers that wait cost the broker
     #[command(after_long_help = NOTES)]
     Idle(idle::IdleBench),
-    /// How soon a broker serves again after it was killed: runs one of its own, see --help
+    /// How soon a broker serves again after it was killed: starts and kills one of its own on --data-dir
     #[command(after_long_help = restart::NOTES)]
     Restart(restart::RestartBench),
 }
@@ -120,10 +120,20 @@ async fn fill(
     args: (&SendArgs, &RecordArgs),
     amount: Amount,
 ) -> Result<Expected, Failure> {
+    topic.check_countable()?;
     let crew = Crew::open(stage, &topic.name, args).await?;
     let live = stage.live("writing what is read then", amount.records());
     let sent = crew.flood(amount, &live.counter()).await?;
     topic.check_written(stage, sent.total.count).await?;
+    let left: u64 = topic.bounds(stage).await?.iter().map(|(_, start, end)| end - start).sum();
+    if left < sent.total.count {
+        return Err(Failure::usage(format!(
+            "of {} that were written for the readers, retention left {}; write less, or give the \
+             topic a larger retention with --set",
+            units::records(sent.total.count),
+            units::count(left)
+        )));
+    }
     Ok(sent.total)
 }
 

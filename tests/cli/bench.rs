@@ -350,7 +350,9 @@ fn wrong_wishes_are_refused_with_what_would_be_right() {
     let broker = Broker::start();
     broker.call(&["topic", "create", "compacted", "--set", "cleanup_policy=compact"]).ok();
     broker.call(&["topic", "create", "plain"]).ok();
-    let cases: [(&[&str], i32, &[&str]); 9] = [
+    let compacted = ["queue", "--set", "cleanup_policy=compact", "--keys", "5", "--records", "9"];
+    let cases: [(&[&str], i32, &[&str]); 10] = [
+        (&compacted, 2, &["compacted", "cleanup_policy=delete"]),
         (&["produce", "--topic", "nope"], 4, &["`nope`", "does not exist", "topic list"]),
         (&["produce", "--set", "colour=red"], 2, &["`colour`", "there are durability"]),
         (&["produce", "--broker-pid", "4194305"], 2, &["--broker-pid", "4194305"]),
@@ -423,4 +425,13 @@ fn a_sender_that_is_held_up_is_charged_for_what_was_due_meanwhile() {
     let times = &document["latency_us"]["acknowledged"];
     assert_eq!(times["count"], 60);
     assert!(times["p50"].as_f64().unwrap() > 1e6, "half of them waited for a second: {times}");
+}
+
+#[test]
+fn without_acknowledgements_it_is_told_what_is_in_the_log() {
+    let broker = Broker::start();
+    let document = measured(&broker, &["produce", "--records", "500", "--acks", "none"]);
+    assert!(document["records"]["acknowledged"].is_null(), "{document:#}");
+    assert_eq!(document["records"]["stored"], 500);
+    assert_eq!(document["acknowledged_at"], "accepted");
 }

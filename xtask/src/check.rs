@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{generated, prove, tidy, tour};
+use crate::{count, generated, prove, tidy, tour};
 
 /// One step: its name and what it does.
 struct Step {
@@ -24,6 +24,8 @@ enum Action {
     Generated,
     /// The README's commands.
     Tour,
+    /// Instructions of the hot paths.
+    Count,
     /// The harnesses, at the size of the check.
     Prove,
     /// Cargo with these arguments and extra environment.
@@ -92,6 +94,7 @@ fn steps(packages: &[String], whole: bool) -> Vec<Step> {
         action: cargo(&["test"], &["--locked", "--no-fail-fast"], None),
     });
     if whole {
+        steps.push(Step { name: "count", action: Action::Count });
         steps.push(Step { name: "prove", action: Action::Prove });
     }
     steps
@@ -103,6 +106,7 @@ impl Action {
             Action::Tidy => tidy::run(root),
             Action::Generated => generated::check(root),
             Action::Tour => tour::run(root),
+            Action::Count => count::run(root, false),
             Action::Prove => prove::run(root, &PROVED),
             Action::Cargo(arguments, env) => cargo(root, arguments, *env),
         }

@@ -3,6 +3,7 @@
 //! - `check [CRATE]`: format, tidy, lints, documentation, then every test; of one crate when named.
 //! - `docs`: writes the generated pages of the documentation anew.
 //! - `prove [HARNESS]`: the harnesses for crash, power loss, damage, full disks and bad networks.
+//! - `count [--write]`: instructions of the hot paths, against what was recorded.
 //! - `tour`: walks the tour of the README.
 //! - `tidy`: only the rules about the source itself, in well under a second.
 //!
@@ -24,6 +25,7 @@ use std::{
 };
 
 mod check;
+mod count;
 mod generated;
 mod promises;
 mod prove;
@@ -37,6 +39,8 @@ commands:
   docs           write the generated pages of docs/ anew
   prove [HARNESS...] [--count N] [--seed S] [--minutes M] [--full]
                  the harnesses that show the guarantees; all of them, or those named
+  count [--write]
+                 count the instructions of the hot paths and compare them with what was recorded, or record them
   tour           run the commands of the README and compare what they print
   tidy           the rules about the source that no compiler checks";
 
@@ -49,6 +53,8 @@ fn main() -> ExitCode {
         ["check", name] => check::run(&root, Some(name)),
         ["docs"] => generated::write(&root),
         ["prove", words @ ..] => prove::run(&root, words),
+        ["count"] => count::run(&root, false),
+        ["count", "--write"] => count::run(&root, true),
         ["tour"] => tour::run(&root),
         ["tidy"] => tidy::run(&root),
         ["help" | "--help" | "-h"] => {

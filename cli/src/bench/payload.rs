@@ -119,8 +119,8 @@ impl Stamp {
 pub(super) struct Payload {
     run: u32,
     producer: u32,
-    /// The set of values.
-    cycle: Vec<Bytes>,
+    /// The set of values, each with its digest.
+    cycle: Vec<(Bytes, u64)>,
     /// Keys, used in turns.
     keys: Vec<Bytes>,
 }
@@ -139,29 +139,27 @@ impl Payload {
             Stamp { run, producer, number }.write(value);
         }
         let all = all.freeze();
-        let slot = |at: usize| all.slice(at * args.size..(at + 1) * args.size);
+        let slot = |at: usize| {
+            let digest = Stamp { run, producer, number: at as u64 }.digest();
+            (all.slice(at * args.size..(at + 1) * args.size), digest)
+        };
         let keys = (0..args.keys).map(|key| Bytes::from(format!("key-{key:07}"))).collect();
         Payload { run, producer, cycle: (0..count).map(slot).collect(), keys }
     }
 
-    /// Record `count` of those that are cycled, and its digest.
-    pub(super) fn cycled(&self, count: u64) -> (Record, u64) {
-        let number = count % self.cycle.len() as u64;
-        let stamp = Stamp { run: self.run, producer: self.producer, number };
-        (self.with_key(Record::new(self.slot(number).clone()), count), stamp.digest())
+    /// The records that are cycled, from the first on.
+    pub(super) fn cycle(&self) -> Cycle<'_> {
+        Cycle { payload: self, at: 0, count: 0 }
     }
 
     /// A record with a number that none of the run has, and its digest.
     pub(super) fn numbered(&self, number: u64) -> (Record, u64) {
         let stamp = Stamp { run: self.run, producer: self.producer, number };
-        let mut value = BytesMut::from(&self.slot(number)[..]);
+        let at = number % self.cycle.len() as u64;
+        let (filling, _) = &self.cycle[usize::try_from(at).expect("below the length")];
+        let mut value = BytesMut::from(&filling[..]);
         stamp.write(&mut value);
         (self.with_key(Record::new(value.freeze()), number), stamp.digest())
-    }
-
-    fn slot(&self, number: u64) -> &Bytes {
-        let at = number % self.cycle.len() as u64;
-        &self.cycle[usize::try_from(at).expect("below the length")]
     }
 
     fn with_key(&self, record: Record, count: u64) -> Record {
@@ -171,6 +169,27 @@ impl Payload {
         // Keys come in no order that partitions would notice.
         let at = mix(count) % self.keys.len() as u64;
         record.key(self.keys[usize::try_from(at).expect("below the length")].clone())
+    }
+}
+
+/// Goes through the set of values for ever. This is on the path that is measured, so it does next to nothing.
+#[derive(Debug)]
+pub(super) struct Cycle<'a> {
+    payload: &'a Payload,
+    /// The next of the set.
+    at: usize,
+    /// Records so far.
+    count: u64,
+}
+
+impl Cycle<'_> {
+    /// The next record, and its digest.
+    pub(super) fn next(&mut self) -> (Record, u64) {
+        let (value, digest) = &self.payload.cycle[self.at];
+        let record = self.payload.with_key(Record::new(value.clone()), self.count);
+        self.at = if self.at + 1 < self.payload.cycle.len() { self.at + 1 } else { 0 };
+        self.count += 1;
+        (record, *digest)
     }
 }
 
@@ -228,8 +247,11 @@ mod tests {
             assert_eq!(record.value_bytes().unwrap().len(), size);
             let expected = Stamp { run: 7, producer: 3, number: 123_456_789 };
             assert_eq!((stamp(&record), expected.digest()), (expected, digest));
-            let (record, digest) = payload.cycled(2);
-            assert_eq!((stamp(&record).number, stamp(&record).digest()), (2, digest));
+            let mut cycle = payload.cycle();
+            for number in 0..3 {
+                let (record, digest) = cycle.next();
+                assert_eq!((stamp(&record).number, stamp(&record).digest()), (number, digest));
+            }
         }
         assert_eq!(Stamp::read(&[0; 15]), None);
     }
@@ -237,16 +259,19 @@ mod tests {
     #[test]
     fn cycled_values_begin_again_and_differ_before() {
         let payload = Payload::new(&args(1 << 20, 0, Filling::Random), 1, 0);
-        let value = |count| payload.cycled(count).0.value_bytes().unwrap().to_vec();
-        assert_eq!(value(0), value(4));
-        assert_ne!(value(0)[16..], value(1)[16..]);
+        let mut cycle = payload.cycle();
+        let values: Vec<Vec<u8>> =
+            (0..5).map(|_| cycle.next().0.value_bytes().unwrap().to_vec()).collect();
+        assert_eq!(values[0], values[4]);
+        assert_ne!(values[0][16..], values[1][16..]);
     }
 
     #[test]
     fn so_many_keys_are_used_as_were_asked_for() {
         let payload = Payload::new(&args(16, 5, Filling::Text), 1, 0);
+        let mut cycle = payload.cycle();
         let keys: std::collections::BTreeSet<Vec<u8>> =
-            (0..1000).map(|count| payload.cycled(count).0.key_bytes().unwrap().to_vec()).collect();
+            (0..1000).map(|_| cycle.next().0.key_bytes().unwrap().to_vec()).collect();
         assert_eq!(keys.len(), 5);
     }
 

@@ -115,13 +115,14 @@ impl ProduceBench {
 
     fn tell(&self, report: &mut Report, sent: &Sent, (total, stored): (u64, u64)) {
         let level = sent.durability.map_or("-", settings::durability);
+        let is_acknowledged = self.send.are_acknowledged();
+        let acknowledged = match is_acknowledged {
+            true => format!("acknowledged at {level}"),
+            false => "sent without waiting for an acknowledgement".to_owned(),
+        };
         report.fact(
             "RECORDS",
-            format!(
-                "{} acknowledged at {level}, {} in the log",
-                units::count(total),
-                units::count(stored)
-            ),
+            format!("{} {acknowledged}, {} in the log", units::count(total), units::count(stored)),
         );
         let measured = match self.rate {
             Some(_) => "every record's".to_owned(),
@@ -131,7 +132,7 @@ impl ProduceBench {
         report.put(
             "records",
             json!({
-                "sent": total, "acknowledged": total, "stored": stored,
+                "sent": total, "acknowledged": is_acknowledged.then_some(total), "stored": stored,
                 "measured": sent.total.count, "warm_up": self.warm_up,
             }),
         );

@@ -233,6 +233,7 @@ impl Member {
     ) -> Result<Sent, Failure> {
         let mut sent = Sent::new();
         let acks = AckWatch::start();
+        let mut cycle = self.payload.cycle();
         let mut halted = std::pin::pin!(self.halt.asked());
         let is_over = |count: u64| match amount {
             Amount::Records(records) => count >= records,
@@ -240,7 +241,7 @@ impl Member {
         };
         while !is_over(sent.total.count) {
             let count = sent.total.count;
-            let (record, digest) = self.payload.cycled(count);
+            let (record, digest) = cycle.next();
             if count.is_multiple_of(LOOK_EVERY) {
                 counter.add(LOOK_EVERY);
                 if self.halt.is_asked() {
