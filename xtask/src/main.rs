@@ -3,6 +3,7 @@
 //! - `check [CRATE]`: format, tidy, lints, documentation, then every test; of one crate when named.
 //! - `docs`: writes the generated pages of the documentation anew.
 //! - `prove [HARNESS]`: the harnesses for crash, power loss, damage, full disks and bad networks.
+//! - `compare [ARGUMENTS]`: measures Riverrun and its peers in one run; see `benches/README.md`.
 //! - `tour`: walks the tour of the README.
 //! - `tidy`: only the rules about the source itself, in well under a second.
 //!
@@ -24,6 +25,7 @@ use std::{
 };
 
 mod check;
+mod compare;
 mod generated;
 mod prove;
 mod tidy;
@@ -36,6 +38,8 @@ commands:
   docs           write the generated pages of docs/ anew
   prove [HARNESS...] [--count N] [--seed S] [--minutes M] [--full]
                  the harnesses that show the guarantees; all of them, or those named
+  compare [--help | ARGUMENTS...]
+                 build Riverrun and the comparison in release, and run the same workloads against it and its peers
   tour           run the commands of the README and compare what they print
   tidy           the rules about the source that no compiler checks";
 
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         ["check", name] => check::run(&root, Some(name)),
         ["docs"] => generated::write(&root),
         ["prove", words @ ..] => prove::run(&root, words),
+        ["compare", words @ ..] => compare::run(&root, words),
         ["tour"] => tour::run(&root),
         ["tidy"] => tidy::run(&root),
         ["help" | "--help" | "-h"] => {

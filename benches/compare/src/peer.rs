@@ -1,0 +1,134 @@
+//! Whom the comparison is with: how each is had, started, and spoken to.
+//!
+//! A peer is a server in a process tree of its own on an empty directory, at its documented settings for production. The client side of each is in
+//! `drive/`.
+
+use std::{path::Path, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{case::Workload, error::Result, process::Process};
+
+mod riverrun;
+
+/// Longest time a server may take to open its port.
+const PORT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A queue under test.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Peer {
+    /// The broker of this repository.
+    Riverrun,
+}
+
+/// What an acknowledgement means.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Level {
+    /// On disk, after fsync.
+    Fsync,
+    /// In memory or in the page cache, as most are shipped.
+    Relaxed,
+}
+
+impl Level {
+    /// Its name for people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Level::Fsync => "fsync",
+            Level::Relaxed => "relaxed",
+        }
+    }
+}
+
+/// A peer that can be started.
+#[derive(Clone, Debug)]
+pub(crate) struct Install {
+    /// The queue.
+    pub(crate) peer: Peer,
+    /// Version of the server.
+    pub(crate) version: String,
+    /// Where its files are; the binary itself, or the folder they were unpacked to.
+    pub(crate) path: std::path::PathBuf,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// Its process, and what it needs beside it. The first one is measured.
+    pub(crate) process: Process,
+    /// Where clients connect.
+    pub(crate) address: String,
+}
+
+impl Peer {
+    /// Its name for people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Peer::Riverrun => "Riverrun",
+        }
+    }
+
+    /// How many times fewer records than Riverrun it gets.
+    pub(crate) fn slowness(self, _workload: Workload) -> u64 {
+        match self {
+            Peer::Riverrun => 1,
+        }
+    }
+
+    /// The client library that speaks to it, and how it is used.
+    pub(crate) fn client(self) -> &'static str {
+        match self {
+            Peer::Riverrun => {
+                "riverrun-client of this commit, with its defaults: batches of 1 MiB, 32 MiB in flight"
+            }
+        }
+    }
+
+    /// Finds it or downloads it to `cache`.
+    ///
+    /// # Errors
+    /// `Skipped` when it cannot be had here.
+    pub(crate) fn install(self, _cache: &Path, own: &Path) -> Result<Install> {
+        match self {
+            Peer::Riverrun => riverrun::install(own),
+        }
+    }
+}
+
+impl Install {
+    /// What an acknowledgement means at this level, or why the peer has no such level.
+    pub(crate) fn meaning(&self, level: Level) -> std::result::Result<&'static str, &'static str> {
+        match (self.peer, level) {
+            (Peer::Riverrun, Level::Fsync) => Ok("after fdatasync (its default)"),
+            (Peer::Riverrun, Level::Relaxed) => Ok("in the page cache (durability `os`)"),
+        }
+    }
+}
+
+impl Server {
+    /// Asks it to end and waits for it.
+    pub(crate) fn stop(self) {
+        self.process.stop();
+    }
+
+    /// Starts a server on the directory `dir`, which holds nothing yet or what an earlier one left, and waits until it takes connections.
+    pub(crate) fn start(
+        install: &Install,
+        level: Level,
+        dir: &Path,
+        address: &str,
+    ) -> Result<Server> {
+        let mut server = match install.peer {
+            Peer::Riverrun => riverrun::start(install, level, dir, address)?,
+        };
+        let address = server.address.clone();
+        server.process.wait_for_port(&address, PORT_TIMEOUT)?;
+        Ok(server)
+    }
+}
