@@ -13,7 +13,7 @@ pub(crate) const MANIFEST: &str = "benches/compare/Cargo.toml";
 /// Builds and runs; `words` are for the comparison. The broker is not built when they name one, or only ask for help.
 pub(crate) fn run(root: &Path, words: &[&str]) -> Result<(), String> {
     let own = |word: &&str| word.starts_with("--riverrun") || ["--help", "-h"].contains(word);
-    if !words.iter().any(|word| own(word)) {
+    if !words.iter().any(own) {
         call(root, &["build", "--release", "--locked", "--package", "riverrun-cli"])?;
     }
     let first = ["run", "--release", "--locked", "--manifest-path", MANIFEST];

@@ -20,9 +20,12 @@ mod fan_out;
 mod latency;
 mod launch;
 mod meter;
+mod nats;
 mod payload;
+mod redis;
 mod riverrun;
 mod throughput;
+mod window;
 
 pub(crate) use self::{launch::launch, meter::Meter};
 
@@ -133,6 +136,8 @@ pub(crate) fn run(job: &str) -> Result<String> {
     let figures = runtime.block_on(async {
         match job.peer {
             Peer::Riverrun => work::<riverrun::Client>(&job).await,
+            Peer::Nats => work::<nats::Client>(&job).await,
+            Peer::Redis => work::<redis::Client>(&job).await,
         }
     })?;
     // What a client left running must not hold the process.

@@ -38,6 +38,9 @@ pub(crate) enum Error {
         /// How it ended and what it said last.
         how: String,
     },
+    /// This peer, or this way of running it, cannot be had here. No fault: the summary gives the reason.
+    #[error("{0}")]
+    Skipped(String),
     /// The client library of a peer failed.
     #[error("{0}")]
     Peer(String),

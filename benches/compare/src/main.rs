@@ -6,7 +6,8 @@
 //!    └──starts──▶ driver ┘   a process of its own for every measurement; gives its figures as JSON
 //! ```
 //!
-//! - [`case`]: the workloads and their sizes. [`peer`]: the servers. [`drive`]: the clients. [`ceiling`]: what the machine can do.
+//! - [`case`]: the workloads and their sizes. [`peer`]: the servers. [`fetch`]: where they come from. [`drive`]: the clients.
+//!   [`ceiling`]: what the machine can do.
 //! - [`run`]: the rounds. [`report`]: the run folder.
 //!
 //! Invariants: a peer that cannot be had is skipped with its reason and never silently; a figure is only given for records that were checked to
@@ -17,6 +18,7 @@ mod ceiling;
 mod clock;
 mod drive;
 mod error;
+mod fetch;
 mod files;
 mod machine;
 mod peer;

@@ -3,12 +3,17 @@
 //! A peer is a server in a process tree of its own on an empty directory, at its documented settings for production. The client side of each is in
 //! `drive/`.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{case::Workload, error::Result, process::Process};
 
+mod nats;
+mod redis;
 mod riverrun;
 
 /// Longest time a server may take to open its port.
@@ -22,6 +27,10 @@ const PORT_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) enum Peer {
     /// The broker of this repository.
     Riverrun,
+    /// NATS JetStream.
+    Nats,
+    /// Redis streams.
+    Redis,
 }
 
 /// What an acknowledgement means.
@@ -54,7 +63,7 @@ pub(crate) struct Install {
     /// Version of the server.
     pub(crate) version: String,
     /// Where its files are; the binary itself, or the folder they were unpacked to.
-    pub(crate) path: std::path::PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 /// A running server.
@@ -71,6 +80,8 @@ impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Peer::Riverrun => "Riverrun",
+            Peer::Nats => "NATS JetStream",
+            Peer::Redis => "Redis streams",
         }
     }
 
@@ -78,6 +89,7 @@ impl Peer {
     pub(crate) fn slowness(self, _workload: Workload) -> u64 {
         match self {
             Peer::Riverrun => 1,
+            Peer::Nats | Peer::Redis => 4,
         }
     }
 
@@ -87,6 +99,8 @@ impl Peer {
             Peer::Riverrun => {
                 "riverrun-client of this commit, with its defaults: batches of 1 MiB, 32 MiB in flight"
             }
+            Peer::Nats => nats::CLIENT,
+            Peer::Redis => redis::CLIENT,
         }
     }
 
@@ -94,9 +108,11 @@ impl Peer {
     ///
     /// # Errors
     /// `Skipped` when it cannot be had here.
-    pub(crate) fn install(self, _cache: &Path, own: &Path) -> Result<Install> {
+    pub(crate) fn install(self, cache: &Path, own: &Path) -> Result<Install> {
         match self {
             Peer::Riverrun => riverrun::install(own),
+            Peer::Nats => nats::install(cache),
+            Peer::Redis => redis::install(cache),
         }
     }
 }
@@ -107,6 +123,9 @@ impl Install {
         match (self.peer, level) {
             (Peer::Riverrun, Level::Fsync) => Ok("after fdatasync (its default)"),
             (Peer::Riverrun, Level::Relaxed) => Ok("in the page cache (durability `os`)"),
+            (Peer::Nats, level) => nats::meaning(&self.version, level),
+            (Peer::Redis, Level::Fsync) => Ok("after fsync (`appendfsync always`)"),
+            (Peer::Redis, Level::Relaxed) => Ok("in memory (`appendfsync everysec`, its default)"),
         }
     }
 }
@@ -126,6 +145,8 @@ impl Server {
     ) -> Result<Server> {
         let mut server = match install.peer {
             Peer::Riverrun => riverrun::start(install, level, dir, address)?,
+            Peer::Nats => nats::start(install, level, dir, address)?,
+            Peer::Redis => redis::start(install, level, dir, address)?,
         };
         let address = server.address.clone();
         server.process.wait_for_port(&address, PORT_TIMEOUT)?;

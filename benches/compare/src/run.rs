@@ -141,7 +141,14 @@ fn contenders(plan: &Plan, results: &mut Results) -> Result<Vec<Contender>> {
             say::skipped(peer, level, &reason);
             results.skipped.push(Skip { peer, level, reason });
         };
-        let install = peer.install(&plan.cache, &plan.riverrun)?;
+        let install = match peer.install(&plan.cache, &plan.riverrun) {
+            Ok(install) => install,
+            Err(Error::Skipped(reason)) => {
+                skip(None, reason);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         for level in &plan.levels {
             match install.meaning(*level) {
                 Ok(acknowledged) => {

@@ -25,6 +25,11 @@ pub(crate) fn skipped(peer: &str, level: Option<&str>, reason: &str) {
     println!("SKIPPED  {peer} {}: {reason}", level.unwrap_or(""));
 }
 
+/// Something is being fetched.
+pub(crate) fn fetching(what: &str) {
+    println!("fetching {what}");
+}
+
 /// A plain line.
 pub(crate) fn line(text: &str) {
     println!("{text}");
