@@ -17,6 +17,7 @@ use crate::{
 
 mod acknowledge;
 mod fan_out;
+mod kafka;
 mod latency;
 mod launch;
 mod meter;
@@ -138,6 +139,8 @@ pub(crate) fn run(job: &str) -> Result<String> {
             Peer::Riverrun => work::<riverrun::Client>(&job).await,
             Peer::Nats => work::<nats::Client>(&job).await,
             Peer::Redis => work::<redis::Client>(&job).await,
+            Peer::Kafka => work::<kafka::Client>(&job).await,
+            Peer::Rocketmq => Err(Error::Skipped("there is no driver for it".into())),
         }
     })?;
     // What a client left running must not hold the process.

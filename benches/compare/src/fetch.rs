@@ -2,3 +2,4 @@
 //! the cache folder.
 
 pub(crate) mod debian;
+pub(crate) mod maven;

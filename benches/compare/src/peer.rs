@@ -10,11 +10,17 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{case::Workload, error::Result, process::Process};
+use crate::{
+    case::Workload,
+    error::{Error, Result},
+    process::Process,
+};
 
+mod kafka;
 mod nats;
 mod redis;
 mod riverrun;
+mod rocketmq;
 
 /// Longest time a server may take to open its port.
 const PORT_TIMEOUT: Duration = Duration::from_secs(120);
@@ -27,10 +33,14 @@ const PORT_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) enum Peer {
     /// The broker of this repository.
     Riverrun,
+    /// Apache Kafka.
+    Kafka,
     /// NATS JetStream.
     Nats,
     /// Redis streams.
     Redis,
+    /// Apache RocketMQ.
+    Rocketmq,
 }
 
 /// What an acknowledgement means.
@@ -82,14 +92,24 @@ impl Peer {
             Peer::Riverrun => "Riverrun",
             Peer::Nats => "NATS JetStream",
             Peer::Redis => "Redis streams",
+            Peer::Kafka => "Apache Kafka",
+            Peer::Rocketmq => "Apache RocketMQ",
         }
     }
 
     /// How many times fewer records than Riverrun it gets.
     pub(crate) fn slowness(self, _workload: Workload) -> u64 {
         match self {
-            Peer::Riverrun => 1,
+            Peer::Riverrun | Peer::Kafka | Peer::Rocketmq => 1,
             Peer::Nats | Peer::Redis => 4,
+        }
+    }
+
+    /// Why it cannot do this workload at all.
+    pub(crate) fn lacks(self, workload: Workload) -> Option<&'static str> {
+        match (self, workload) {
+            (Peer::Kafka, Workload::W4) => Some(kafka::NO_SHARE),
+            _ => None,
         }
     }
 
@@ -101,6 +121,8 @@ impl Peer {
             }
             Peer::Nats => nats::CLIENT,
             Peer::Redis => redis::CLIENT,
+            Peer::Kafka => kafka::CLIENT,
+            Peer::Rocketmq => rocketmq::CLIENT,
         }
     }
 
@@ -113,6 +135,8 @@ impl Peer {
             Peer::Riverrun => riverrun::install(own),
             Peer::Nats => nats::install(cache),
             Peer::Redis => redis::install(cache),
+            Peer::Kafka => kafka::install(cache),
+            Peer::Rocketmq => rocketmq::install(cache),
         }
     }
 }
@@ -124,6 +148,9 @@ impl Install {
             (Peer::Riverrun, Level::Fsync) => Ok("after fdatasync (its default)"),
             (Peer::Riverrun, Level::Relaxed) => Ok("in the page cache (durability `os`)"),
             (Peer::Nats, level) => nats::meaning(&self.version, level),
+            (Peer::Kafka, Level::Fsync) => Ok("after fsync (`log.flush.interval.messages=1`)"),
+            (Peer::Kafka, Level::Relaxed) => Ok("in the page cache (its default)"),
+            (Peer::Rocketmq, _) => Err(rocketmq::NO_DRIVER),
             (Peer::Redis, Level::Fsync) => Ok("after fsync (`appendfsync always`)"),
             (Peer::Redis, Level::Relaxed) => Ok("in memory (`appendfsync everysec`, its default)"),
         }
@@ -147,6 +174,8 @@ impl Server {
             Peer::Riverrun => riverrun::start(install, level, dir, address)?,
             Peer::Nats => nats::start(install, level, dir, address)?,
             Peer::Redis => redis::start(install, level, dir, address)?,
+            Peer::Kafka => kafka::start(install, level, dir, address)?,
+            Peer::Rocketmq => return Err(Error::Skipped(rocketmq::NO_DRIVER.into())),
         };
         let address = server.address.clone();
         server.process.wait_for_port(&address, PORT_TIMEOUT)?;

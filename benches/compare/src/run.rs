@@ -76,8 +76,8 @@ pub(crate) struct Limit {
 pub(crate) struct Skip {
     /// Whom.
     pub(crate) peer: &'static str,
-    /// At which level, when only one.
-    pub(crate) level: Option<&'static str>,
+    /// At which level, or in which workload, when only one.
+    pub(crate) part: Option<String>,
     /// Why.
     pub(crate) reason: String,
 }
@@ -136,10 +136,9 @@ pub(crate) fn run(plan: &Plan) -> Result<Results> {
 fn contenders(plan: &Plan, results: &mut Results) -> Result<Vec<Contender>> {
     let mut contenders = Vec::new();
     for peer in &plan.peers {
-        let mut skip = |level: Option<Level>, reason: String| {
-            let (peer, level) = (peer.name(), level.map(Level::name));
-            say::skipped(peer, level, &reason);
-            results.skipped.push(Skip { peer, level, reason });
+        let mut skip = |part: Option<String>, reason: String| {
+            say::skipped(peer.name(), part.as_deref(), &reason);
+            results.skipped.push(Skip { peer: peer.name(), part, reason });
         };
         let install = match peer.install(&plan.cache, &plan.riverrun) {
             Ok(install) => install,
@@ -149,6 +148,11 @@ fn contenders(plan: &Plan, results: &mut Results) -> Result<Vec<Contender>> {
             }
             Err(error) => return Err(error),
         };
+        for case in &plan.cases {
+            if let Some(reason) = peer.lacks(case.workload) {
+                skip(Some(case.title()), reason.to_owned());
+            }
+        }
         for level in &plan.levels {
             match install.meaning(*level) {
                 Ok(acknowledged) => {
@@ -162,7 +166,7 @@ fn contenders(plan: &Plan, results: &mut Results) -> Result<Vec<Contender>> {
                     });
                     contenders.push(Contender { install: install.clone(), level: *level });
                 }
-                Err(reason) => skip(Some(*level), reason.to_owned()),
+                Err(reason) => skip(Some(level.name().to_owned()), reason.to_owned()),
             }
         }
     }
@@ -188,7 +192,7 @@ fn one_server(plan: &Plan, round: u32, who: &Contender, results: &mut Results) -
     for entrant in entrants.filter(|entrant| (entrant.peer, entrant.level) == (peer, level)) {
         entrant.command = server.process.command_line(&[(&dir, "DIR"), (&plan.cache, "CACHE")]);
     }
-    for case in &plan.cases {
+    for case in plan.cases.iter().filter(|case| peer.lacks(case.workload).is_none()) {
         let stage = Stage { plan, who, case: *case, dir: &dir };
         let done = stage.measure(&mut server);
         match &done {

@@ -21,8 +21,8 @@ pub(crate) fn failed(round: u32, who: &str, what: &str, error: &Error) {
 }
 
 /// A peer is left out.
-pub(crate) fn skipped(peer: &str, level: Option<&str>, reason: &str) {
-    println!("SKIPPED  {peer} {}: {reason}", level.unwrap_or(""));
+pub(crate) fn skipped(peer: &str, part: Option<&str>, reason: &str) {
+    println!("SKIPPED  {peer} {}: {reason}", part.unwrap_or(""));
 }
 
 /// Something is being fetched.

@@ -84,11 +84,13 @@ fn table(page: &mut String, case: Case, results: &Results) -> fmt::Result {
     writeln!(page, "\n| --- | --- |{}", " --- |".repeat(columns.len()))?;
     for entrant in &results.entrants {
         let samples: Vec<&Sample> = samples(results, entrant, case).collect();
+        let lacks = entrant.peer.lacks(case.workload).is_some();
+        let missing = if lacks { "skipped" } else { "failed" };
         write!(page, "| {} | {} |", entrant.peer.name(), entrant.acknowledged)?;
         for column in columns {
             let values = samples.iter().filter_map(|sample| sample.figures.get(column.key));
             let spread = Spread::of(values.copied());
-            write!(page, " {} |", spread.map_or_else(|| "failed".to_owned(), cell))?;
+            write!(page, " {} |", spread.map_or_else(|| missing.to_owned(), cell))?;
         }
         writeln!(page)?;
     }
@@ -128,11 +130,11 @@ fn left_out(page: &mut String, results: &Results) -> fmt::Result {
     let failed: Vec<&Sample> =
         results.samples.iter().filter(|sample| sample.failure.is_some()).collect();
     if !results.skipped.is_empty() {
-        writeln!(page, "\n## SKIPPED\n\n| | level | why |\n| --- | --- | --- |")?;
+        writeln!(page, "\n## SKIPPED\n\n| | part | why |\n| --- | --- | --- |")?;
     }
     for skip in &results.skipped {
         let reason = skip.reason.replace('\n', " ");
-        writeln!(page, "| {} | {} | {reason} |", skip.peer, skip.level.unwrap_or("all"))?;
+        writeln!(page, "| {} | {} | {reason} |", skip.peer, skip.part.as_deref().unwrap_or("all"))?;
     }
     if !failed.is_empty() {
         writeln!(page, "\n## FAILED\n\n| | level | round | case | why |")?;
