@@ -145,6 +145,11 @@ impl Size {
         }
     }
 
+    /// Longest time one measurement may take.
+    pub(crate) fn timeout_seconds(self) -> f64 {
+        if self.quick { 30.0 } else { 600.0 }
+    }
+
     /// Seconds that a steady rate is measured.
     fn seconds(self) -> u64 {
         if self.quick { 1 } else { 8 }

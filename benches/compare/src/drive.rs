@@ -23,6 +23,8 @@ mod launch;
 mod meter;
 mod nats;
 mod payload;
+mod rabbit_quorum;
+mod rabbit_stream;
 mod redis;
 mod riverrun;
 mod throughput;
@@ -140,6 +142,8 @@ pub(crate) fn run(job: &str) -> Result<String> {
             Peer::Nats => work::<nats::Client>(&job).await,
             Peer::Redis => work::<redis::Client>(&job).await,
             Peer::Kafka => work::<kafka::Client>(&job).await,
+            Peer::RabbitStream => work::<rabbit_stream::Client>(&job).await,
+            Peer::RabbitQuorum => work::<rabbit_quorum::Client>(&job).await,
             Peer::Rocketmq => Err(Error::Skipped("there is no driver for it".into())),
         }
     })?;

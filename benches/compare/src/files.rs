@@ -5,6 +5,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +18,12 @@ pub(crate) fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
 pub(crate) fn write_text(path: &Path, text: &str) -> io::Result<()> {
     make_folder(path.parent().unwrap_or(Path::new(".")))?;
     fs::write(path, text)
+}
+
+/// Writes a script that can be run, and the folders above it.
+pub(crate) fn write_script(path: &Path, text: &str) -> io::Result<()> {
+    write_text(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
 
 /// Makes a folder and those above it.

@@ -18,6 +18,7 @@ use crate::{
 
 mod kafka;
 mod nats;
+mod rabbitmq;
 mod redis;
 mod riverrun;
 mod rocketmq;
@@ -39,6 +40,10 @@ pub(crate) enum Peer {
     Nats,
     /// Redis streams.
     Redis,
+    /// RabbitMQ, a stream.
+    RabbitStream,
+    /// RabbitMQ, a quorum queue.
+    RabbitQuorum,
     /// Apache RocketMQ.
     Rocketmq,
 }
@@ -79,8 +84,11 @@ pub(crate) struct Install {
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct Server {
-    /// Its process, and what it needs beside it. The first one is measured.
+    /// Its process. This one is measured.
     pub(crate) process: Process,
+    /// What it needs beside it, and what ends with it.
+    #[expect(dead_code, reason = "held, so that it is ended when this is dropped")]
+    pub(crate) beside: Vec<Process>,
     /// Where clients connect.
     pub(crate) address: String,
 }
@@ -93,6 +101,8 @@ impl Peer {
             Peer::Nats => "NATS JetStream",
             Peer::Redis => "Redis streams",
             Peer::Kafka => "Apache Kafka",
+            Peer::RabbitStream => "RabbitMQ stream",
+            Peer::RabbitQuorum => "RabbitMQ quorum queue",
             Peer::Rocketmq => "Apache RocketMQ",
         }
     }
@@ -101,7 +111,8 @@ impl Peer {
     pub(crate) fn slowness(self, _workload: Workload) -> u64 {
         match self {
             Peer::Riverrun | Peer::Kafka | Peer::Rocketmq => 1,
-            Peer::Nats | Peer::Redis => 4,
+            Peer::Nats | Peer::Redis | Peer::RabbitStream => 4,
+            Peer::RabbitQuorum => 40,
         }
     }
 
@@ -109,6 +120,12 @@ impl Peer {
     pub(crate) fn lacks(self, workload: Workload) -> Option<&'static str> {
         match (self, workload) {
             (Peer::Kafka, Workload::W4) => Some(kafka::NO_SHARE),
+            (Peer::RabbitStream, Workload::W4) => {
+                Some("a stream has no acknowledgement of one record")
+            }
+            (Peer::RabbitQuorum, Workload::W5) => {
+                Some("each consumer needs a queue with a copy of its own")
+            }
             _ => None,
         }
     }
@@ -122,6 +139,8 @@ impl Peer {
             Peer::Nats => nats::CLIENT,
             Peer::Redis => redis::CLIENT,
             Peer::Kafka => kafka::CLIENT,
+            Peer::RabbitStream => rabbitmq::STREAM_CLIENT,
+            Peer::RabbitQuorum => rabbitmq::QUEUE_CLIENT,
             Peer::Rocketmq => rocketmq::CLIENT,
         }
     }
@@ -136,6 +155,7 @@ impl Peer {
             Peer::Nats => nats::install(cache),
             Peer::Redis => redis::install(cache),
             Peer::Kafka => kafka::install(cache),
+            Peer::RabbitStream | Peer::RabbitQuorum => rabbitmq::install(self, cache),
             Peer::Rocketmq => rocketmq::install(cache),
         }
     }
@@ -150,6 +170,10 @@ impl Install {
             (Peer::Nats, level) => nats::meaning(&self.version, level),
             (Peer::Kafka, Level::Fsync) => Ok("after fsync (`log.flush.interval.messages=1`)"),
             (Peer::Kafka, Level::Relaxed) => Ok("in the page cache (its default)"),
+            (Peer::RabbitStream, Level::Fsync) => Err("the broker never flushes a stream"),
+            (Peer::RabbitStream, Level::Relaxed) => Ok("in the page cache (its only mode)"),
+            (Peer::RabbitQuorum, Level::Fsync) => Ok("after fsync (its only mode)"),
+            (Peer::RabbitQuorum, Level::Relaxed) => Err("a quorum queue always flushes"),
             (Peer::Rocketmq, _) => Err(rocketmq::NO_DRIVER),
             (Peer::Redis, Level::Fsync) => Ok("after fsync (`appendfsync always`)"),
             (Peer::Redis, Level::Relaxed) => Ok("in memory (`appendfsync everysec`, its default)"),
@@ -158,11 +182,6 @@ impl Install {
 }
 
 impl Server {
-    /// Asks it to end and waits for it.
-    pub(crate) fn stop(self) {
-        self.process.stop();
-    }
-
     /// Starts a server on the directory `dir`, which holds nothing yet or what an earlier one left, and waits until it takes connections.
     pub(crate) fn start(
         install: &Install,
@@ -175,6 +194,7 @@ impl Server {
             Peer::Nats => nats::start(install, level, dir, address)?,
             Peer::Redis => redis::start(install, level, dir, address)?,
             Peer::Kafka => kafka::start(install, level, dir, address)?,
+            Peer::RabbitStream | Peer::RabbitQuorum => rabbitmq::start(install, dir, address)?,
             Peer::Rocketmq => return Err(Error::Skipped(rocketmq::NO_DRIVER.into())),
         };
         let address = server.address.clone();

@@ -21,8 +21,6 @@ use crate::{
 const TICKS_PER_SECOND: f64 = 100.0;
 /// How much of what a failed program said is shown.
 const LINES_SHOWN: usize = 12;
-/// Longest time a server may take to end when asked.
-const STOP_TIMEOUT_SECONDS: f64 = 30.0;
 
 /// A running server; killed with everything below it when dropped.
 #[derive(Debug)]
@@ -101,19 +99,6 @@ impl Process {
         let lines: Vec<&str> = said.lines().collect();
         let last = lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n");
         Error::Program { program: self.name.clone(), how: format!("{how}: {last}") }
-    }
-
-    /// Asks it to end, and kills it when it does not.
-    pub(crate) fn stop(mut self) {
-        let start = clock::nanos();
-        let asked = kill_process(Pid::from_child(&self.child), Signal::TERM).is_ok();
-        while asked && clock::seconds_since(start) < STOP_TIMEOUT_SECONDS {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                break;
-            }
-            clock::pause(Duration::from_millis(5));
-        }
-        self.end();
     }
 
     fn end(&mut self) {

@@ -204,7 +204,6 @@ fn one_server(plan: &Plan, round: u32, who: &Contender, results: &mut Results) -
             break;
         }
     }
-    server.stop();
     Ok(())
 }
 
@@ -219,7 +218,7 @@ struct Stage<'a> {
 impl Stage<'_> {
     fn measure(&self, server: &mut Server) -> Result<Figures> {
         server.process.check()?;
-        drive::launch(&self.job(server), self.dir)?.wait()
+        drive::launch(&self.job(server), self.dir)?.wait(self.plan.size.timeout_seconds())
     }
 
     fn job(&self, server: &Server) -> drive::Job {

@@ -12,8 +12,6 @@ use crate::{
     files,
 };
 
-/// Longest time one measurement may take.
-const TIMEOUT_SECONDS: f64 = 900.0;
 /// How much of what a failed driver said is shown.
 const CHARACTERS_SHOWN: usize = 400;
 
@@ -42,14 +40,14 @@ pub(crate) fn launch(job: &Job, dir: &Path) -> Result<Driver> {
 
 impl Driver {
     /// Waits until it has ended. Gives its outcome.
-    pub(crate) fn wait(mut self) -> Result<Figures> {
+    pub(crate) fn wait(mut self, timeout_seconds: f64) -> Result<Figures> {
         let start = clock::nanos();
         let status = loop {
             if let Some(status) = self.child.try_wait()? {
                 break status;
             }
-            if clock::seconds_since(start) > TIMEOUT_SECONDS {
-                return Err(self.failed(&format!("did not end within {TIMEOUT_SECONDS} s")));
+            if clock::seconds_since(start) > timeout_seconds {
+                return Err(self.failed(&format!("did not end within {timeout_seconds} s")));
             }
             clock::pause(std::time::Duration::from_millis(5));
         };

@@ -49,10 +49,12 @@ fn shortened(error: Error) -> Error {
     let text = error.to_string();
     let Some((_, first)) = text.split_once("[ERROR] ") else { return error };
     let first = first.lines().next().unwrap_or_default();
-    let named = first.split_once("could not be resolved: ").map_or(first, |(_, names)| names);
-    let named = named.split(": Could not find").next().unwrap_or_default();
-    let named = named.rsplit("Could not find artifact ").next().unwrap_or_default();
-    let named = named.split(" in ").next().unwrap_or_default();
+    // Several are named in a list, one by itself.
+    let named = match first.split_once("could not be resolved: ") {
+        Some((_, names)) => names.split(": Could not find").next(),
+        None => first.split("Could not find artifact ").nth(1),
+    };
+    let named = named.and_then(|names| names.split(" in ").next()).unwrap_or(first);
     Error::Skipped(format!("the registry does not have {named}"))
 }
 

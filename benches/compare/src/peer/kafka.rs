@@ -60,7 +60,7 @@ pub(super) fn start(install: &Install, level: Level, dir: &Path, address: &str) 
     let mut command = java(install);
     command.arg("kafka.Kafka").arg(&config);
     let process = Process::start(&command, &dir.join("server.log"))?;
-    Ok(Server { process, address: address.to_owned() })
+    Ok(Server { process, beside: Vec::new(), address: address.to_owned() })
 }
 
 fn java(install: &Install) -> Command {

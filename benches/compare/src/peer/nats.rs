@@ -48,7 +48,7 @@ pub(super) fn start(install: &Install, level: Level, dir: &Path, address: &str) 
     let mut command = Command::new(install.path.join("usr/sbin/nats-server"));
     command.arg("--config").arg(config);
     let process = Process::start(&command, &dir.join("server.log"))?;
-    Ok(Server { process, address: address.to_owned() })
+    Ok(Server { process, beside: Vec::new(), address: address.to_owned() })
 }
 
 #[cfg(test)]
