@@ -7,10 +7,15 @@
 //! | W3 | records that are *due* at a steady rate, one producer and one consumer | from the moment each was due to its arrival |
 //! | W4 | one consumer, up to 1,000 in hand, each record acknowledged by itself | until all acknowledgements are taken |
 //! | W5 | ten consumers, each of everything | deliveries over all |
+//! | W6 | topics with one record, then waiting consumers | memory and processor of the server |
+//! | W7 | restart after SIGKILL | from exec to the first record; what is lost of what was acknowledged |
 
 use serde::{Deserialize, Serialize};
 
-use crate::{drive::Task, peer::Peer};
+use crate::{
+    drive::{Idle, Task},
+    peer::Peer,
+};
 
 /// A kind of work.
 #[derive(
@@ -27,6 +32,10 @@ pub(crate) enum Workload {
     W4,
     /// Fan out.
     W5,
+    /// Idle.
+    W6,
+    /// Restart.
+    W7,
 }
 
 /// One workload with its sizes.
@@ -63,18 +72,24 @@ impl Case {
     pub(crate) fn topic(&self) -> String {
         match self.workload {
             Workload::W2 => Case { workload: Workload::W1, ..*self }.key(),
-            Workload::W1 | Workload::W3 | Workload::W4 | Workload::W5 => self.key(),
+            Workload::W1
+            | Workload::W3
+            | Workload::W4
+            | Workload::W5
+            | Workload::W6
+            | Workload::W7 => self.key(),
         }
     }
 
-    /// What its driver has to do.
-    pub(crate) fn task(&self) -> Task {
+    /// What its driver has to do; of W7, what has to be done before.
+    pub(crate) fn task(&self, size: Size) -> Task {
         match self.workload {
-            Workload::W1 => Task::Produce,
+            Workload::W1 | Workload::W7 => Task::Produce,
             Workload::W2 => Task::Consume,
             Workload::W3 => Task::Latency { rate: self.rate },
             Workload::W4 => Task::Acknowledge,
             Workload::W5 => Task::FanOut,
+            Workload::W6 => Task::Idle(size.idle()),
         }
     }
 
@@ -90,13 +105,15 @@ impl Case {
                 format!("W4 one acknowledgement per record, {bytes}, {IN_HAND} in hand")
             }
             Workload::W5 => format!("W5 fan-out to {FAN_OUT} consumers, {bytes}"),
+            Workload::W6 => format!("W6 idle: topics with a record of {bytes}, waiting consumers"),
+            Workload::W7 => format!("W7 restart after SIGKILL, {bytes}"),
         }
     }
 }
 
 /// The cases of these workloads, in the order they are run. Reading needs what was written, so W2 brings W1.
 pub(crate) fn cases(workloads: &[Workload]) -> Vec<Case> {
-    const ALL: [Case; 8] = [
+    const ALL: [Case; 10] = [
         Case::of(Workload::W1, 1024, 0),
         Case::of(Workload::W2, 1024, 0),
         Case::of(Workload::W1, 100, 0),
@@ -105,6 +122,8 @@ pub(crate) fn cases(workloads: &[Workload]) -> Vec<Case> {
         Case::of(Workload::W3, 1024, 10_000),
         Case::of(Workload::W4, 1024, 0),
         Case::of(Workload::W5, 1024, 0),
+        Case::of(Workload::W6, 1024, 0),
+        Case::of(Workload::W7, 1024, 0),
     ];
     let wanted = |case: &Case| {
         workloads.contains(&case.workload)
@@ -130,6 +149,9 @@ impl Size {
             Workload::W3 => return case.rate * self.seconds(),
             Workload::W4 => 1_000_000,
             Workload::W5 => 500_000,
+            // Waiting consumers.
+            Workload::W6 => 10_000,
+            Workload::W7 => 4_000_000,
         };
         let quick = if self.quick { 100 } else { 1 };
         full / quick / peer.slowness(case.workload)
@@ -141,7 +163,16 @@ impl Size {
             // The first second.
             Workload::W3 => case.rate,
             Workload::W1 | Workload::W2 => self.records(case, peer) / 10,
-            Workload::W4 | Workload::W5 => 0,
+            Workload::W4 | Workload::W5 | Workload::W6 | Workload::W7 => 0,
+        }
+    }
+
+    /// How idleness is measured.
+    fn idle(self) -> Idle {
+        if self.quick {
+            Idle { topics: 10, settle_ms: 200, window_ms: 500 }
+        } else {
+            Idle { topics: 1000, settle_ms: 5_000, window_ms: 10_000 }
         }
     }
 

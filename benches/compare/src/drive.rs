@@ -17,6 +17,7 @@ use crate::{
 
 mod acknowledge;
 mod fan_out;
+mod idle;
 mod kafka;
 mod latency;
 mod launch;
@@ -26,11 +27,16 @@ mod payload;
 mod rabbit_quorum;
 mod rabbit_stream;
 mod redis;
+mod restart;
 mod riverrun;
 mod throughput;
 mod window;
 
-pub(crate) use self::{launch::launch, meter::Meter};
+pub(crate) use self::{
+    launch::{Driver, launch},
+    meter::Meter,
+    restart::FIRST_RECORD_AT,
+};
 
 /// What one driver has to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,6 +77,23 @@ pub(crate) enum Task {
     Acknowledge,
     /// Makes the topic, and writes it while many read it.
     FanOut,
+    /// Makes topics, then consumers that wait.
+    Idle(Idle),
+    /// Waits for a server that was restarted, until it gives the first record.
+    FirstRecord,
+    /// Counts the records of the topic.
+    Count,
+}
+
+/// How idleness is measured.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Idle {
+    /// Topics with one record each.
+    pub(crate) topics: u64,
+    /// Time to come to rest.
+    pub(crate) settle_ms: u64,
+    /// Time over which the processor is measured.
+    pub(crate) window_ms: u64,
 }
 
 /// Named figures of one measurement.
@@ -153,6 +176,9 @@ pub(crate) fn run(job: &str) -> Result<String> {
 }
 
 async fn work<G: Guest>(job: &Job) -> Result<Figures> {
+    if matches!(job.task, Task::FirstRecord) {
+        return restart::first_record::<G>(job).await;
+    }
     let guest = G::connect(job).await?;
     match job.task {
         Task::Produce => throughput::produce(&guest, job).await,
@@ -160,5 +186,7 @@ async fn work<G: Guest>(job: &Job) -> Result<Figures> {
         Task::Latency { rate } => latency::measure(&guest, job, rate).await,
         Task::Acknowledge => acknowledge::measure(&guest, job).await,
         Task::FanOut => fan_out::measure(&guest, job).await,
+        Task::Idle(idle) => idle::measure(&guest, job, idle).await,
+        Task::FirstRecord | Task::Count => restart::count(&guest, job).await,
     }
 }

@@ -107,12 +107,16 @@ impl Peer {
         }
     }
 
-    /// How many times fewer records than Riverrun it gets.
-    pub(crate) fn slowness(self, _workload: Workload) -> u64 {
-        match self {
-            Peer::Riverrun | Peer::Kafka | Peer::Rocketmq => 1,
-            Peer::Nats | Peer::Redis | Peer::RabbitStream => 4,
-            Peer::RabbitQuorum => 40,
+    /// How many times fewer records, or in W6 waiting consumers, than Riverrun it gets.
+    pub(crate) fn slowness(self, workload: Workload) -> u64 {
+        match (workload, self) {
+            // Each consumer of these is a client with threads of its own, or a connection and a process in the server.
+            (Workload::W6, Peer::Kafka) => 100,
+            (Workload::W6, Peer::RabbitStream | Peer::RabbitQuorum) => 10,
+            (_, Peer::RabbitQuorum) => 40,
+            (Workload::W6 | Workload::W7, _) => 1,
+            (_, Peer::Nats | Peer::Redis | Peer::RabbitStream) => 4,
+            (_, Peer::Riverrun | Peer::Kafka | Peer::Rocketmq) => 1,
         }
     }
 
@@ -182,23 +186,32 @@ impl Install {
 }
 
 impl Server {
-    /// Starts a server on the directory `dir`, which holds nothing yet or what an earlier one left, and waits until it takes connections.
+    /// Starts a server on the directory `dir`, which holds nothing yet, and waits until it takes connections.
     pub(crate) fn start(
         install: &Install,
         level: Level,
         dir: &Path,
         address: &str,
     ) -> Result<Server> {
-        let mut server = match install.peer {
-            Peer::Riverrun => riverrun::start(install, level, dir, address)?,
-            Peer::Nats => nats::start(install, level, dir, address)?,
-            Peer::Redis => redis::start(install, level, dir, address)?,
-            Peer::Kafka => kafka::start(install, level, dir, address)?,
-            Peer::RabbitStream | Peer::RabbitQuorum => rabbitmq::start(install, dir, address)?,
-            Peer::Rocketmq => return Err(Error::Skipped(rocketmq::NO_DRIVER.into())),
-        };
-        let address = server.address.clone();
-        server.process.wait_for_port(&address, PORT_TIMEOUT)?;
+        let mut server = Server::launch(install, level, dir, address)?;
+        server.process.wait_for_port(address, PORT_TIMEOUT)?;
         Ok(server)
+    }
+
+    /// Starts a server on the directory `dir`, which holds nothing yet or what an earlier one left.
+    pub(crate) fn launch(
+        install: &Install,
+        level: Level,
+        dir: &Path,
+        address: &str,
+    ) -> Result<Server> {
+        match install.peer {
+            Peer::Riverrun => riverrun::start(install, level, dir, address),
+            Peer::Nats => nats::start(install, level, dir, address),
+            Peer::Redis => redis::start(install, level, dir, address),
+            Peer::Kafka => kafka::start(install, level, dir, address),
+            Peer::RabbitStream | Peer::RabbitQuorum => rabbitmq::start(install, dir, address),
+            Peer::Rocketmq => Err(Error::Skipped(rocketmq::NO_DRIVER.into())),
+        }
     }
 }

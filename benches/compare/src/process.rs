@@ -30,6 +30,8 @@ pub(crate) struct Process {
     log: PathBuf,
     /// Variables, program and arguments.
     command: String,
+    /// When it was started, as [`clock::nanos`] gives it.
+    pub(crate) started: u64,
 }
 
 impl Process {
@@ -50,12 +52,14 @@ impl Process {
             guarded.current_dir(dir);
         }
         guarded.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
+        let started = clock::nanos();
         let child = guarded.spawn()?;
         Ok(Process {
             name: name.to_string_lossy().into_owned(),
             child,
             log: log.to_owned(),
             command: written(command),
+            started,
         })
     }
 
@@ -101,7 +105,8 @@ impl Process {
         Error::Program { program: self.name.clone(), how: format!("{how}: {last}") }
     }
 
-    fn end(&mut self) {
+    /// Kills it as a crash would, with everything below it.
+    pub(crate) fn end(&mut self) {
         // Children first known, then killed: after the parent's death they would be nobody's.
         for pid in self.tree() {
             if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
@@ -144,6 +149,11 @@ pub(crate) fn peak_bytes(pids: &[u32]) -> u64 {
 /// Memory that is resident now and no file: heaps and stacks, in bytes.
 pub(crate) fn anonymous_bytes(pids: &[u32]) -> u64 {
     pids.iter().filter_map(|pid| status_bytes(*pid, "RssAnon:")).sum()
+}
+
+/// Memory that is resident now, in bytes.
+pub(crate) fn resident_bytes(pids: &[u32]) -> u64 {
+    pids.iter().filter_map(|pid| status_bytes(*pid, "VmRSS:")).sum()
 }
 
 /// Makes what is resident now the peak.

@@ -51,9 +51,10 @@ fn shortened(error: Error) -> Error {
     let first = first.lines().next().unwrap_or_default();
     // Several are named in a list, one by itself.
     let named = match first.split_once("could not be resolved: ") {
-        Some((_, names)) => names.split(": Could not find").next(),
+        Some((_, names)) => names.split(": ").next(),
         None => first.split("Could not find artifact ").nth(1),
     };
+    // What follows is where it was looked for, and it differs from one version of Maven to the next.
     let named = named.and_then(|names| names.split(" in ").next()).unwrap_or(first);
     Error::Skipped(format!("the registry does not have {named}"))
 }

@@ -28,6 +28,16 @@ const P99: Column = column("p99_us", "p99 µs");
 const P999: Column = column("p999_us", "p99.9 µs");
 const MAX: Column = column("max_us", "max µs");
 const SENT_LATE: Column = column("sent_late_p99_us", "sent late, p99 µs");
+const WAITER: Column = column("kib_per_waiter", "KiB per waiting consumer");
+const WAITERS: Column = column("waiters", "waiting consumers");
+const WAITING: Column = column("mib_with_waiters", "MiB with them");
+const WAITING_CORE: Column = column("core_percent_with_waiters", "% of a core");
+const RESTING: Column = column("mib_at_rest", "MiB at rest");
+const TOPICS: Column = column("topics", "topics");
+const TOPICS_MIB: Column = column("mib_with_topics", "MiB with topics");
+const TOPICS_CORE: Column = column("core_percent_with_topics", "% of a core with topics");
+const FIRST_RECORD: Column = column("first_record_ms", "ms to the first record");
+const LOST: Column = column("lost", "acknowledged records lost");
 
 /// The columns of a workload.
 pub(super) fn of(workload: Workload) -> &'static [Column] {
@@ -37,6 +47,10 @@ pub(super) fn of(workload: Workload) -> &'static [Column] {
         }
         Workload::W3 => &[P99, P50, P999, MAX, SENT_LATE, SERVER_PER_RECORD, PEAK],
         Workload::W4 => &[RATE, SERVER_PER_RECORD, CLIENT_PER_GB, PEAK, ANONYMOUS, COUNT],
+        Workload::W6 => {
+            &[WAITER, WAITERS, WAITING, WAITING_CORE, RESTING, TOPICS, TOPICS_MIB, TOPICS_CORE]
+        }
+        Workload::W7 => &[FIRST_RECORD, LOST, COUNT],
     }
 }
 
