@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{count, generated, prove, tidy, tour};
+use crate::{compare, count, generated, prove, tidy, tour};
 
 /// One step: its name and what it does.
 struct Step {
@@ -69,11 +69,14 @@ fn steps(packages: &[String], whole: bool) -> Vec<Step> {
         Action::Cargo(words.chain(packages.iter().cloned()).chain(last).collect(), env)
     };
     let fmt = Action::Cargo(vec!["fmt".into(), "--all".into(), "--check".into()], None);
+    let comparison = ["fmt", "--check", "--manifest-path", compare::MANIFEST];
+    let comparison = Action::Cargo(comparison.map(str::to_owned).to_vec(), None);
     let lints = ["--all-targets", "--locked", "--", "-D", "warnings"];
     // The pages are for builders: they show private items, so links to them are no mistake.
     let warnings = Some(("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"));
     let mut steps = vec![
         Step { name: "format", action: fmt },
+        Step { name: "format of the comparison", action: comparison },
         Step { name: "tidy", action: Action::Tidy },
         Step { name: "clippy", action: cargo(&["clippy"], &lints, None) },
         Step {
@@ -142,6 +145,6 @@ fn package_name(root: &Path, folder: &str) -> Result<String, String> {
 fn print_times(times: &[(&str, Duration)]) {
     println!();
     for (name, elapsed) in times {
-        println!("{name:>8}  {:>7.1} s", elapsed.as_secs_f64());
+        println!("{name:>24}  {:>7.1} s", elapsed.as_secs_f64());
     }
 }

@@ -4,6 +4,7 @@
 //! - `docs`: writes the generated pages of the documentation anew.
 //! - `prove [HARNESS]`: the harnesses for crash, power loss, damage, full disks and bad networks.
 //! - `count [--write]`: instructions of the hot paths, against what was recorded.
+//! - `compare [ARGUMENTS]`: measures Riverrun and its peers in one run; see `benches/README.md`.
 //! - `tour`: walks the tour of the README.
 //! - `tidy`: only the rules about the source itself, in well under a second.
 //!
@@ -25,6 +26,7 @@ use std::{
 };
 
 mod check;
+mod compare;
 mod count;
 mod generated;
 mod promises;
@@ -41,6 +43,8 @@ commands:
                  the harnesses that show the guarantees; all of them, or those named
   count [--write]
                  count the instructions of the hot paths and compare them with what was recorded, or record them
+  compare [--help | ARGUMENTS...]
+                 build Riverrun and the comparison in release, and run the same workloads against it and its peers
   tour           run the commands of the README and compare what they print
   tidy           the rules about the source that no compiler checks";
 
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         ["prove", words @ ..] => prove::run(&root, words),
         ["count"] => count::run(&root, false),
         ["count", "--write"] => count::run(&root, true),
+        ["compare", words @ ..] => compare::run(&root, words),
         ["tour"] => tour::run(&root),
         ["tidy"] => tidy::run(&root),
         ["help" | "--help" | "-h"] => {

@@ -24,7 +24,7 @@ const ALL: &[&str] = &[
     "riverrun-tests",
 ];
 
-const ROOMS: [Room; 9] = [
+const ROOMS: [Room; 10] = [
     Room { folder: "proto", may_use: &[], never: &["tokio*", "memmap2", "rustix"] },
     Room {
         folder: "storage",
@@ -49,6 +49,7 @@ const ROOMS: [Room; 9] = [
     Room { folder: "tests", may_use: ALL, never: &[] },
     Room { folder: "tests/fuzz", may_use: ALL, never: &[] },
     Room { folder: "benches", may_use: ALL, never: &[] },
+    Room { folder: "benches/compare", may_use: &["riverrun-proto", "riverrun-client"], never: &[] },
     Room { folder: "xtask", may_use: &[], never: &["*"] },
 ];
 
