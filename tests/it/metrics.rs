@@ -295,6 +295,19 @@ async fn a_batch_that_comes_twice_counts_once() {
 }
 
 #[tokio::test]
+async fn each_batch_of_a_bulk_is_timed_once_although_its_flush_is_waited_for_at_the_end() {
+    let broker = TestBroker::start().await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 1, v1::TopicConfig::default()).await;
+    let requests = vec![append("t", &["x", "y"]); 3];
+    let bulk = stubs.produce.append_bulk(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    assert_eq!((bulk.batch_count, bulk.record_count), (3, 6));
+    let seen = scrape(&broker).await;
+    assert_eq!(sum(&seen, "riverrun_produce_batches_total"), 3.0);
+    assert_eq!(seen.value("riverrun_append_duration_seconds_count", &[]), 3.0);
+}
+
+#[tokio::test]
 async fn every_metric_of_the_table_is_told_and_no_other() {
     let broker = TestBroker::start_with(|config| config.metrics.kafka_exporter_names = true).await;
     let told = scrape(&broker).await.families;

@@ -110,8 +110,8 @@ struct Waiting {
     base_offset: Offset,
     end_offset: Offset,
     duplicate: bool,
-    /// Monotonic time when it was queued.
-    queued_at: Duration,
+    /// Monotonic time when it was queued; absent when nothing was appended and only its flush is waited for.
+    queued_at: Option<Duration>,
 }
 
 /// One open partition.

@@ -101,8 +101,7 @@ impl Partition {
         }
         let (completer, ticket) = Completer::ticket();
         let appended = Appended { base_offset: end_offset, end_offset, duplicate: true };
-        let asked_at = self.shard.clock.elapsed();
-        self.enter(appended, 0, WaitFor::AtLeast(level), (completer, asked_at));
+        self.enter(appended, 0, WaitFor::AtLeast(level), (completer, None));
         self.start_flush();
         ticket.wait().await.map(|receipt| receipt.reached)
     }
@@ -136,7 +135,9 @@ impl Partition {
         let bytes = batch.as_bytes().len() as u64;
         drop((batch, share));
         match outcome {
-            Ok(Some(Ok(appended))) => self.enter(appended, bytes, wait, (completer, queued_at)),
+            Ok(Some(Ok(appended))) => {
+                self.enter(appended, bytes, wait, (completer, Some(queued_at)))
+            }
             Ok(Some(Err(error))) => {
                 let error = self.refusal(error, bytes);
                 completer.complete(Err(error));
@@ -233,7 +234,7 @@ impl Partition {
         appended: Appended,
         bytes: u64,
         wait: WaitFor,
-        (completer, queued_at): (Completer, Duration),
+        (completer, queued_at): (Completer, Option<Duration>),
     ) {
         let Appended { base_offset, end_offset, duplicate } = appended;
         let mut ledger = self.ledger.lock();
@@ -346,8 +347,8 @@ impl Partition {
         }
         let now = self.shard.clock.elapsed();
         for waiting in waiting {
-            if !self.is_internal {
-                let took = now.saturating_sub(waiting.queued_at);
+            if let Some(queued_at) = waiting.queued_at.filter(|_| !self.is_internal) {
+                let took = now.saturating_sub(queued_at);
                 self.shard.meter.append_duration.observe_time(took);
             }
             waiting.resolve(flushed);

@@ -12,7 +12,7 @@ The broker tells what it does as OpenMetrics text, gathered when it is asked for
 broker; the series of a topic, group or subscription end with it. Times are in seconds, sizes in bytes.
 
 With `metrics.partition_labels = false` the metrics about single partitions are left out, and those that have the label
-`partition` beside others are summed up without it: about ten series for each partition less. With
+`partition` beside others are summed up without it: about ten series for each partition less, and three for each partition of a group. With
 `metrics.kafka_exporter_names = true` lag and offsets come also by the names of Kafka's exporter, so that dashboards and
 alerts made for it work unread.
 
