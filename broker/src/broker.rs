@@ -28,6 +28,7 @@ use self::serving::Serving;
 use crate::{
     clock::Clock,
     config::{Config, ConfigError},
+    metrics::WriteMeter,
     offset::disk_log::groups_log_id,
     partition::{
         DiskGauge, PartitionOpener, ReadOnly, StateLog, Workers,
@@ -37,8 +38,8 @@ use crate::{
     quota::Quota,
     service::{
         AdminService, DeliveryService, FetchFence, FetchService, GroupService, LookupService,
-        ProduceService, Services, WatchService, admin::ClusterInfo, delivery::Surroundings,
-        fetch::FetchLimits, group::OpenGroupsError,
+        MetricsService, ProduceService, Services, WatchService, admin::ClusterInfo,
+        delivery::Surroundings, fetch::FetchLimits, group::OpenGroupsError, metrics::MeasuredRooms,
     },
     shutdown::{Shutdown, ShutdownWatch},
     subscription::{
@@ -280,8 +281,10 @@ impl Rooms {
         let (groups, background) =
             GroupService::open(groups_log, registry.clone(), (&ground.clock, &config.groups))?;
         let stored = open_subscriptions(subscriptions_log, &registry, (config, ground))?;
+        let measured = (gauge.clone(), workers.meter().clone());
+        let stored = (Arc::new(groups), stored);
         let (services, subscriptions) =
-            services((config, ground), &registry, (Arc::new(groups), stored), shutdown.watch());
+            services((config, ground), &registry, stored, measured, shutdown.watch());
         opener.starts.tell();
         Ok(Rooms {
             registry,
@@ -346,6 +349,7 @@ fn services(
     (config, ground): (&Config, &Ground),
     registry: &Arc<Registry>,
     (groups, stored): (Arc<GroupService>, StoredSubscriptions),
+    (gauge, writing): (Arc<DiskGauge>, Arc<WriteMeter>),
     shutdown: ShutdownWatch,
 ) -> (Services, Background) {
     let limits = &config.limits;
@@ -363,21 +367,35 @@ fn services(
     let coordinator = groups.coordinator().clone();
     let (delivery, subscriptions) =
         DeliveryService::new(stored, registry.clone(), coordinator, surroundings);
-    let fetch_limits =
-        FetchLimits { waiters: waiters.clone(), reading, bytes_max: limits.fetch_bytes_max };
+    let fetch_limits = FetchLimits {
+        waiters: waiters.clone(),
+        reading: reading.clone(),
+        bytes_max: limits.fetch_bytes_max,
+    };
     let Meta { cluster_id, node_id } = ground.meta;
     let cluster = ClusterInfo { cluster_id, node_id };
-    let produce = ProduceService::new(registry.clone(), ground.clock.clone(), in_flight);
+    let produce = ProduceService::new(registry.clone(), ground.clock.clone(), in_flight.clone());
     let fence: Option<Arc<dyn FetchFence>> = Some(groups.clone());
     let fetch = FetchService::new(registry.clone(), fetch_limits, fence, shutdown);
+    let delivery = Arc::new(delivery);
+    let measured = MeasuredRooms {
+        registry: registry.clone(),
+        groups: groups.clone(),
+        delivery: delivery.clone(),
+        gauge,
+        writing,
+    };
+    let metrics = MetricsService::new(measured, config.metrics.clone(), ground.clock.clone());
+    [&in_flight, &reading, &waiters].into_iter().for_each(|quota| metrics.add_quota(quota));
     let services = Services {
         produce: Arc::new(produce),
         fetch: Arc::new(fetch),
-        watch: Arc::new(WatchService::new(registry.clone(), waiters)),
+        watch: Arc::new(WatchService::new(registry.clone(), waiters.clone())),
         lookup: Arc::new(LookupService::new(registry.clone())),
         admin: Arc::new(AdminService::new(registry.clone(), cluster)),
         groups,
-        delivery: Arc::new(delivery),
+        delivery,
+        metrics: Arc::new(metrics),
     };
     (services, Background::new(subscriptions))
 }

@@ -42,6 +42,8 @@ pub struct Config {
     pub groups: GroupsConfig,
     /// Push subscriptions.
     pub subscriptions: SubscriptionsConfig,
+    /// Metrics.
+    pub metrics: MetricsConfig,
 }
 
 /// The gRPC door.
@@ -144,6 +146,15 @@ pub struct SubscriptionsConfig {
     pub cache_bytes_max: usize,
 }
 
+/// Metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// Series by partition, not only by topic.
+    pub partition_labels: bool,
+    /// Also the names of lag and offsets that Kafka's exporter has.
+    pub kafka_exporter_names: bool,
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -164,6 +175,7 @@ impl Default for Config {
                 sessions_max: 50_000,
                 cache_bytes_max: 64 << 20,
             },
+            metrics: MetricsConfig { partition_labels: true, kafka_exporter_names: false },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The house: topics, partitions and the doors that open them to the world.
 //!
-//! - [`broker`]: the composition root. [`config`], [`clock`], [`shutdown`], [`quota`]: what everybody needs.
+//! - [`broker`]: the composition root. [`config`], [`clock`], [`shutdown`], [`quota`], [`metrics`]: what everybody
+//!   needs.
 //! - [`gateway`]: the doors; they translate. [`service`]: the verbs; they check and find.
 //! - [`topic`], [`partition`], [`group`], [`offset`], [`delivery`], [`subscription`]: the
 //!   core rooms.
@@ -14,6 +15,7 @@ pub mod config;
 pub mod delivery;
 pub mod gateway;
 pub mod group;
+pub mod metrics;
 pub mod offset;
 pub mod partition;
 pub mod quota;

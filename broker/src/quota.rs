@@ -107,6 +107,16 @@ impl Quota {
         permit.map(|permit| Share { one: Some(permit), other: None }).map_err(|_| self.exceeded())
     }
 
+    /// Name of the setting that bounds it.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its value.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// What is taken now.
     pub fn used(&self) -> usize {
         self.limit - self.free.available_permits()

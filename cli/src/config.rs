@@ -1,5 +1,7 @@
 //! `riverrun config`: checks a settings file without starting anything, and shows what is in force.
 
+mod metrics;
+
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
@@ -30,6 +32,9 @@ pub(crate) enum ConfigCommand {
     /// Print the reference of all settings as Markdown
     #[command(hide = true)]
     Reference,
+    /// Print the reference of all metrics as Markdown
+    #[command(hide = true)]
+    Metrics,
 }
 
 /// Runs the command.
@@ -42,6 +47,7 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<(), Stop> {
         ConfigCommand::Show { config: Some(file) } => output::print(&read(file)?.to_toml()),
         ConfigCommand::Show { config: None } => output::print(&Config::default().to_toml()),
         ConfigCommand::Reference => output::print(&markdown()),
+        ConfigCommand::Metrics => output::print(&metrics::markdown()),
     }
 }
 

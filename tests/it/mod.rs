@@ -14,6 +14,7 @@ mod groups;
 mod hostile_messages;
 mod limits;
 mod memory;
+mod metrics;
 mod produce;
 mod push;
 mod read_only;

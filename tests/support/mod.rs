@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod damage;
 pub(crate) mod frames;
 pub(crate) mod mount;
+pub(crate) mod openmetrics;
 pub(crate) mod process;
 pub(crate) mod push;
 pub(crate) mod raw_call;

@@ -1,4 +1,4 @@
-//! Documentation made by the binary itself: the reference of commands and the reference of settings.
+//! Documentation made by the binary itself: the references of commands, settings and metrics.
 //!
 //! Beside them the README's table of promises ([`promises`]). The pages are committed, so that they can be read without building; the check fails when they no
 //! longer say what the binary says.
@@ -8,8 +8,11 @@ use std::{fs, path::Path, process::Command};
 use crate::promises;
 
 /// Each page and the hidden command that prints it.
-const PAGES: [(&str, &[&str]); 2] =
-    [("docs/cli.md", &["markdown-help"]), ("docs/configuration.md", &["config", "reference"])];
+const PAGES: [(&str, &[&str]); 3] = [
+    ("docs/cli.md", &["markdown-help"]),
+    ("docs/configuration.md", &["config", "reference"]),
+    ("docs/metrics.md", &["config", "metrics"]),
+];
 
 /// Writes the pages anew.
 pub(crate) fn write(root: &Path) -> Result<(), String> {

@@ -18,7 +18,7 @@ use super::Rooms;
 use crate::{
     clock::Clock,
     config::Config,
-    gateway::grpc::{Acceptor, Arrivals, GrpcDoor, set_health},
+    gateway::grpc::{APIS, Acceptor, Arrivals, GrpcDoor, Meters, set_health},
     partition::housekeeping::{self, Housekeeper},
     quota::Quota,
     shutdown::{Shutdown, ShutdownWatch},
@@ -65,18 +65,27 @@ impl Serving {
         let limits = &config.limits;
         let receiving =
             Quota::new("limits.receive_bytes_max", limits.receive_bytes_max, limits.quota_wait);
+        let metrics = &rooms.services.metrics;
+        metrics.add_quota(&receiving);
+        let meters = Meters {
+            door: metrics.add_door("grpc", APIS),
+            refusals: metrics.refusals().clone(),
+            clock: Clock::real(),
+        };
         let door = GrpcDoor {
             services: rooms.services.clone(),
             config: config.clone(),
             receiving,
             shutdown: shutdown.watch(),
             health: health.clone(),
+            meters: meters.clone(),
         };
         let runtimes = (0..count).map(|_| runtime(config)).collect::<io::Result<Vec<_>>>()?;
         let first = runtimes[0].handle().clone();
         let (acceptor, arrivals) = {
             let _inside = first.enter();
-            Acceptor::new(tokio::net::TcpListener::from_std(listener)?, config, count)
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            Acceptor::new(listener, config, count, meters.door)
         };
         let mut threads = Vec::new();
         for (index, (runtime, arrivals)) in runtimes.into_iter().zip(arrivals).enumerate() {

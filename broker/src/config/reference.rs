@@ -238,6 +238,16 @@ pub(super) const KEYS: &[Key] = &[
         Field::Size(|c| &mut c.subscriptions.cache_bytes_max, MIB, TIB),
         "Most bytes of records kept in memory between the log and the sessions, shared by all subscriptions.",
     ),
+    key(
+        "metrics.partition_labels",
+        Field::Flag(|c| &mut c.metrics.partition_labels),
+        "Metrics by partition. Without it those of partitions are left out or summed up by topic, which keeps the text short with thousands of partitions.",
+    ),
+    key(
+        "metrics.kafka_exporter_names",
+        Field::Flag(|c| &mut c.metrics.kafka_exporter_names),
+        "Tells lag and offsets of groups also by the names that Kafka's exporter has, always by partition, so that dashboards and alerts made for it work.",
+    ),
 ];
 
 pub(super) fn reference() -> Vec<KeyReference> {

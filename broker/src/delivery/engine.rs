@@ -35,7 +35,7 @@ use self::dispatch::Building;
 pub use self::{scanning::Visible, steering::SettingsError};
 use super::{
     effects::Effects, grants::Grants, lane_key::LaneKey, lanes::Lanes, late::LateDeliveries,
-    now::Now, sessions::Sessions, settings::Settings,
+    now::Now, sessions::Sessions, settings::Settings, tally::Tally,
 };
 
 /// One subscription: its lanes and sessions, and everything between them.
@@ -67,6 +67,7 @@ pub struct Delivery {
     /// Sessions kept free for a record that is to be handed out alone.
     kept: BTreeMap<(u32, u64), u32>,
     effects: Effects,
+    tally: Tally,
 }
 
 impl Delivery {
@@ -92,6 +93,7 @@ impl Delivery {
             round: BTreeMap::new(),
             kept: BTreeMap::new(),
             effects: Effects::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -103,6 +105,11 @@ impl Delivery {
     /// Failures so far that are to be stored, those among the effects not taken yet included.
     pub fn failures(&self) -> u64 {
         self.failures
+    }
+
+    /// What happened so far.
+    pub fn tally(&self) -> Tally {
+        self.tally
     }
 
     /// The first `count` failures are stored. Until this is first called all are taken as stored at once.

@@ -5,7 +5,7 @@
 //!
 //! - [`engine`]: [`Delivery`], the state machine of one subscription.
 //! - [`lane_key`], [`run`], [`settings`], [`now`]: the words.
-//! - [`open`], [`settle`], [`scan`]: what comes in; [`effects`]: what goes out; [`reason`], [`view`]: what operators see.
+//! - [`open`], [`settle`], [`scan`]: what comes in; [`effects`]: what goes out; [`reason`], [`view`], [`tally`]: what operators see.
 //! - [`change`], [`image`]: what must be remembered, as a stream of changes and as their sum.
 //! - [`offset_set`], `open_table`, `keys`, `schedule`: the records of a lane; `lane` keeps them.
 //! - `session`, [`credit`], `grants`, `late`: who holds what, until when.
@@ -25,6 +25,7 @@ pub mod run;
 pub mod scan;
 pub mod settings;
 pub mod settle;
+pub mod tally;
 pub mod view;
 
 mod bit_set;
@@ -57,4 +58,5 @@ pub use run::Run;
 pub use scan::{Found, Scan, ScanFailure, ScanFailureCause, Scanned};
 pub use settings::{Order, Settings};
 pub use settle::{Outcome, SettleItem, SettleResult, SettleStatus};
+pub use tally::Tally;
 pub use view::{Counts, Peeked, RecordState, SessionView};

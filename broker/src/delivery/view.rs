@@ -31,6 +31,21 @@ pub struct Counts {
     pub ack_state_bytes: u64,
 }
 
+impl Counts {
+    /// Adds what another lane counts. Offsets have no sum and stay.
+    pub fn add(&mut self, other: &Counts) {
+        self.lag += other.lag;
+        self.ready += other.ready;
+        self.in_flight += other.in_flight;
+        self.retrying += other.retrying;
+        self.blocked += other.blocked;
+        self.scheduled += other.scheduled;
+        self.dead += other.dead;
+        self.dead_pending += other.dead_pending;
+        self.ack_state_bytes += other.ack_state_bytes;
+    }
+}
+
 /// Where a record that is not settled stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordState {

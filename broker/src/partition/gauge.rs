@@ -62,6 +62,11 @@ impl DiskGauge {
         !self.full.load(Relaxed) && needed.is_some_and(|needed| free_bytes >= needed)
     }
 
+    /// Free bytes, once the disk was looked at.
+    pub fn free_bytes(&self) -> Option<u64> {
+        Some(self.free_bytes.load(Relaxed)).filter(|bytes| *bytes < u64::MAX)
+    }
+
     /// What is free and what must be.
     pub fn state(&self) -> DiskFull {
         DiskFull { free_bytes: self.free_bytes.load(Relaxed), free_bytes_min: self.free_bytes_min }

@@ -10,7 +10,7 @@ use super::{
     queue::WorkQueue,
     shard::{Flush, Shard, ShardHandle},
 };
-use crate::{blocking, clock::Clock};
+use crate::{blocking, clock::Clock, metrics::WriteMeter};
 
 /// Takes the steps of workers that have no threads.
 #[derive(Debug)]
@@ -28,7 +28,9 @@ impl Workers {
         blocking::run_inline();
         let flushes = Arc::new(WorkQueue::new());
         let preparations = Arc::new(WorkQueue::new());
-        let handle = || ShardHandle::new(flushes.clone(), preparations.clone(), clock.clone());
+        let meter = Arc::<WriteMeter>::default();
+        let measured = || (clock.clone(), meter.clone());
+        let handle = || ShardHandle::new(flushes.clone(), preparations.clone(), measured());
         let shards: Vec<ShardHandle> = (0..shard_count.max(1)).map(|_| handle()).collect();
         let hands = Hands {
             shards: shards.iter().cloned().map(Shard::new).collect(),
@@ -44,6 +46,7 @@ impl Workers {
             writers: Mutex::default(),
             flushers: Mutex::default(),
             preparers: Mutex::default(),
+            meter,
         };
         (workers, hands)
     }

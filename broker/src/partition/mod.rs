@@ -48,6 +48,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -78,7 +79,7 @@ pub use self::{
     ticket::{AppendReceipt, AppendResult, AppendTicket, Completer, ReceiptSink},
     workers::Workers,
 };
-use crate::quota::Share;
+use crate::{metrics::Traffic, quota::Share};
 
 /// A batch on its way to a partition.
 #[derive(Debug)]
@@ -109,6 +110,8 @@ struct Waiting {
     base_offset: Offset,
     end_offset: Offset,
     duplicate: bool,
+    /// Monotonic time when it was queued; absent when nothing was appended and only its flush is waited for.
+    queued_at: Option<Duration>,
 }
 
 /// One open partition.
@@ -152,6 +155,12 @@ pub struct Partition {
     read_cold: AtomicBool,
     /// Which records were written so lately that they are in memory.
     hot: Hot,
+    /// What was appended. Stays empty in the broker's own logs.
+    appended: Traffic,
+    /// What fetches read.
+    fetched: Traffic,
+    /// The log is the broker's own. Constant.
+    is_internal: bool,
 }
 
 impl Partition {
@@ -177,6 +186,7 @@ impl Partition {
         }
         let compactor = Mutex::new(writer.compactor());
         Arc::new(Partition {
+            is_internal: settings.is_internal,
             topic_id: settings.log.topic_id,
             partition: settings.log.partition,
             settings: RwLock::new(Arc::new(settings)),
@@ -201,6 +211,8 @@ impl Partition {
             complaints: Complaints::default(),
             read_cold: AtomicBool::new(false),
             hot: Hot::new(offsets.log_end),
+            appended: Traffic::default(),
+            fetched: Traffic::default(),
         })
     }
 
@@ -237,6 +249,16 @@ impl Partition {
     /// What this node may do with the partition.
     pub fn role(&self) -> Role {
         if self.leads.load(SeqCst) { Role::Leader } else { Role::Follower }
+    }
+
+    /// What was appended since the partition was opened.
+    pub fn appended(&self) -> &Traffic {
+        &self.appended
+    }
+
+    /// What was given to fetches since then.
+    pub fn fetched(&self) -> &Traffic {
+        &self.fetched
     }
 
     /// The visible end and those who wait for it to move.

@@ -16,7 +16,7 @@ use riverrun_storage::{LogWriter, Timestamp};
 use tokio::sync::Semaphore;
 
 use super::{Append, Partition, queue::WorkQueue};
-use crate::clock::Clock;
+use crate::{clock::Clock, metrics::WriteMeter};
 
 /// Appends that wait in one shard's queue.
 const QUEUE_SLOTS: usize = 4_096;
@@ -30,8 +30,8 @@ pub(crate) type Act = Box<dyn FnOnce(&mut Option<LogWriter>, Timestamp) + Send>;
 
 /// Work for a shard.
 pub(crate) enum Command {
-    /// Append a batch.
-    Append(Arc<Partition>, Append),
+    /// Append a batch, queued at this monotonic time.
+    Append(Arc<Partition>, Append, Duration),
     /// Anything else that needs the writer.
     Act(Arc<Partition>, Act),
 }
@@ -58,6 +58,8 @@ pub(crate) struct ShardHandle {
     pub(crate) clock: Clock,
     /// Partitions whose next segment is to be made.
     pub(crate) preparations: Arc<WorkQueue<Arc<Partition>>>,
+    /// How long it takes, over all shards.
+    pub(crate) meter: Arc<WriteMeter>,
 }
 
 /// One shard.
@@ -91,11 +93,11 @@ impl ShardHandle {
     pub(crate) fn new(
         flushes: Arc<WorkQueue<Flush>>,
         preparations: Arc<WorkQueue<Arc<Partition>>>,
-        clock: Clock,
+        (clock, meter): (Clock, Arc<WriteMeter>),
     ) -> ShardHandle {
         let commands = Arc::new(WorkQueue::new());
         let slots = Arc::new(Semaphore::new(QUEUE_SLOTS));
-        ShardHandle { commands, slots, flushes, clock, preparations }
+        ShardHandle { commands, slots, flushes, clock, preparations, meter }
     }
 }
 
@@ -139,9 +141,9 @@ impl Shard {
 
     fn do_one(&mut self, command: Command, now: Timestamp) {
         match command {
-            Command::Append(partition, append) => {
+            Command::Append(partition, append, queued_at) => {
                 self.handle.slots.add_permits(1);
-                partition.write(append, now, self.handle.clock.elapsed());
+                partition.write((append, queued_at), now, self.handle.clock.elapsed());
                 if !self.touched.last().is_some_and(|last| Arc::ptr_eq(last, &partition)) {
                     self.touched.push(partition);
                 }
@@ -218,7 +220,7 @@ impl Ord for Due {
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Command::Append(partition, _) => write!(f, "Append({})", partition.name()),
+            Command::Append(partition, ..) => write!(f, "Append({})", partition.name()),
             Command::Act(partition, _) => write!(f, "Act({})", partition.name()),
         }
     }

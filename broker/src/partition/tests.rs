@@ -83,8 +83,11 @@ impl House {
         let disk = self.opener.disk.clone();
         let opened = Log::open(disk, dir, settings.log.clone(), Timestamp(1)).unwrap();
         let clock = self.opener.clock.clone();
-        let handle =
-            ShardHandle::new(Arc::new(WorkQueue::new()), Arc::new(WorkQueue::new()), clock);
+        let handle = ShardHandle::new(
+            Arc::new(WorkQueue::new()),
+            Arc::new(WorkQueue::new()),
+            (clock, Arc::default()),
+        );
         let shard = Shard::new(handle.clone());
         let places = (self.opener.gauge.clone(), None);
         let local = Replicator::local();

@@ -17,7 +17,7 @@ use super::{
     queue::WorkQueue,
     shard::{Flush, Shard, ShardHandle},
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, metrics::WriteMeter};
 
 /// The threads. They end when told to, after the work that waits.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct Workers {
     pub(super) writers: Mutex<Vec<JoinHandle<()>>>,
     pub(super) flushers: Mutex<Vec<JoinHandle<()>>>,
     pub(super) preparers: Mutex<Vec<JoinHandle<()>>>,
+    /// How long the writing side takes.
+    pub(super) meter: Arc<WriteMeter>,
 }
 
 impl Workers {
@@ -50,9 +52,11 @@ impl Workers {
             writers: Mutex::default(),
             flushers: Mutex::default(),
             preparers: Mutex::default(),
+            meter: Arc::default(),
         };
         for index in 0..writer_count.max(1) {
-            let handle = ShardHandle::new(flushes.clone(), preparations.clone(), clock.clone());
+            let measured = (clock.clone(), workers.meter.clone());
+            let handle = ShardHandle::new(flushes.clone(), preparations.clone(), measured);
             let mut shard = Shard::new(handle.clone());
             let name = format!("writer-{index}");
             let thread = thread::Builder::new().name(name).spawn(move || while shard.turn() {})?;
@@ -78,6 +82,11 @@ impl Workers {
         })?;
         workers.preparers.lock().push(thread);
         Ok(workers)
+    }
+
+    /// How long the writing side takes.
+    pub fn meter(&self) -> &Arc<WriteMeter> {
+        &self.meter
     }
 
     /// The shard for a new partition: each takes its turn.

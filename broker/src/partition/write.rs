@@ -62,8 +62,9 @@ impl Partition {
             Ok(slot) => slot.forget(),
             Err(_) => return append.completer.complete(Err(AppendError::Closed)),
         }
-        if let Err(Command::Append(_, append)) =
-            self.shard.commands.push(Command::Append(self.clone(), append))
+        let queued_at = self.shard.clock.elapsed();
+        if let Err(Command::Append(_, append, _)) =
+            self.shard.commands.push(Command::Append(self.clone(), append, queued_at))
         {
             append.completer.complete(Err(AppendError::Closed));
         }
@@ -100,7 +101,7 @@ impl Partition {
         }
         let (completer, ticket) = Completer::ticket();
         let appended = Appended { base_offset: end_offset, end_offset, duplicate: true };
-        self.enter(appended, 0, WaitFor::AtLeast(level), completer);
+        self.enter(appended, 0, WaitFor::AtLeast(level), (completer, None));
         self.start_flush();
         ticket.wait().await.map(|receipt| receipt.reached)
     }
@@ -109,7 +110,12 @@ impl Partition {
 /// What the shard's thread does.
 impl Partition {
     /// Appends one batch and enters it in the ledger.
-    pub(super) fn write(&self, append: Append, now: Timestamp, elapsed: Duration) {
+    pub(super) fn write(
+        &self,
+        (append, queued_at): (Append, Duration),
+        now: Timestamp,
+        elapsed: Duration,
+    ) {
         let Append { batch, wait, completer, share } = append;
         if let Err(error) = self.check_leads() {
             return completer.complete(Err(error.into()));
@@ -129,7 +135,9 @@ impl Partition {
         let bytes = batch.as_bytes().len() as u64;
         drop((batch, share));
         match outcome {
-            Ok(Some(Ok(appended))) => self.enter(appended, bytes, wait, completer),
+            Ok(Some(Ok(appended))) => {
+                self.enter(appended, bytes, wait, (completer, Some(queued_at)))
+            }
             Ok(Some(Err(error))) => {
                 let error = self.refusal(error, bytes);
                 completer.complete(Err(error));
@@ -221,7 +229,13 @@ impl Partition {
         drop(self.shard.flushes.push(Flush::Mark(self.clone())));
     }
 
-    fn enter(&self, appended: Appended, bytes: u64, wait: WaitFor, completer: Completer) {
+    fn enter(
+        &self,
+        appended: Appended,
+        bytes: u64,
+        wait: WaitFor,
+        (completer, queued_at): (Completer, Option<Duration>),
+    ) {
         let Appended { base_offset, end_offset, duplicate } = appended;
         let mut ledger = self.ledger.lock();
         if ledger.has_failed() {
@@ -236,7 +250,10 @@ impl Partition {
             },
         };
         let bytes = if duplicate { 0 } else { bytes };
-        let waiting = Waiting { completer, base_offset, end_offset, duplicate };
+        if !duplicate && !self.is_internal {
+            self.appended.count(end_offset.since(base_offset), bytes);
+        }
+        let waiting = Waiting { completer, base_offset, end_offset, duplicate, queued_at };
         let facts = AppendFacts { end_offset, bytes, needs };
         let ready = ledger.appended(facts, Some(waiting));
         let (visible, flushed) = (ledger.visible(), ledger.flushed());
@@ -247,9 +264,7 @@ impl Partition {
         }
         self.note_hot(end_offset, bytes);
         self.tail.publish(visible.high_watermark, visible.bytes);
-        if let Some(waiting) = ready {
-            waiting.resolve(flushed);
-        }
+        self.resolve(ready, flushed);
         orphaned.into_iter().for_each(Waiting::orphan);
     }
 
@@ -303,6 +318,7 @@ impl Partition {
 impl Partition {
     /// Flushes, enters it in the ledger, shows what became visible and gives the receipts.
     pub(super) fn flush(self: &Arc<Self>) {
+        let began = self.shard.clock.elapsed();
         let flushed = match catch_unwind(AssertUnwindSafe(|| self.flusher.flush())) {
             Ok(Ok(flushed)) => flushed,
             Ok(Err(error)) => return self.fail(PartitionFailed::because(error.to_string())),
@@ -311,8 +327,32 @@ impl Partition {
                     .fail(PartitionFailed::because("the flusher panicked; the log says more"));
             }
         };
-        self.settle(|ledger| ledger.flushed_to(flushed));
+        let took = self.shard.clock.elapsed().saturating_sub(began);
+        self.shard.meter.flush_duration.observe_time(took);
+        self.settle(|ledger| {
+            let records = flushed.0.saturating_sub(ledger.flushed().0);
+            if records > 0 && !self.is_internal {
+                self.shard.meter.group_commit_records.observe(records);
+            }
+            ledger.flushed_to(flushed)
+        });
         self.start_flush();
+    }
+
+    /// Gives receipts; what is flushed is below `flushed`.
+    fn resolve(&self, waiting: impl IntoIterator<Item = Waiting>, flushed: Offset) {
+        let mut waiting = waiting.into_iter().peekable();
+        if waiting.peek().is_none() {
+            return;
+        }
+        let now = self.shard.clock.elapsed();
+        for waiting in waiting {
+            if let Some(queued_at) = waiting.queued_at.filter(|_| !self.is_internal) {
+                let took = now.saturating_sub(queued_at);
+                self.shard.meter.append_duration.observe_time(took);
+            }
+            waiting.resolve(flushed);
+        }
     }
 
     /// Makes `change` in the ledger, shows what became visible and gives the receipts. Who waits on a node that
@@ -325,9 +365,7 @@ impl Partition {
         self.leads.store(ledger.role() == Role::Leader, SeqCst);
         drop(ledger);
         self.tail.publish(visible.high_watermark, visible.bytes);
-        for waiting in resolved {
-            waiting.resolve(flushed);
-        }
+        self.resolve(resolved, flushed);
         orphaned.into_iter().for_each(Waiting::orphan);
     }
 
@@ -370,7 +408,7 @@ impl Partition {
 
 impl Waiting {
     fn resolve(self, flushed: Offset) {
-        let Waiting { completer, base_offset, end_offset, duplicate } = self;
+        let Waiting { completer, base_offset, end_offset, duplicate, queued_at: _ } = self;
         let reached = if end_offset <= flushed { Durability::Fsync } else { Durability::Os };
         passes(Place::BeforeAck);
         completer.complete(Ok(AppendReceipt { base_offset, end_offset, reached, duplicate }));

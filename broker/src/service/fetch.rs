@@ -107,7 +107,7 @@ impl FetchService {
         self.fence(&request, &mut sources)?;
         let pass = self.read_all(&request, &sources, room).await?;
         if pass.is_enough(&request) {
-            return Ok(pass.answer());
+            return Ok(pass.answer(&sources));
         }
         if request.wait.is_zero() {
             return Ok(pass.answer_with_all(&sources));
@@ -136,7 +136,7 @@ impl FetchService {
             waiter.rearm(missing);
             pass = self.read_all(request, &sources, room).await?;
             if pass.is_enough(request) {
-                return Ok(pass.answer());
+                return Ok(pass.answer(&sources));
             }
             if pass.missing(request) < missing {
                 // Some came between the two looks, which the waiter may not have counted.

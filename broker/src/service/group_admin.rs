@@ -16,7 +16,8 @@ use crate::{
         topics::{AllTopics, TopicLookup},
     },
     offset::{PartitionKey, StoredOffset},
-    partition::VisibleRange,
+    partition::{Partition, VisibleRange},
+    topic::error::FindError,
 };
 
 /// One group in short.
@@ -140,24 +141,35 @@ impl GroupService {
         Ok(self.groups.delete(&check_group(group)?).await?)
     }
 
+    /// How a group stands on one partition.
+    pub(super) fn standing(
+        &self,
+        group: &str,
+        topic: &str,
+        number: u32,
+    ) -> Result<Standing, FindError> {
+        let (key, partition) = self.find(topic, number)?;
+        let stored = self.stored(group, &key);
+        let offset = stored.as_ref().map(|stored| stored.offset);
+        let visible = partition.visible();
+        let lag = Lag {
+            log_start: visible.log_start,
+            high_watermark: visible.high_watermark,
+            records: records_behind(visible, offset),
+            age_ms: 0,
+        };
+        Ok(Standing { stored, lag, partition, first_unread: first_unread(visible, offset) })
+    }
+
     async fn describe_partition(
         &self,
         group: &Arc<str>,
         topic: Arc<str>,
         number: u32,
     ) -> PartitionDescription {
-        let (stored, lag) = match self.find(&topic, number) {
-            Ok((key, partition)) => {
-                let stored = self.stored(group, &key);
-                let offset = stored.as_ref().map(|stored| stored.offset);
-                let visible = partition.visible();
-                let mut lag = Lag {
-                    log_start: visible.log_start,
-                    high_watermark: visible.high_watermark,
-                    records: records_behind(visible, offset),
-                    age_ms: 0,
-                };
-                let lag = match partition.append_time_ms(first_unread(visible, offset)).await {
+        let (stored, lag) = match self.standing(group, &topic, number) {
+            Ok(Standing { stored, mut lag, partition, first_unread }) => {
+                let lag = match partition.append_time_ms(first_unread).await {
                     Ok(Some(time_ms)) if lag.records > 0 => {
                         let age_ms = self.clock.wall_ms().saturating_sub(time_ms);
                         lag.age_ms = u64::try_from(age_ms).unwrap_or(0);
@@ -172,6 +184,16 @@ impl GroupService {
         };
         PartitionDescription { topic, partition: number, stored, owner: None, lag }
     }
+}
+
+/// How a group stands on one partition, without the age of what it has not read.
+pub(super) struct Standing {
+    pub(super) stored: Option<StoredOffset>,
+    /// Its age is 0.
+    pub(super) lag: Lag,
+    pub(super) partition: Arc<Partition>,
+    /// The oldest record that is kept and not read.
+    pub(super) first_unread: Offset,
 }
 
 /// What the state of a group says, in names.

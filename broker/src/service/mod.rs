@@ -8,6 +8,7 @@ pub mod fetch;
 pub mod group;
 pub mod group_admin;
 pub mod lookup;
+pub mod metrics;
 pub mod offsets;
 pub mod produce;
 pub mod reset;
@@ -21,6 +22,7 @@ pub use self::{
     fetch::{FetchFence, FetchService},
     group::GroupService,
     lookup::LookupService,
+    metrics::MetricsService,
     produce::ProduceService,
     watch::WatchService,
 };
@@ -42,4 +44,6 @@ pub struct Services {
     pub groups: Arc<GroupService>,
     /// Push subscriptions.
     pub delivery: Arc<DeliveryService>,
+    /// What all of them measure.
+    pub metrics: Arc<MetricsService>,
 }

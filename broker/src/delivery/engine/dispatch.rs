@@ -226,6 +226,7 @@ impl Delivery {
             counts: building.counts,
             replayed: false,
         };
+        self.tally.hand_out(&handout);
         self.effects.handouts.push((session, handout));
     }
 

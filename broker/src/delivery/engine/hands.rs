@@ -24,6 +24,7 @@ impl Delivery {
     /// back with it, unless it is out of the order from now on.
     pub(super) fn fail(&mut self, lane: u32, offset: u64, failing: Failing, now: Now) {
         let Some(entry) = self.lanes.get(lane).open.get(offset) else { return };
+        self.tally.fail(failing.cause);
         let holder = self.sessions.get(self.grants.get(entry.grant).session);
         let attempt = Attempt {
             time_ms: now.wall_ms,
@@ -50,6 +51,7 @@ impl Delivery {
 
     /// A record in hands comes back untouched, and may be handed out again.
     pub(super) fn give_back(&mut self, lane: u32, offset: u64) {
+        self.tally.released += 1;
         self.take_back(lane, offset);
         self.lanes.get_mut(lane).offer(offset, &self.settings);
     }

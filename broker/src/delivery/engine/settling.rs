@@ -125,6 +125,7 @@ impl Delivery {
             count += run.count();
             self.lanes.get_mut(index).settle(run);
         }
+        self.tally.acked += count;
         if count > 0 {
             self.leave_grant_all(index, root, count, &alone);
         }
@@ -159,6 +160,7 @@ impl Delivery {
             Outcome::Ack => {
                 self.close_held(lane, offset);
                 self.lanes.get_mut(lane).settle(Run::one(offset));
+                self.tally.acked += 1;
             }
             Outcome::Nack { delay, reason } => {
                 let (cause, reason) = (FailureCause::Nack, Arc::clone(reason));
@@ -301,6 +303,7 @@ impl Delivery {
             }
         }
         self.lanes.get_mut(index).settle(Run::one(offset));
+        self.tally.acked += 1;
         SettleStatus::Ok
     }
 }

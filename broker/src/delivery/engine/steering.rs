@@ -121,6 +121,7 @@ impl Delivery {
             lane.dead_retry.remove(&(retry_at, offset));
         }
         lane.dead_count += 1;
+        self.tally.dead += 1;
         lane.memory.note(Change::Dead { lane: lane.key, offset });
         lane.settle(Run::one(offset));
         self.refresh_lane(index, now);

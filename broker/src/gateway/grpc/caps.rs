@@ -4,6 +4,8 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
 
+use crate::metrics::DoorMeter;
+
 /// Counts connections against the caps.
 #[derive(Debug)]
 pub(super) struct Caps {
@@ -11,6 +13,7 @@ pub(super) struct Caps {
     /// Loopback addresses are free of it.
     per_ip_max: u32,
     counts: Mutex<Counts>,
+    meter: Arc<DoorMeter>,
 }
 
 #[derive(Debug, Default)]
@@ -28,8 +31,8 @@ pub(super) struct Place {
 }
 
 impl Caps {
-    pub(super) fn new(total_max: u32, per_ip_max: u32) -> Arc<Caps> {
-        Arc::new(Caps { total_max, per_ip_max, counts: Mutex::default() })
+    pub(super) fn new(total_max: u32, per_ip_max: u32, meter: Arc<DoorMeter>) -> Arc<Caps> {
+        Arc::new(Caps { total_max, per_ip_max, counts: Mutex::default(), meter })
     }
 
     /// A place for a connection from `ip`, if there is one.
@@ -38,8 +41,10 @@ impl Caps {
         let from_ip = counts.by_ip.get(&ip).copied().unwrap_or(0);
         let full = counts.total >= self.total_max;
         if full || (from_ip >= self.per_ip_max && !ip.is_loopback()) {
+            self.meter.connection_refused();
             return None;
         }
+        self.meter.connection_opened();
         counts.total += 1;
         counts.by_ip.insert(ip, from_ip + 1);
         Some(Place { caps: self.clone(), ip })
@@ -48,6 +53,7 @@ impl Caps {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.caps.meter.connection_closed();
         let mut counts = self.caps.counts.lock();
         counts.total -= 1;
         let left = counts.by_ip.get(&self.ip).map_or(0, |count| count - 1);
@@ -65,7 +71,8 @@ mod tests {
 
     #[test]
     fn places_are_counted_in_all_and_by_address() {
-        let caps = Caps::new(4, 2);
+        let meter = Arc::new(DoorMeter::new("test", &[]));
+        let caps = Caps::new(4, 2, meter.clone());
         let (one, two): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
         let first = caps.take(one).unwrap();
         let _second = caps.take(one).unwrap();
@@ -76,5 +83,7 @@ mod tests {
         let local: IpAddr = [127, 0, 0, 1].into();
         let _fifth = caps.take(local).unwrap();
         assert!(caps.take(two).is_none(), "four in all");
+        let seen = (meter.connections(), meter.connections_opened(), meter.connections_refused());
+        assert_eq!(seen, (4, 5, 2));
     }
 }

@@ -14,6 +14,7 @@ use super::{
     status::{Describe, status},
 };
 use crate::{
+    metrics::Refusals,
     service::{FetchService, LookupService, WatchService},
     shutdown::ShutdownWatch,
 };
@@ -25,6 +26,7 @@ pub(super) struct FetchGateway {
     pub(super) watch: Arc<WatchService>,
     pub(super) lookup: Arc<LookupService>,
     pub(super) shutdown: ShutdownWatch,
+    pub(super) refusals: Arc<Refusals>,
 }
 
 #[tonic::async_trait]
@@ -37,7 +39,11 @@ impl Fetch for FetchGateway {
         let room = caller.replies.clone();
         let request = fetch_request(request.into_inner()).map_err(|error| status(&error))?;
         let fetched = self.fetch.fetch(request, &room).await.map_err(|error| status(&error))?;
-        let partitions = fetched.partitions.into_iter().map(fetched_partition).collect();
+        let partitions: Vec<v1::FetchedPartition> =
+            fetched.partitions.into_iter().map(fetched_partition).collect();
+        for error in partitions.iter().filter_map(|one| one.error.as_ref()) {
+            self.refusals.count(error.code);
+        }
         let mut response = Response::new(v1::FetchResponse { partitions });
         response.extensions_mut().insert(Paid::new(fetched.shares));
         Ok(response)

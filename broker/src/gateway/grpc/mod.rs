@@ -15,6 +15,7 @@ pub mod fuzz;
 mod group;
 mod group_admin;
 mod group_status;
+mod metered;
 mod produce;
 mod push;
 mod push_convert;
@@ -44,6 +45,7 @@ use tokio::{
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::transport::{Server, server::Router};
 
+pub(crate) use self::metered::{APIS, Meters};
 use self::{
     admin::AdminGateway,
     bounded::Bounded,
@@ -51,6 +53,7 @@ use self::{
     connection::{Caller, Connection},
     fetch::FetchGateway,
     group::GroupGateway,
+    metered::Metered,
     produce::{ProduceGateway, pipeline},
     push::PushGateway,
     received::Receiving,
@@ -59,6 +62,7 @@ use self::{
 };
 use crate::{
     config::{Config, GrpcConfig, LimitsConfig},
+    metrics::DoorMeter,
     quota::{Quota, Room},
     service::Services,
     shutdown::ShutdownWatch,
@@ -88,6 +92,8 @@ pub(crate) struct GrpcDoor {
     pub(crate) shutdown: ShutdownWatch,
     /// Tells clients that the broker serves.
     pub(crate) health: tonic_health::server::HealthReporter,
+    /// What is measured here.
+    pub(crate) meters: Meters,
 }
 
 /// A socket on its way to a serving thread.
@@ -115,8 +121,10 @@ impl Acceptor {
         listener: TcpListener,
         config: &Config,
         thread_count: usize,
+        meter: Arc<DoorMeter>,
     ) -> (Acceptor, Vec<Arrivals>) {
-        let caps = Caps::new(config.grpc.connections_max, config.grpc.connections_per_ip_max);
+        let (all, per_ip) = (config.grpc.connections_max, config.grpc.connections_per_ip_max);
+        let caps = Caps::new(all, per_ip, meter);
         let (threads, arrivals) = (0..thread_count).map(|_| mpsc::channel(HANDOVER_SLOTS)).unzip();
         (Acceptor { listener, caps, threads }, arrivals)
     }
@@ -186,16 +194,21 @@ impl GrpcDoor {
             node_id: services.admin.cluster().node_id,
             shutdown: self.shutdown.clone(),
         };
-        let produce =
-            ProduceGateway { service: services.produce.clone(), shutdown: self.shutdown.clone() };
+        let refusals = &self.meters.refusals;
+        let produce = ProduceGateway {
+            service: services.produce.clone(),
+            shutdown: self.shutdown.clone(),
+            refusals: refusals.clone(),
+        };
         let fetch = FetchGateway {
             fetch: services.fetch.clone(),
             watch: services.watch.clone(),
             lookup: services.lookup.clone(),
             shutdown: self.shutdown.clone(),
+            refusals: refusals.clone(),
         };
         let admin = AdminGateway { service: services.admin.clone(), groups: groups.clone() };
-        let push = PushGateway { service: services.delivery.clone() };
+        let push = PushGateway { service: services.delivery.clone(), refusals: refusals.clone() };
         let subscriptions = SubscriptionsGateway { service: services.delivery.clone() };
         let bytes_max = grpc.message_bytes_max;
         let health = tonic_health::server::HealthService::from_health_reporter(self.health.clone());
@@ -206,13 +219,14 @@ impl GrpcDoor {
         let push = PushServer::new(push).max_decoding_message_size(bytes_max);
         let subscriptions =
             SubscriptionsServer::new(subscriptions).max_decoding_message_size(bytes_max);
+        let meters = &self.meters;
         server(grpc)
-            .add_service(Bounded::new(NamedRefusals(produce), bytes_max))
-            .add_service(Bounded::new(NamedRefusals(fetch), bytes_max))
-            .add_service(Bounded::new(NamedRefusals(admin), bytes_max))
-            .add_service(Bounded::new(NamedRefusals(groups), bytes_max))
-            .add_service(Bounded::new(NamedRefusals(push), bytes_max))
-            .add_service(Bounded::new(NamedRefusals(subscriptions), bytes_max))
+            .add_service(measured(produce, meters, bytes_max))
+            .add_service(measured(fetch, meters, bytes_max))
+            .add_service(measured(admin, meters, bytes_max))
+            .add_service(measured(groups, meters, bytes_max))
+            .add_service(measured(push, meters, bytes_max))
+            .add_service(measured(subscriptions, meters, bytes_max))
             .add_service(Bounded::new(
                 tonic_health::pb::health_server::HealthServer::new(health),
                 bytes_max,
@@ -220,6 +234,15 @@ impl GrpcDoor {
             .add_service(Bounded::new(reflection(), bytes_max))
             .add_service(Bounded::new(older_reflection(), bytes_max))
     }
+}
+
+/// A service of ours, with its refusals named, its calls measured, and its bodies counted.
+fn measured<S>(
+    service: S,
+    meters: &Meters,
+    bytes_max: usize,
+) -> Bounded<Metered<NamedRefusals<S>>> {
+    Bounded::new(Metered::new(NamedRefusals(service), meters), bytes_max)
 }
 
 /// The protocol stack with its bounds.

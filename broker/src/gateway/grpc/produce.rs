@@ -14,6 +14,7 @@ use super::{
     status::{Describe, status},
 };
 use crate::{
+    metrics::Refusals,
     quota::Quota,
     service::{
         ProduceService,
@@ -28,6 +29,7 @@ use crate::{
 pub(super) struct ProduceGateway {
     pub(super) service: Arc<ProduceService>,
     pub(super) shutdown: ShutdownWatch,
+    pub(super) refusals: Arc<Refusals>,
 }
 
 /// The in-flight share of the connection that a call came by.
@@ -94,6 +96,9 @@ impl Produce for ProduceGateway {
             (response.batch_count, response.record_count) = (0, 0);
             response.error.get_or_insert(error);
         }
+        if let Some(error) = &response.error {
+            self.refusals.count(error.code);
+        }
         Ok(Response::new(response))
     }
 
@@ -108,7 +113,8 @@ impl Produce for ProduceGateway {
             request.extensions().get::<Caller>().expect("set for every connection").clone();
         let requests = request.into_inner();
         let end = self.shutdown.clone();
-        let replies = pipeline::run(self.service.clone(), caller, requests, end);
+        let served = (self.service.clone(), self.refusals.clone());
+        let replies = pipeline::run(served, caller, requests, end);
         Ok(Response::new(Box::pin(replies)))
     }
 }

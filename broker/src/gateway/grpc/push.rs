@@ -3,20 +3,25 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures_core::Stream;
+use futures_util::TryStreamExt;
 use riverrun_proto::grpc::v1::{self, push_server::Push};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     connection::Caller,
+    metered::code_of,
     push_convert::{delivered, format, idle_reason, ms, settle_item, settle_result, spec},
     session,
     status::status,
 };
-use crate::service::{
-    DeliveryService,
-    delivery::{
-        PushError,
-        receive::{ReceiveRequest, Received},
+use crate::{
+    metrics::Refusals,
+    service::{
+        DeliveryService,
+        delivery::{
+            PushError,
+            receive::{ReceiveRequest, Received},
+        },
     },
 };
 
@@ -24,6 +29,7 @@ use crate::service::{
 #[derive(Clone, Debug)]
 pub(super) struct PushGateway {
     pub(super) service: Arc<DeliveryService>,
+    pub(super) refusals: Arc<Refusals>,
 }
 
 /// Address that a call came from.
@@ -42,7 +48,12 @@ impl Push for PushGateway {
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let host = host(&request);
-        let frames = session::run(self.service.clone(), request.into_inner(), host);
+        let refusals = self.refusals.clone();
+        let frames = session::run(self.service.clone(), request.into_inner(), host).inspect_err(
+            move |refused| {
+                code_of(refused).into_iter().for_each(|code| refusals.count(code));
+            },
+        );
         Ok(Response::new(Box::pin(frames)))
     }
 

@@ -287,11 +287,11 @@ impl Live {
 
 impl State {
     /// Sessions that are there, or may come back.
-    fn open_sessions(&self) -> usize {
+    pub(super) fn open_sessions(&self) -> usize {
         self.delivery.session_count()
     }
 
-    fn counted(&self) -> Vec<(Place, Counts, Option<Arc<crate::partition::Partition>>)> {
+    pub(super) fn counted(&self) -> Vec<(Place, Counts, Option<Arc<crate::partition::Partition>>)> {
         let counted = |(lane, source): (&LaneKey, &super::live::Source)| {
             let place = Place { topic: source.topic.clone(), partition: lane.partition };
             Some((place, self.delivery.counts(lane)?, source.partition.clone()))

@@ -5,7 +5,7 @@
 //! - [`frame`]: from offsets handed out to bytes for a consumer.
 //! - `live`: one subscription behind its lock; `dispatcher`: its task; `deadlines`: the timers of all.
 //! - [`session`], `mailbox`, [`settle`]: push sessions. [`receive`]: the unary twin.
-//! - [`create`], [`admin`], [`peek`], [`seek`]: operating subscriptions.
+//! - [`create`], [`admin`], [`peek`], [`seek`]: operating subscriptions. [`measure`]: their numbers.
 //! - `bury`, [`redrive`]: dead letters, there and back. [`cancel`]: scheduled records.
 //!
 //! Lock order: the map of live subscriptions, then one subscription, then the store's queue or the deadlines.
@@ -22,6 +22,7 @@ mod heartbeat;
 mod letter;
 mod live;
 mod mailbox;
+pub mod measure;
 pub mod open;
 pub mod peek;
 pub mod receive;

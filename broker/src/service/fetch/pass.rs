@@ -144,8 +144,9 @@ impl Pass {
     }
 
     /// Partitions that have something, in the order of the request.
-    pub(super) fn answer(mut self) -> Answer {
+    pub(super) fn answer(mut self, sources: &[Source]) -> Answer {
         self.fetched.sort_by_key(|(index, _)| *index);
+        self.fetched.iter().for_each(|(index, fetched)| sources[*index].count(fetched));
         let partitions = self.fetched.into_iter().map(|(_, fetched)| fetched).collect();
         Answer { partitions, shares: self.shares }
     }
@@ -158,7 +159,7 @@ impl Pass {
         }
         let empty = sources.iter().enumerate().filter(|(index, _)| missing[*index]);
         self.fetched.extend(empty.map(|(index, source)| (index, source.nothing())));
-        self.answer()
+        self.answer(sources)
     }
 }
 
@@ -188,6 +189,18 @@ impl Source {
         let records =
             self.partition().map(|_| FetchedRecords { next_offset, ..Default::default() });
         self.answer(self.visible(), records)
+    }
+
+    /// Enters what goes into an answer in the sums of the partition.
+    fn count(&self, fetched: &Fetched) {
+        let (Ok(partition), Ok(records)) = (&self.found, &fetched.records) else { return };
+        let bytes = records.bytes() as u64;
+        if bytes == 0 {
+            return;
+        }
+        let covered = records.next_offset.0.saturating_sub(self.request.offset);
+        let count = if records.record_count > 0 { records.record_count as u64 } else { covered };
+        partition.fetched().count(count, bytes);
     }
 
     /// What may be read of it, when it can be found.

@@ -26,6 +26,7 @@ use super::super::{
     refusal::named,
 };
 use crate::{
+    metrics::Refusals,
     partition::{AppendResult, Completer, ReceiptSink},
     quota::Quota,
     service::{ProduceService, produce::Acks},
@@ -51,6 +52,8 @@ struct Receipts {
     input_ended: AtomicBool,
     /// Why not, when it could not be read. Told after the last receipt.
     broken: Mutex<Option<Status>>,
+    /// Where refused batches are counted.
+    refusals: Arc<Refusals>,
 }
 
 /// The reply side.
@@ -66,12 +69,12 @@ pub(in crate::gateway::grpc) fn connection_slots() -> Arc<Semaphore> {
 
 /// Runs a pipeline: the stream of its replies.
 pub(super) fn run(
-    service: Arc<ProduceService>,
+    (service, refusals): (Arc<ProduceService>, Arc<Refusals>),
     caller: Caller,
     requests: Streaming<v1::AppendRequest>,
     shutdown: ShutdownWatch,
 ) -> impl Stream<Item = Result<v1::AppendPipelineResponse, Status>> + Send {
-    let receipts = Arc::new(Receipts::new(caller.pipeline_slots));
+    let receipts = Arc::new(Receipts::new(caller.pipeline_slots, refusals));
     let input = Input { service, in_flight: caller.in_flight, receipts: receipts.clone() };
     let reader = task::spawn(async move {
         input.read(requests, &shutdown).await;
@@ -150,7 +153,7 @@ impl ReceiptSink for Receipts {
 }
 
 impl Receipts {
-    fn new(connection_slots: Arc<Semaphore>) -> Receipts {
+    fn new(connection_slots: Arc<Semaphore>, refusals: Arc<Refusals>) -> Receipts {
         Receipts {
             ready: Mutex::default(),
             more: Notify::new(),
@@ -158,10 +161,14 @@ impl Receipts {
             connection_slots,
             input_ended: AtomicBool::new(false),
             broken: Mutex::default(),
+            refusals,
         }
     }
 
     fn add(&self, response: v1::AppendResponse) {
+        if let Some(error) = &response.error {
+            self.refusals.count(error.code);
+        }
         let mut ready = self.ready.lock();
         ready.push(response);
         let is_first = ready.len() == 1;
@@ -231,7 +238,7 @@ mod tests {
     #[tokio::test]
     async fn pipelines_of_a_connection_share_their_slots_and_give_all_of_them_back() {
         let slots = connection_slots();
-        let pipelines = [(); 3].map(|()| Receipts::new(slots.clone()));
+        let pipelines = [(); 3].map(|()| Receipts::new(slots.clone(), Arc::default()));
         for receipts in &pipelines[..2] {
             for _ in 0..IN_FLIGHT_MAX {
                 receipts.take_slot().await.unwrap();
