@@ -1,0 +1,3 @@
+//! Checks of the web door through real sockets.
+
+mod door;
