@@ -201,6 +201,7 @@ impl Doors {
             config: config.clone(),
             receiving: receiving.clone(),
             shutdown: shutdown.clone(),
+            turn: Arc::default(),
         };
         let config = config.clone();
         Doors { grpc: GrpcDoor { services, config, receiving, shutdown, health }, web }

@@ -4,13 +4,24 @@
 //! `problem.rs` tells errors, `body.rs` and `reply.rs` count the bytes of requests and replies, `guard.rs` is what
 //! every request passes. There is no state here and no second path of data: what a connection owns ends with it.
 
+mod body;
+mod call;
+mod cloud_event;
 mod connection;
+mod fetch;
 mod guard;
 mod health;
 mod problem;
+mod produce;
+mod record;
 mod reply;
+mod settings;
+mod topics;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    sync::{Arc, atomic::AtomicU32},
+};
 
 use axum::{Router, extract::Request, middleware};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -46,6 +57,8 @@ pub(crate) struct WebDoor {
     pub(crate) receiving: Quota,
     /// Hears of the end.
     pub(crate) shutdown: ShutdownWatch,
+    /// Moves records without a key from partition to partition.
+    pub(crate) turn: Arc<AtomicU32>,
 }
 
 impl WebDoor {
@@ -72,7 +85,7 @@ impl WebDoor {
     async fn connection(self, router: Router, handover: Handover) {
         let Handover { socket, address, place } = handover;
         let Ok(socket) = TcpStream::from_std(socket) else { return };
-        let caller = Caller::new(address, &self);
+        let caller = Caller::new(&self);
         let socket = Connection::new(socket, self.config.http.write_timeout, place);
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(caller.clone());
@@ -115,7 +128,11 @@ async fn answer(
 
 /// Every route, behind the guard.
 fn router(door: &WebDoor) -> Router {
-    let routes = Router::new().merge(health::routes());
+    let routes = Router::new()
+        .merge(health::routes())
+        .merge(topics::routes())
+        .merge(produce::routes())
+        .merge(fetch::routes());
     routes
         .fallback(Problem::unknown_route)
         .method_not_allowed_fallback(Problem::wrong_method)

@@ -20,7 +20,7 @@ use crate::gateway::grpc::status::Describe;
 const CODE_PREFIX: &str = "ERROR_CODE_";
 
 /// A request that is refused or failed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Problem {
     pub(super) status: StatusCode,
     code: String,
@@ -60,6 +60,11 @@ impl Problem {
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Problem {
         self.more.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// A copy with a further field in the reply.
+    pub(super) fn with_more(&self, name: &str, value: impl Into<Value>) -> Problem {
+        self.clone().with(name, value)
     }
 
     /// The reply to a path that leads nowhere.

@@ -1,4 +1,4 @@
-//! Replies of the web door: what a handler has to say, as bytes with their media type.
+//! Replies, and their bytes counted until the protocol stack lets go of them.
 
 use axum::{
     body::Body,
@@ -8,12 +8,42 @@ use axum::{
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::problem::Problem;
+use crate::quota::{Room, Share};
+
 /// Media type of JSON.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Bytes and what was taken for them.
+struct Counted {
+    bytes: Vec<u8>,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// A small reply, which is not counted.
 pub(super) fn json(value: &Value) -> Response {
     typed(JSON, Bytes::from(value.to_string()))
+}
+
+/// A reply of any size; refused when there is no room for it.
+pub(super) async fn counted(
+    media_type: HeaderValue,
+    bytes: Vec<u8>,
+    room: &Room,
+) -> Result<Response, Problem> {
+    Ok(typed(media_type, count(bytes, room).await?))
+}
+
+/// Bytes that hold their share of the room until they are sent.
+pub(super) async fn count(bytes: Vec<u8>, room: &Room) -> Result<Bytes, Problem> {
+    let _share = room.take(bytes.len()).await?;
+    Ok(Bytes::from_owner(Counted { bytes, _share }))
 }
 
 fn typed(media_type: HeaderValue, bytes: Bytes) -> Response {
