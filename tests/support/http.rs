@@ -121,11 +121,13 @@ impl Http {
         Reply { head, body }
     }
 
-    /// The next chunk of a chunked body; `None` at its end.
+    /// The next chunk of a chunked body; `None` at its end, or when the connection is cut.
     pub(crate) async fn chunk(&mut self) -> Option<Vec<u8>> {
         let length = usize::from_str_radix(&self.line().await?, 16).unwrap();
         let mut chunk = vec![0; length];
-        timeout(DEADLINE, self.socket.read_exact(&mut chunk)).await.unwrap().unwrap();
+        let read = timeout(DEADLINE, self.socket.read_exact(&mut chunk)).await.unwrap();
+        // A connection that is cut in the midst of a chunk has ended too.
+        read.ok()?;
         self.line().await?;
         (length > 0).then_some(chunk)
     }

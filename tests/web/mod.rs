@@ -1,6 +1,7 @@
 //! Checks of the web door through real sockets.
 
 mod door;
+mod events;
 mod fetch;
 mod produce;
 mod topics;

@@ -8,6 +8,7 @@ mod body;
 mod call;
 mod cloud_event;
 mod connection;
+mod events;
 mod fetch;
 mod guard;
 mod health;
@@ -132,7 +133,8 @@ fn router(door: &WebDoor) -> Router {
         .merge(health::routes())
         .merge(topics::routes())
         .merge(produce::routes())
-        .merge(fetch::routes());
+        .merge(fetch::routes())
+        .merge(events::routes());
     routes
         .fallback(Problem::unknown_route)
         .method_not_allowed_fallback(Problem::wrong_method)
