@@ -11,4 +11,5 @@ mod it;
 mod kill;
 mod python_stubs;
 mod support;
+mod web;
 mod work_queue;

@@ -15,6 +15,7 @@ fn a_script_with_generated_stubs_produces_and_fetches() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = Config { data_dir: folder.path().join("data"), ..Config::default() };
     config.grpc.listen = "127.0.0.1:0".parse().unwrap();
+    config.http.enabled = false;
     let broker = Broker::start(config).unwrap();
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     // target/PROFILE/deps/main-HASH

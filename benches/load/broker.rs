@@ -88,7 +88,12 @@ impl Setup {
         }
         let mut command = self.command();
         command.envs(variables.iter().copied());
-        command.arg("serve").arg("--data-dir").arg(data_dir).args(["--listen", "127.0.0.1:0"]);
+        command.arg("serve").arg("--data-dir").arg(data_dir).args([
+            "--listen",
+            "127.0.0.1:0",
+            "--http-listen",
+            "127.0.0.1:0",
+        ]);
         if let Some(config) = config {
             command.arg("--config").arg(config);
         }

@@ -24,7 +24,7 @@ use riverrun_storage::{
 use thiserror::Error;
 use uuid::Uuid;
 
-use self::serving::Serving;
+use self::serving::{Listeners, Serving};
 use crate::{
     clock::Clock,
     config::{Config, ConfigError},
@@ -72,6 +72,8 @@ pub enum StartError {
     /// The address cannot be listened on.
     #[error("cannot listen on `{listen}`: {source}")]
     Listen {
+        /// The setting it comes from.
+        key: &'static str,
         /// The address.
         listen: SocketAddr,
         /// Why.
@@ -181,7 +183,9 @@ impl Broker {
     ) -> Result<Broker, StartError> {
         config.check()?;
         let config = Arc::new(config);
-        let listener = listen(config.grpc.listen)?;
+        let web = config.http.enabled.then(|| listen("http.listen", config.http.listen));
+        let listeners =
+            Listeners { grpc: listen("grpc.listen", config.grpc.listen)?, web: web.transpose()? };
         let gauge = Arc::new(DiskGauge::new(config.disk.free_bytes_min));
         let (pool, housekeeper) = match read_only {
             Some(_) => (Arc::new(RecyclePool::unused(ground.disk.clone())), None),
@@ -197,7 +201,7 @@ impl Broker {
         let workers = Workers::start(threads.writer_count(cores), threads.flushers, &ground.clock)
             .map_err(|source| StartError::Io { op: "start threads", source })?;
         let rooms = Rooms::open((&config, &ground), workers, resources, &shutdown)?;
-        let serving = Serving::start(&config, &rooms, (listener, housekeeper), &shutdown)
+        let serving = Serving::start(&config, &rooms, (listeners, housekeeper), &shutdown)
             .map_err(|source| StartError::Io { op: "start serving", source })?;
         let _data_dir = ground.data_dir;
         Ok(Broker { rooms, serving: Some(serving), shutdown, read_only, _data_dir })
@@ -207,6 +211,7 @@ impl Broker {
     pub fn read_only(&self) -> Option<&ReadOnly> {
         self.read_only.as_ref()
     }
+
     /// True when logs are only read because there was no room to recover them.
     pub fn waits_for_room(&self) -> bool {
         self.rooms.gauge.is_waited_for()
@@ -221,6 +226,11 @@ impl Broker {
     /// Address of the gRPC door.
     pub fn address(&self) -> SocketAddr {
         self.serving.as_ref().expect("served until it is stopped").address()
+    }
+
+    /// Address of the web door, when there is one.
+    pub fn web_address(&self) -> Option<SocketAddr> {
+        self.serving.as_ref().expect("served until it is stopped").web_address()
     }
 
     /// The services, for callers in the same process.
@@ -441,8 +451,8 @@ fn open_house(
     Ok((pool, housekeeper))
 }
 
-fn listen(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
+fn listen(key: &'static str, address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
     let listening = std::net::TcpListener::bind(address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-    listening.map_err(|source| StartError::Listen { listen: address, source })
+    listening.map_err(|source| StartError::Listen { key, listen: address, source })
 }

@@ -32,6 +32,8 @@ pub struct Config {
     pub insecure: bool,
     /// The gRPC door.
     pub grpc: GrpcConfig,
+    /// The web door.
+    pub http: HttpConfig,
     /// Bounds of memory.
     pub limits: LimitsConfig,
     /// Numbers of threads.
@@ -69,6 +71,34 @@ pub struct GrpcConfig {
     pub keepalive_timeout: Duration,
     /// Time a new connection has to begin speaking HTTP/2.
     pub handshake_timeout: Duration,
+}
+
+/// The web door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Most connections at once.
+    pub connections_max: u32,
+    /// Most connections at once from one address that is not a loopback address.
+    pub connections_per_ip_max: u32,
+    /// Largest body that is taken as a whole, and largest line of one that is taken line by line, in bytes.
+    pub body_bytes_max: usize,
+    /// Largest request line and header list, in bytes.
+    pub header_bytes_max: usize,
+    /// Time that a request line and its headers have to arrive; also how long a connection may stay without a
+    /// request.
+    pub header_timeout: Duration,
+    /// Longest silence within a body.
+    pub body_timeout: Duration,
+    /// Longest time a client may take nothing of a reply that is there.
+    pub write_timeout: Duration,
+    /// Origins whose pages may call, beyond the door's own.
+    pub cors_origins: Vec<String>,
+    /// Names by which a door on a loopback address may be called, beyond `localhost` and addresses.
+    pub hosts: Vec<String>,
 }
 
 /// Bounds of memory.
@@ -161,6 +191,7 @@ impl Default for Config {
             data_dir: PathBuf::from("./riverrun-data"),
             insecure: false,
             grpc: GrpcConfig::default(),
+            http: HttpConfig::default(),
             limits: LimitsConfig::default(),
             threads: ThreadsConfig { io: 0, writers: 0, flushers: 4, readers: 4 },
             disk: DiskConfig {
@@ -193,6 +224,24 @@ impl Default for GrpcConfig {
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(20),
             handshake_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> HttpConfig {
+        HttpConfig {
+            enabled: true,
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7080),
+            connections_max: 10_000,
+            connections_per_ip_max: 256,
+            body_bytes_max: 16 << 20,
+            header_bytes_max: 16 << 10,
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            cors_origins: Vec::new(),
+            hosts: Vec::new(),
         }
     }
 }
@@ -243,8 +292,11 @@ impl Config {
     /// # Errors
     /// Names the keys that contradict each other.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if !self.grpc.listen.ip().is_loopback() && !self.insecure {
-            return Err(ConfigError::NotLoopback { listen: self.grpc.listen });
+        let http = self.http.enabled.then_some(("http.listen", self.http.listen));
+        for (key, listen) in [("grpc.listen", self.grpc.listen)].into_iter().chain(http) {
+            if !listen.ip().is_loopback() && !self.insecure {
+                return Err(ConfigError::NotLoopback { key, listen });
+            }
         }
         let largest = self.grpc.message_bytes_max;
         if self.limits.in_flight_bytes_max < largest {
@@ -257,6 +309,12 @@ impl Config {
             return Err(ConfigError::Contradiction {
                 key: "limits.receive_bytes_max",
                 other: "grpc.message_bytes_max",
+            });
+        }
+        if self.limits.receive_bytes_max < self.http.body_bytes_max {
+            return Err(ConfigError::Contradiction {
+                key: "limits.receive_bytes_max",
+                other: "http.body_bytes_max",
             });
         }
         Ok(())

@@ -27,6 +27,9 @@ pub(crate) struct ServeArgs {
     /// Address of the gRPC door; port 0 takes a free one, and one that others can reach needs --insecure [default: 127.0.0.1:7070]
     #[arg(long, short, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// Address of the web door; port 0 takes a free one, and one that others can reach needs --insecure [default: 127.0.0.1:7080]
+    #[arg(long, value_name = "ADDR")]
+    http_listen: Option<SocketAddr>,
     /// Allow an address that others can reach, without encryption and without authentication
     #[arg(long)]
     insecure: bool,
@@ -52,6 +55,9 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Stop> {
                 })?),
         };
         settings.grpc.listen = broker.address();
+        if let Some(address) = broker.web_address() {
+            settings.http.listen = address;
+        }
         let is_told_to_end = heard.wait_or(|| broker.has_room_to_recover());
         broker.stop();
         if is_told_to_end {
@@ -75,10 +81,13 @@ fn not_started(error: &StartError) -> Failure {
     };
     let message = error.to_string();
     let message = message.split(" (os error").next().unwrap_or(&message);
-    let in_use =
-        matches!(error, StartError::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse);
-    let advice =
-        if in_use { "; end the other broker, or choose another address with --listen" } else { "" };
+    let mut advice = String::new();
+    if let StartError::Listen { key, source, .. } = error
+        && source.kind() == ErrorKind::AddrInUse
+    {
+        let flag = if *key == "http.listen" { "--http-listen" } else { "--listen" };
+        advice = format!("; end the other broker, or choose another address with {flag}");
+    }
     Failure::new(class, format!("{message}{advice}"))
 }
 
@@ -93,6 +102,9 @@ fn settings(args: &ServeArgs) -> Result<Config, Failure> {
     }
     if let Some(listen) = args.listen {
         settings.grpc.listen = listen;
+    }
+    if let Some(listen) = args.http_listen {
+        settings.http.listen = listen;
     }
     settings.insecure |= args.insecure;
     settings.check().map_err(|error| config::refused(&error))?;
@@ -123,14 +135,16 @@ fn raise_file_limit() {
 /// The lines printed once the broker listens.
 fn greeting(settings: &Config, broker: &Broker, program: &str) -> String {
     let address = broker.address();
+    let web = broker.web_address();
+    let web_line = web.map(|web| format!("  web         http://{web}\n")).unwrap_or_default();
     let mut text = format!(
-        "riverrun {}\n  data        {}\n  listening   {address} (gRPC)\n  durability  fsync: what is acknowledged survives a power cut\n",
+        "riverrun {}\n  data        {}\n  listening   {address} (gRPC)\n{web_line}  durability  fsync: what is acknowledged survives a power cut\n",
         env!("CARGO_PKG_VERSION"),
         settings.data_dir.display(),
     );
-    if !address.ip().is_loopback() {
+    if [Some(address), web].into_iter().flatten().any(|open| !open.ip().is_loopback()) {
         text.push_str(
-            "  INSECURE    whoever reaches this address may read, write and delete everything\n",
+            "  INSECURE    whoever reaches such an address may read, write and delete everything\n",
         );
     }
     if let Some(read_only) = broker.read_only() {

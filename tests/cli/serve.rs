@@ -49,7 +49,15 @@ fn a_polite_stop_ends_well_and_loses_nothing() {
 fn a_data_directory_has_one_broker() {
     let broker = Broker::start();
     let data_dir = broker.data_dir();
-    let arguments = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir.to_str().unwrap()];
+    let arguments = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--http-listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        data_dir.to_str().unwrap(),
+    ];
     run(&arguments, b"").refused(1, &[data_dir.to_str().unwrap(), "process"]);
     broker.call(&["topic", "list"]).ok();
 }
@@ -62,6 +70,16 @@ fn a_port_in_use_is_named() {
     let arguments =
         ["serve", "--listen", &broker.address, "--data-dir", data_dir.to_str().unwrap()];
     run(&arguments, b"").refused(1, &[&broker.address, "in use", "--listen"]);
+    let arguments = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--http-listen",
+        &broker.web_address,
+        "--data-dir",
+        data_dir.to_str().unwrap(),
+    ];
+    run(&arguments, b"").refused(1, &[&broker.web_address, "in use", "--http-listen"]);
 }
 
 #[test]
@@ -69,7 +87,9 @@ fn an_open_door_must_be_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().join("data");
     run(&["serve", "--listen", "0.0.0.0:0", "--data-dir", data_dir.to_str().unwrap()], b"")
-        .refused(2, &["0.0.0.0:0", "insecure"]);
+        .refused(2, &["grpc.listen", "0.0.0.0:0", "insecure"]);
+    run(&["serve", "--http-listen", "0.0.0.0:0", "--data-dir", data_dir.to_str().unwrap()], b"")
+        .refused(2, &["http.listen", "0.0.0.0:0", "insecure"]);
     assert!(!data_dir.exists(), "nothing is made before the settings are in order");
 }
 
@@ -86,6 +106,8 @@ fn settings_come_from_the_file_and_the_command_line_wins() {
         "--config",
         &open,
         "--listen",
+        "127.0.0.1:0",
+        "--http-listen",
         "127.0.0.1:0",
         "--data-dir",
         data_dir.to_str().unwrap(),

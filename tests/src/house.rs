@@ -209,7 +209,7 @@ impl House {
             None => Command::new(binary),
         };
         command.arg("serve").arg("--data-dir").arg(self.data_dir());
-        command.arg("--listen").arg(&self.address);
+        command.arg("--listen").arg(&self.address).args(["--http-listen", "127.0.0.1:0"]);
         command.arg("--config").arg(self.options.folder.join("riverrun.toml"));
         command.env_remove("RUST_LOG").envs(self.options.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);

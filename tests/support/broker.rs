@@ -27,6 +27,7 @@ pub(crate) struct TestBroker {
 pub(crate) fn config(data_dir: &Path) -> Config {
     let mut config = Config { data_dir: data_dir.to_owned(), ..Config::default() };
     config.grpc.listen = "127.0.0.1:0".parse().expect("an address");
+    config.http.listen = config.grpc.listen;
     config.threads.io = 2;
     config.threads.writers = 2;
     config.threads.flushers = 2;
@@ -97,6 +98,11 @@ impl TestBroker {
     /// `http://` and its address.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.broker().address())
+    }
+
+    /// Address of its web door.
+    pub(crate) fn web_address(&self) -> std::net::SocketAddr {
+        self.broker().web_address().expect("it has one")
     }
 
     /// A connection of its own.

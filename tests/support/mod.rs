@@ -5,6 +5,7 @@ pub(crate) mod broker;
 pub(crate) mod client;
 pub(crate) mod damage;
 pub(crate) mod frames;
+pub(crate) mod http;
 pub(crate) mod mount;
 pub(crate) mod openmetrics;
 pub(crate) mod process;

@@ -93,13 +93,16 @@ pub(crate) struct Broker {
     folder: tempfile::TempDir,
     /// Where it listens; the same port after a restart.
     pub(crate) address: String,
+    /// Where its web door is; the same port after a restart.
+    pub(crate) web_address: String,
 }
 
 impl Broker {
     /// Starts one on an empty directory.
     pub(crate) fn start() -> Broker {
         let folder = tempfile::tempdir().unwrap();
-        let mut broker = Broker { child: None, folder, address: "127.0.0.1:0".to_owned() };
+        let free = || "127.0.0.1:0".to_owned();
+        let mut broker = Broker { child: None, folder, address: free(), web_address: free() };
         broker.restart();
         broker
     }
@@ -108,7 +111,8 @@ impl Broker {
     pub(crate) fn start_with(settings: &str) -> Broker {
         let folder = tempfile::tempdir().unwrap();
         write_file(folder.path(), SETTINGS, settings.as_bytes());
-        let mut broker = Broker { child: None, folder, address: "127.0.0.1:0".to_owned() };
+        let free = || "127.0.0.1:0".to_owned();
+        let mut broker = Broker { child: None, folder, address: free(), web_address: free() };
         broker.restart();
         broker
     }
@@ -127,15 +131,18 @@ impl Broker {
         // Reads on to the end, so that the broker is never held up by a full pipe.
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if let Some(address) = line.trim().strip_prefix("listening") {
+                let line = line.trim();
+                let told = ["listening", "web         http://"];
+                if let Some(address) = told.iter().find_map(|told| line.strip_prefix(told)) {
                     let address = address.split_whitespace().next().unwrap_or_default();
                     found.send(address.to_owned()).ok();
                 }
             }
         });
         let errors = self.folder.path().join("stderr");
-        match listening.recv_timeout(DEADLINE) {
-            Ok(address) => self.address = address,
+        let heard = || listening.recv_timeout(DEADLINE);
+        match heard().and_then(|grpc| Ok((grpc, heard()?))) {
+            Ok((grpc, web)) => (self.address, self.web_address) = (grpc, web),
             Err(_) => {
                 child.kill().ok();
                 panic!(
@@ -155,7 +162,9 @@ impl Broker {
             .arg("--data-dir")
             .arg(self.data_dir())
             .arg("--listen")
-            .arg(&self.address);
+            .arg(&self.address)
+            .arg("--http-listen")
+            .arg(&self.web_address);
         let settings = self.folder.path().join(SETTINGS);
         if settings.exists() {
             command.arg("--config").arg(settings);

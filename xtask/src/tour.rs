@@ -128,7 +128,12 @@ impl Walk {
         self.stop();
         let listen = self.address.clone().unwrap_or_else(|| "127.0.0.1:0".to_owned());
         let mut command = Command::new(BINARY);
-        command.arg("serve").args(arguments.split_whitespace()).args(["--listen", &listen]);
+        command.arg("serve").args(arguments.split_whitespace()).args([
+            "--listen",
+            &listen,
+            "--http-listen",
+            "127.0.0.1:0",
+        ]);
         command.current_dir(&self.folder).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         let stdout = child.stdout.take().ok_or("no standard output")?;

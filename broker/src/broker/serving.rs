@@ -1,6 +1,7 @@
 //! The threads that serve connections: one runtime each, so that a connection's work stays on one core.
 
 use std::{
+    future::Future,
     io,
     net::{SocketAddr, TcpListener},
     sync::{Arc, mpsc},
@@ -13,12 +14,19 @@ use tokio::{
     runtime::{Builder, Handle},
     time::{MissedTickBehavior, interval},
 };
+use tonic_health::server::HealthReporter;
 
 use super::Rooms;
 use crate::{
     clock::Clock,
     config::Config,
-    gateway::grpc::{APIS, Acceptor, Arrivals, GrpcDoor, Meters, set_health},
+    gateway::{
+        accept::{Acceptor, Arrivals},
+        caps::Caps,
+        grpc::{APIS, GrpcDoor, Meters, set_health},
+        web::WebDoor,
+    },
+    metrics::DoorMeter,
     partition::housekeeping::{self, Housekeeper},
     quota::Quota,
     shutdown::{Shutdown, ShutdownWatch},
@@ -35,6 +43,7 @@ const COMPACTION_ROUNDS: u32 = 15;
 #[derive(Debug)]
 pub(super) struct Serving {
     address: SocketAddr,
+    web_address: Option<SocketAddr>,
     threads: Vec<Thread>,
     clock: Clock,
 }
@@ -50,76 +59,74 @@ struct Thread {
     served: mpsc::Receiver<()>,
 }
 
+/// The bound listeners.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    pub(super) grpc: TcpListener,
+    /// Absent where there is no web door.
+    pub(super) web: Option<TcpListener>,
+}
+
+/// The doors as every thread opens them.
+#[derive(Clone, Debug)]
+struct Doors {
+    grpc: GrpcDoor,
+    web: WebDoor,
+}
+
+/// The connections of one thread, by door.
+#[derive(Debug)]
+struct Visitors {
+    grpc: Arrivals,
+    web: Option<Arrivals>,
+}
+
 impl Serving {
-    /// Starts the threads, the listener and, where something can be written, the rounds of housekeeping.
+    /// Starts the threads, the listeners and, where something can be written, the rounds of housekeeping.
     pub(super) fn start(
         config: &Arc<Config>,
         rooms: &Rooms,
-        (listener, housekeeper): (TcpListener, Option<Housekeeper>),
+        (listeners, housekeeper): (Listeners, Option<Housekeeper>),
         shutdown: &Shutdown,
     ) -> io::Result<Serving> {
-        let address = listener.local_addr()?;
+        let address = listeners.grpc.local_addr()?;
+        let web_address = listeners.web.as_ref().map(TcpListener::local_addr).transpose()?;
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let count = config.threads.io_count(cores);
         let (health, _) = tonic_health::server::health_reporter();
-        let limits = &config.limits;
-        let receiving =
-            Quota::new("limits.receive_bytes_max", limits.receive_bytes_max, limits.quota_wait);
         let metrics = &rooms.services.metrics;
-        metrics.add_quota(&receiving);
-        let meters = Meters {
-            door: metrics.add_door("grpc", APIS),
-            refusals: metrics.refusals().clone(),
-            clock: Clock::real(),
-        };
-        let door = GrpcDoor {
-            services: rooms.services.clone(),
-            config: config.clone(),
-            receiving,
-            shutdown: shutdown.watch(),
-            health: health.clone(),
-            meters: meters.clone(),
-        };
+        let meters = (metrics.add_door("grpc", APIS), metrics.add_door("web", &[]));
+        let doors = Doors::new((config, rooms), shutdown, health.clone(), meters.0.clone());
         let runtimes = (0..count).map(|_| runtime(config)).collect::<io::Result<Vec<_>>>()?;
         let first = runtimes[0].handle().clone();
-        let (acceptor, arrivals) = {
+        let (acceptors, visitors) = {
             let _inside = first.enter();
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            Acceptor::new(listener, config, count, meters.door)
+            accept(listeners, config, meters, count)?
         };
         let mut threads = Vec::new();
-        for (index, (runtime, arrivals)) in runtimes.into_iter().zip(arrivals).enumerate() {
-            threads.push(Thread::start(index, runtime, door.clone(), arrivals)?);
+        for (index, (runtime, visitors)) in runtimes.into_iter().zip(visitors).enumerate() {
+            threads.push(Thread::start(index, runtime, doors.clone(), visitors)?);
         }
-        let (end, clock) = (shutdown.watch(), Clock::real());
-        let registry = rooms.registry.clone();
-        let rounds = config.disk.housekeeping_interval;
-        first.spawn(async move {
-            set_health(&health, true).await;
-            match housekeeper {
-                Some(housekeeper) => {
-                    tokio::join!(
-                        keep_house(housekeeper, &registry, rounds, end.clone()),
-                        compact(&registry, (clock, rounds * COMPACTION_ROUNDS), end),
-                    );
-                }
-                // Nothing can be written, so there is nothing to look after.
-                None => end.begun().await,
-            }
-            set_health(&health, false).await;
-        });
+        first.spawn(look_after(rooms.registry.clone(), config, (housekeeper, health), shutdown));
         for work in [&rooms.groups, &rooms.subscriptions] {
             if let Some(work) = work.0.lock().take() {
                 first.spawn(work);
             }
         }
-        first.spawn(acceptor.run(shutdown.watch()));
-        Ok(Serving { address, threads, clock: Clock::real() })
+        for acceptor in acceptors {
+            first.spawn(acceptor.run(shutdown.watch()));
+        }
+        Ok(Serving { address, web_address, threads, clock: Clock::real() })
     }
 
     /// The address listened on.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of the web door, when there is one.
+    pub(super) fn web_address(&self) -> Option<SocketAddr> {
+        self.web_address
     }
 
     /// Waits up to `grace` for the calls in flight, closes every partition, and ends the threads. The end was
@@ -154,14 +161,20 @@ impl Thread {
     fn start(
         index: usize,
         runtime: tokio::runtime::Runtime,
-        door: GrpcDoor,
-        arrivals: Arrivals,
+        doors: Doors,
+        visitors: Visitors,
     ) -> io::Result<Thread> {
         let handle = runtime.handle().clone();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (sender, served) = mpsc::channel();
         handle.spawn(async move {
-            if let Err(error) = door.serve(arrivals).await {
+            let web = async {
+                if let Some(arrivals) = visitors.web {
+                    doors.web.serve(arrivals).await;
+                }
+            };
+            let (served, ()) = tokio::join!(doors.grpc.serve(visitors.grpc), web);
+            if let Err(error) = served {
                 tracing::error!(%error, "a serving thread ended");
             }
             let _ = sender.send(());
@@ -172,6 +185,87 @@ impl Thread {
             runtime.shutdown_timeout(Duration::from_millis(500));
         })?;
         Ok(Thread { handle, thread, stop, served })
+    }
+}
+
+impl Doors {
+    fn new(
+        (config, rooms): (&Arc<Config>, &Rooms),
+        shutdown: &Shutdown,
+        health: HealthReporter,
+        door: Arc<DoorMeter>,
+    ) -> Doors {
+        let limits = &config.limits;
+        let receiving =
+            Quota::new("limits.receive_bytes_max", limits.receive_bytes_max, limits.quota_wait);
+        let metrics = &rooms.services.metrics;
+        metrics.add_quota(&receiving);
+        let refusals = metrics.refusals().clone();
+        let meters = Meters { door, refusals, clock: Clock::real() };
+        let (services, shutdown) = (rooms.services.clone(), shutdown.watch());
+        let web = WebDoor {
+            services: services.clone(),
+            config: config.clone(),
+            receiving: receiving.clone(),
+            shutdown: shutdown.clone(),
+            turn: Arc::default(),
+        };
+        let config = config.clone();
+        Doors { grpc: GrpcDoor { services, config, receiving, shutdown, health, meters }, web }
+    }
+}
+
+/// Acceptors of the listeners, and what each of `count` threads hears from them.
+fn accept(
+    listeners: Listeners,
+    config: &Config,
+    meters: (Arc<DoorMeter>, Arc<DoorMeter>),
+    count: usize,
+) -> io::Result<(Vec<Acceptor>, Vec<Visitors>)> {
+    let acceptor = |listener, (total, per_ip), meter| {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        Ok::<_, io::Error>(Acceptor::new(listener, Caps::new(total, per_ip, meter), count))
+    };
+    let grpc = &config.grpc;
+    let (acceptor_grpc, arrivals) =
+        acceptor(listeners.grpc, (grpc.connections_max, grpc.connections_per_ip_max), meters.0)?;
+    let mut acceptors = vec![acceptor_grpc];
+    let mut visitors: Vec<_> =
+        arrivals.into_iter().map(|grpc| Visitors { grpc, web: None }).collect();
+    if let Some(listener) = listeners.web {
+        let http = &config.http;
+        let (acceptor, arrivals) =
+            acceptor(listener, (http.connections_max, http.connections_per_ip_max), meters.1)?;
+        acceptors.push(acceptor);
+        for (visitors, arrivals) in visitors.iter_mut().zip(arrivals) {
+            visitors.web = Some(arrivals);
+        }
+    }
+    Ok((acceptors, visitors))
+}
+
+/// Tells that the broker serves and does the rounds until the end is announced.
+fn look_after(
+    registry: Arc<Registry>,
+    config: &Config,
+    (housekeeper, health): (Option<Housekeeper>, HealthReporter),
+    shutdown: &Shutdown,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (end, clock) = (shutdown.watch(), Clock::real());
+    let rounds = config.disk.housekeeping_interval;
+    async move {
+        set_health(&health, true).await;
+        match housekeeper {
+            Some(housekeeper) => {
+                tokio::join!(
+                    keep_house(housekeeper, &registry, rounds, end.clone()),
+                    compact(&registry, (clock, rounds * COMPACTION_ROUNDS), end),
+                );
+            }
+            // Nothing can be written, so there is nothing to look after.
+            None => end.begun().await,
+        }
+        set_health(&health, false).await;
     }
 }
 

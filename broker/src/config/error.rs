@@ -53,10 +53,12 @@ pub enum ConfigError {
     },
     /// A door to the outside without protection.
     #[error(
-        "`grpc.listen` is `{listen}`, which is not a loopback address, and connections are neither \
+        "`{key}` is `{listen}`, which is not a loopback address, and connections are neither \
          encrypted nor authenticated; set `insecure = true`, or start with --insecure, to accept that"
     )]
     NotLoopback {
+        /// The setting.
+        key: &'static str,
         /// The address.
         listen: SocketAddr,
     },

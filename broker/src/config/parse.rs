@@ -77,7 +77,11 @@ fn to_value(value: &DeValue<'_>) -> Option<Value> {
         DeValue::Integer(number) => {
             i64::from_str_radix(number.as_str(), number.radix()).ok().map(Value::from)
         }
-        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+        DeValue::Array(list) => {
+            let values = list.iter().map(|value| to_value(value.get_ref()));
+            values.collect::<Option<Vec<_>>>().map(Value::from)
+        }
+        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) enum Field {
     Size(fn(&mut Config) -> &mut usize, usize, usize),
     Size64(fn(&mut Config) -> &mut u64, u64, u64),
     Time(fn(&mut Config) -> &mut Duration, Duration, Duration),
+    Words(fn(&mut Config) -> &mut Vec<String>),
 }
 
 const fn key(name: &'static str, field: Field, meaning: &'static str) -> Key {
@@ -66,7 +67,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "insecure",
         Field::Flag(|c| &mut c.insecure),
-        "Allows a non-loopback `grpc.listen` although connections are neither encrypted nor authenticated.",
+        "Allows a non-loopback `grpc.listen` or `http.listen` although connections are neither encrypted nor authenticated.",
     ),
     key(
         "grpc.listen",
@@ -117,6 +118,57 @@ pub(super) const KEYS: &[Key] = &[
         "grpc.handshake_timeout",
         Field::Time(|c| &mut c.grpc.handshake_timeout, MS, HOUR),
         "Time a new connection has to begin speaking HTTP/2 before it is closed.",
+    ),
+    key("http.enabled", Field::Flag(|c| &mut c.http.enabled), "Whether there is a web door."),
+    key(
+        "http.listen",
+        Field::Address(|c| &mut c.http.listen),
+        "Address of the web door. Port 0 takes a free port.",
+    ),
+    key(
+        "http.connections_max",
+        Field::Count32(|c| &mut c.http.connections_max, 1, 1_000_000),
+        "Most connections at once; further ones are closed on arrival.",
+    ),
+    key(
+        "http.connections_per_ip_max",
+        Field::Count32(|c| &mut c.http.connections_per_ip_max, 1, 1_000_000),
+        "Most connections at once from one address. Loopback addresses are free of it.",
+    ),
+    key(
+        "http.body_bytes_max",
+        Field::Size(|c| &mut c.http.body_bytes_max, 64 * KIB, 128 * MIB),
+        "Largest body that is taken as a whole, and largest line of one that is taken line by line.",
+    ),
+    key(
+        "http.header_bytes_max",
+        Field::Size(|c| &mut c.http.header_bytes_max, KIB, MIB),
+        "Largest request line and headers together.",
+    ),
+    key(
+        "http.header_timeout",
+        Field::Time(|c| &mut c.http.header_timeout, MS, HOUR),
+        "Time a request line and its headers have to arrive before the connection is closed; also how long a connection may stay without a request.",
+    ),
+    key(
+        "http.body_timeout",
+        Field::Time(|c| &mut c.http.body_timeout, MS, HOUR),
+        "Longest silence within a body before the request is refused.",
+    ),
+    key(
+        "http.write_timeout",
+        Field::Time(|c| &mut c.http.write_timeout, MS, HOUR),
+        "Longest time a client may take nothing of a reply that is there before the connection is closed.",
+    ),
+    key(
+        "http.cors_origins",
+        Field::Words(|c| &mut c.http.cors_origins),
+        "Origins whose pages may call, such as `https://example.org`, beyond the door's own; `*` allows all. Requests of other pages are refused.",
+    ),
+    key(
+        "http.hosts",
+        Field::Words(|c| &mut c.http.hosts),
+        "Names by which a door on a loopback address may be called, beyond `localhost` and addresses. Others are refused, because a page of any site can make its name lead to this machine.",
     ),
     key(
         "limits.in_flight_bytes_max",
@@ -295,6 +347,10 @@ impl Field {
                 let time = parse_duration(value.as_str()?)?;
                 *place(config) = Some(time).filter(|time| (*min..=*max).contains(time))?;
             }
+            Field::Words(place) => {
+                let words = value.as_array()?.iter().map(|word| word.as_str().map(str::to_owned));
+                *place(config) = words.collect::<Option<_>>()?;
+            }
         }
         Some(())
     }
@@ -311,6 +367,7 @@ impl Field {
             Field::Size(place, ..) => format!("\"{}\"", format_size(*place(config) as u64)),
             Field::Size64(place, ..) => format!("\"{}\"", format_size(*place(config))),
             Field::Time(place, ..) => format!("\"{}\"", format_duration(*place(config))),
+            Field::Words(place) => Value::from(place(config).clone()).to_string(),
         }
     }
 
@@ -330,6 +387,7 @@ impl Field {
                 format_duration(*min),
                 format_duration(*max)
             ),
+            Field::Words(_) => "a list of texts".into(),
         }
     }
 }

@@ -21,6 +21,7 @@ fn an_empty_file_is_the_defaults() {
 fn what_is_shown_reads_back() {
     let mut config = Config { insecure: true, ..Config::default() };
     config.grpc.listen = "0.0.0.0:0".parse().unwrap();
+    config.http.cors_origins = vec!["https://a.test".into(), "*".into()];
     config.limits.quota_wait = Duration::from_millis(1_500);
     config.disk.free_bytes_min = 3 << 20;
     config.data_dir = "/tmp/with \"quotes\"".into();

@@ -1,3 +1,6 @@
 //! The doors: each translates between a protocol and the services, and decides nothing.
 
+pub(crate) mod accept;
+pub(crate) mod caps;
 pub mod grpc;
+pub(crate) mod web;

@@ -65,6 +65,7 @@ pub(super) fn every_byte(size: &Size) -> Result<u64, Violation> {
 fn start(disk: &SimDisk) -> Result<Broker, StartError> {
     let mut config = Config { data_dir: "simulated".into(), ..Config::default() };
     config.grpc.listen.set_port(0);
+    config.http.enabled = false;
     config.threads.io = 1;
     config.threads.writers = 1;
     config.threads.flushers = 1;

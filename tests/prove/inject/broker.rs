@@ -48,7 +48,9 @@ impl Broker {
             }
             None => Command::new(program),
         };
-        command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(settings);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--config"])
+            .arg(settings);
         command.arg("--data-dir").arg(home.join("data"));
         command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child =

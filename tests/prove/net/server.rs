@@ -109,7 +109,7 @@ impl Server {
             .arg("serve")
             .arg("--data-dir")
             .arg(self.folder.path().join("data"))
-            .args(["--listen", &self.listen.to_string()])
+            .args(["--listen", &self.listen.to_string(), "--http-listen", "127.0.0.1:0"])
             .arg("--config")
             .arg(self.folder.path().join("riverrun.toml"));
         Ok(command)

@@ -24,7 +24,7 @@ struct Ban {
     instead: &'static str,
 }
 
-const BANS: [Ban; 14] = [
+const BANS: [Ban; 16] = [
     everywhere("todo!(", "finish it or leave it out"),
     everywhere("unimplemented!(", "finish it or leave it out"),
     everywhere(
@@ -50,6 +50,8 @@ const BANS: [Ban; 14] = [
         may_not_know_tonic,
         "tonic stays in the broker's gateway and the client's connection",
     ),
+    room("axum::", may_not_know_axum, "axum stays in the broker's web door"),
+    room("hyper::", may_not_know_axum, "hyper stays in the broker's web door"),
     room(
         "riverrun_storage",
         may_not_know_storage,
@@ -81,6 +83,11 @@ fn may_not_know_tonic(path: &str) -> bool {
     let library = ["proto/src/", "storage/src/", "broker/src/", "client/src/", "cli/src/"];
     let allowed = ["proto/src/grpc", "broker/src/gateway", "client/src/connection"];
     starts_with_any(path, &library) && !starts_with_any(path, &allowed)
+}
+
+fn may_not_know_axum(path: &str) -> bool {
+    let library = ["proto/src/", "storage/src/", "broker/src/", "client/src/", "cli/src/"];
+    starts_with_any(path, &library) && !path.starts_with("broker/src/gateway/web")
 }
 
 fn may_not_know_storage(path: &str) -> bool {
@@ -180,6 +187,13 @@ mod tests {
         finds("client/src/testing.rs", "std::fs::read(p)\n", &[]);
         finds("broker/src/topic.rs", "#[cfg(test)]\nmod tests {\n    use std::fs;\n}\n", &[]);
         finds("storage/src/log.rs", "use memmap2::Mmap;\n", &[1]);
+    }
+
+    #[test]
+    fn axum_stays_in_the_web_door() {
+        finds("broker/src/service/produce.rs", "use axum::Router;\n", &[1]);
+        finds("broker/src/gateway/grpc/mod.rs", "use hyper::body::Incoming;\n", &[1]);
+        finds("broker/src/gateway/web/mod.rs", "use axum::Router;\nuse hyper::body::Body;\n", &[]);
     }
 
     #[test]

@@ -19,8 +19,11 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use super::{caps::Place, received::Receiving};
-use crate::quota::{Quota, Room};
+use super::received::Receiving;
+use crate::{
+    gateway::caps::Place,
+    quota::{Quota, Room},
+};
 
 /// Bytes of the HTTP/2 connection preface.
 const PREFACE_BYTES: usize = 24;

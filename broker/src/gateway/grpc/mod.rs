@@ -6,7 +6,6 @@
 
 mod admin;
 mod bounded;
-mod caps;
 mod connection;
 mod convert;
 mod fetch;
@@ -27,7 +26,7 @@ mod session;
 pub(crate) mod status;
 mod subscription_admin;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use riverrun_proto::grpc::{
     DESCRIPTORS,
@@ -37,11 +36,7 @@ use riverrun_proto::grpc::{
         subscriptions_server::SubscriptionsServer,
     },
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
-    time::sleep,
-};
+use tokio::net::TcpStream;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::transport::{Server, server::Router};
 
@@ -49,7 +44,6 @@ pub(crate) use self::metered::{APIS, Meters};
 use self::{
     admin::AdminGateway,
     bounded::Bounded,
-    caps::{Caps, Place},
     connection::{Caller, Connection},
     fetch::FetchGateway,
     group::GroupGateway,
@@ -62,7 +56,7 @@ use self::{
 };
 use crate::{
     config::{Config, GrpcConfig, LimitsConfig},
-    metrics::DoorMeter,
+    gateway::accept::{Arrivals, Handover},
     quota::{Quota, Room},
     service::Services,
     shutdown::ShutdownWatch,
@@ -74,10 +68,6 @@ const FRAME_BYTES_MAX: u32 = 1 << 20;
 const PENDING_RESETS_MAX: usize = 20;
 /// Streams that the door may reset for errors before it closes the connection.
 const LOCAL_RESETS_MAX: usize = 1_024;
-/// Accepted sockets that wait for a serving thread.
-const HANDOVER_SLOTS: usize = 64;
-/// Time to wait when the system has no descriptor left for a socket.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the door needs to know.
 #[derive(Clone, Debug)]
@@ -94,74 +84,6 @@ pub(crate) struct GrpcDoor {
     pub(crate) health: tonic_health::server::HealthReporter,
     /// What is measured here.
     pub(crate) meters: Meters,
-}
-
-/// A socket on its way to a serving thread.
-#[derive(Debug)]
-pub(crate) struct Handover {
-    socket: std::net::TcpStream,
-    address: SocketAddr,
-    place: Place,
-}
-
-/// The serving thread's end of the handover.
-pub(crate) type Arrivals = mpsc::Receiver<Handover>;
-
-/// A bound listener and the threads it hands sockets to.
-#[derive(Debug)]
-pub(crate) struct Acceptor {
-    listener: TcpListener,
-    caps: Arc<Caps>,
-    threads: Vec<mpsc::Sender<Handover>>,
-}
-
-impl Acceptor {
-    /// Hands sockets of `listener` to `thread_count` threads, whose ends are returned.
-    pub(crate) fn new(
-        listener: TcpListener,
-        config: &Config,
-        thread_count: usize,
-        meter: Arc<DoorMeter>,
-    ) -> (Acceptor, Vec<Arrivals>) {
-        let (all, per_ip) = (config.grpc.connections_max, config.grpc.connections_per_ip_max);
-        let caps = Caps::new(all, per_ip, meter);
-        let (threads, arrivals) = (0..thread_count).map(|_| mpsc::channel(HANDOVER_SLOTS)).unzip();
-        (Acceptor { listener, caps, threads }, arrivals)
-    }
-
-    /// Accepts until the end is announced.
-    pub(crate) async fn run(self, shutdown: ShutdownWatch) {
-        let mut next = 0;
-        loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                () = shutdown.begun() => return,
-            };
-            match accepted.and_then(|(socket, address)| self.admit(socket, address)) {
-                Ok(Some(handover)) => {
-                    next = (next + 1) % self.threads.len();
-                    if self.threads[next].send(handover).await.is_err() {
-                        return;
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "connection not accepted");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    fn admit(&self, socket: TcpStream, address: SocketAddr) -> io::Result<Option<Handover>> {
-        let Some(place) = self.caps.take(address.ip()) else {
-            tracing::debug!(%address, "connection refused: too many");
-            return Ok(None);
-        };
-        // A socket that is gone already is no fault of the listener.
-        drop(socket.set_nodelay(true));
-        Ok(Some(Handover { socket: socket.into_std()?, address, place }))
-    }
 }
 
 impl GrpcDoor {

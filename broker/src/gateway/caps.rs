@@ -1,4 +1,4 @@
-//! How many connections there may be, in all and from one address.
+//! How many connections a door may have, in all and from one address.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
@@ -8,7 +8,7 @@ use crate::metrics::DoorMeter;
 
 /// Counts connections against the caps.
 #[derive(Debug)]
-pub(super) struct Caps {
+pub(crate) struct Caps {
     total_max: u32,
     /// Loopback addresses are free of it.
     per_ip_max: u32,
@@ -25,18 +25,19 @@ struct Counts {
 
 /// The place of one connection; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     caps: Arc<Caps>,
     ip: IpAddr,
 }
 
 impl Caps {
-    pub(super) fn new(total_max: u32, per_ip_max: u32, meter: Arc<DoorMeter>) -> Arc<Caps> {
+    /// At most `total_max` in all and `per_ip_max` from one address.
+    pub(crate) fn new(total_max: u32, per_ip_max: u32, meter: Arc<DoorMeter>) -> Arc<Caps> {
         Arc::new(Caps { total_max, per_ip_max, counts: Mutex::default(), meter })
     }
 
     /// A place for a connection from `ip`, if there is one.
-    pub(super) fn take(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
+    pub(crate) fn take(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
         let mut counts = self.counts.lock();
         let from_ip = counts.by_ip.get(&ip).copied().unwrap_or(0);
         let full = counts.total >= self.total_max;

@@ -1,0 +1,29 @@
+//! `/healthz` and `/readyz`, for those who watch the process.
+//!
+//! Alive is whoever answers. Ready is the door from its first connection on, because it opens after the last log
+//! was recovered, until the end is announced.
+
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use serde_json::json;
+
+use super::{
+    WebDoor,
+    problem::{Answer, Problem},
+    reply,
+};
+
+pub(super) fn routes() -> Router<WebDoor> {
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz))
+}
+
+async fn healthz() -> Answer {
+    Ok(reply::json(&json!({"status": "alive"})))
+}
+
+async fn readyz(State(door): State<WebDoor>) -> Answer {
+    if door.shutdown.has_begun() {
+        let message = "the broker is stopping";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message));
+    }
+    Ok(reply::json(&json!({"status": "ready"})))
+}

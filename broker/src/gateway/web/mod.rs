@@ -1,0 +1,145 @@
+//! The web door: HTTP/1.1 with JSON over the same services as gRPC.
+//!
+//! axum's and hyper's types stay in this folder. Each file holds one resource and gives its routes by `routes()`;
+//! `problem.rs` tells errors, `body.rs` and `reply.rs` count the bytes of requests and replies, `guard.rs` is what
+//! every request passes. There is no state here and no second path of data: what a connection owns ends with it.
+
+mod body;
+mod call;
+mod cloud_event;
+mod connection;
+mod events;
+mod fetch;
+mod guard;
+mod health;
+mod metrics;
+mod problem;
+mod produce;
+mod record;
+mod reply;
+mod settings;
+mod topics;
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, atomic::AtomicU32},
+};
+
+use axum::{Router, extract::Request, middleware};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpStream, task::JoinSet};
+use tower_service::Service;
+
+use self::{
+    connection::{Caller, Connection},
+    problem::Problem,
+};
+use crate::{
+    config::Config,
+    gateway::accept::{Arrivals, Handover},
+    quota::Quota,
+    service::Services,
+    shutdown::ShutdownWatch,
+};
+
+/// Headers of one request, by count.
+const HEADERS_MAX: usize = 100;
+/// How much larger a header list may be than its limit and still get an answer that says so.
+const HEADER_BYTES_ANSWERED: usize = 16 << 10;
+
+/// What the door needs to know.
+#[derive(Clone, Debug)]
+pub(crate) struct WebDoor {
+    /// The services behind it.
+    pub(crate) services: Services,
+    /// Settings in force.
+    pub(crate) config: Arc<Config>,
+    /// Bytes of requests being received, over all connections of all doors.
+    pub(crate) receiving: Quota,
+    /// Hears of the end.
+    pub(crate) shutdown: ShutdownWatch,
+    /// Moves records without a key from partition to partition.
+    pub(crate) turn: Arc<AtomicU32>,
+}
+
+impl WebDoor {
+    /// Serves the connections that arrive, until the end is announced and the last request is answered.
+    pub(crate) async fn serve(self, mut arrivals: Arrivals) {
+        let router = router(&self);
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                arrived = arrivals.recv() => match arrived {
+                    Some(handover) => {
+                        connections.spawn(self.clone().connection(router.clone(), handover));
+                    }
+                    None => break,
+                },
+                Some(_) = connections.join_next() => {}
+                () = self.shutdown.begun() => break,
+            }
+        }
+        while connections.join_next().await.is_some() {}
+    }
+
+    /// Serves one connection to its end.
+    async fn connection(self, router: Router, handover: Handover) {
+        let Handover { socket, address, place } = handover;
+        let Ok(socket) = TcpStream::from_std(socket) else { return };
+        let caller = Caller::new(&self);
+        let socket = Connection::new(socket, self.config.http.write_timeout, place);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(caller.clone());
+            let mut router = router.clone();
+            async move { answer(&mut router, request).await }
+        });
+        let serving = self.protocol().serve_connection(TokioIo::new(socket), service);
+        let mut serving = std::pin::pin!(serving.with_upgrades());
+        let served = tokio::select! {
+            served = serving.as_mut() => served,
+            () = self.shutdown.begun() => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!(%address, %error, "web connection ended");
+        }
+    }
+
+    /// The protocol stack with its bounds.
+    fn protocol(&self) -> http1::Builder {
+        let http = &self.config.http;
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(http.header_timeout)
+            .max_headers(HEADERS_MAX)
+            .max_header_size(http.header_bytes_max + HEADER_BYTES_ANSWERED);
+        builder
+    }
+}
+
+async fn answer(
+    router: &mut Router,
+    request: Request<Incoming>,
+) -> Result<axum::response::Response, Infallible> {
+    router.call(request).await
+}
+
+/// Every route, behind the guard.
+fn router(door: &WebDoor) -> Router {
+    let routes = Router::new()
+        .merge(health::routes())
+        .merge(metrics::routes())
+        .merge(topics::routes())
+        .merge(produce::routes())
+        .merge(fetch::routes())
+        .merge(events::routes());
+    routes
+        .fallback(Problem::unknown_route)
+        .method_not_allowed_fallback(Problem::wrong_method)
+        .layer(middleware::from_fn_with_state(door.clone(), guard::check))
+        .with_state(door.clone())
+}

@@ -1,0 +1,53 @@
+//! Replies, and their bytes counted until the protocol stack lets go of them.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, header},
+    response::Response,
+};
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::problem::Problem;
+use crate::quota::{Room, Share};
+
+/// Media type of JSON.
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Bytes and what was taken for them.
+struct Counted {
+    bytes: Vec<u8>,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// A small reply, which is not counted.
+pub(super) fn json(value: &Value) -> Response {
+    typed(JSON, Bytes::from(value.to_string()))
+}
+
+/// A reply of any size; refused when there is no room for it.
+pub(super) async fn counted(
+    media_type: HeaderValue,
+    bytes: Vec<u8>,
+    room: &Room,
+) -> Result<Response, Problem> {
+    Ok(typed(media_type, count(bytes, room).await?))
+}
+
+/// Bytes that hold their share of the room until they are sent.
+pub(super) async fn count(bytes: Vec<u8>, room: &Room) -> Result<Bytes, Problem> {
+    let _share = room.take(bytes.len()).await?;
+    Ok(Bytes::from_owner(Counted { bytes, _share }))
+}
+
+fn typed(media_type: HeaderValue, bytes: Bytes) -> Response {
+    let mut response = Response::new(Body::from(bytes));
+    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+    response
+}

@@ -1,0 +1,117 @@
+//! The door itself: who may come in, and what is said to those who knock wrongly.
+
+use std::time::Duration;
+
+use crate::support::{
+    broker::TestBroker,
+    http::{Http, call, call_with},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_that_it_is_alive_and_ready() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    assert_eq!(call(web, "GET /healthz", b"").await.ok(200)["status"], "alive");
+    assert_eq!(call(web, "GET /readyz", b"").await.ok(200)["status"], "ready");
+    let mut http = Http::connect(web).await;
+    for _ in 0..3 {
+        http.ask("GET /readyz", &[], b"").await;
+        http.reply().await.ok(200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_paths_and_methods_are_named() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    call(web, "GET /nowhere", b"").await.refused((404, "NOT_FOUND"), &["/nowhere"]);
+    let reply = call(web, "POST /healthz", b"").await;
+    reply.refused((405, "METHOD_NOT_ALLOWED"), &["/healthz", "POST"]);
+    assert_eq!(reply.header("allow"), Some("GET,HEAD"));
+    call(web, "TRACE /healthz", b"").await.refused((405, "METHOD_NOT_ALLOWED"), &["TRACE"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_other_sites_and_names_that_lead_here_are_refused() {
+    let broker = TestBroker::start_with(|config| {
+        config.http.cors_origins = vec!["https://shop.test".into()];
+    })
+    .await;
+    let web = broker.web_address();
+    let origin = |origin| call_with(web, "GET /healthz", origin, b"");
+    origin(&["origin: https://evil.test"]).await.refused((403, "ORIGIN_NOT_ALLOWED"), &["evil"]);
+    origin(&["origin: null"]).await.refused((403, "ORIGIN_NOT_ALLOWED"), &["null"]);
+    origin(&["origin: http://localhost"]).await.ok(200);
+    let allowed = origin(&["origin: https://shop.test"]).await;
+    allowed.ok(200);
+    assert_eq!(allowed.header("access-control-allow-origin"), Some("https://shop.test"));
+    assert_eq!(allowed.header("vary"), Some("origin"));
+    let none = origin(&[]).await;
+    assert_eq!(none.header("access-control-allow-origin"), None);
+    let asks = ["origin: https://shop.test", "access-control-request-method: POST"];
+    let asked = call_with(web, "OPTIONS /v1/topics", &asks, b"").await;
+    assert_eq!(asked.head.status, 204);
+    assert!(asked.header("access-control-allow-methods").unwrap().contains("POST"));
+    let mut http = Http::connect(web).await;
+    http.send("GET /healthz HTTP/1.1\r\nhost: evil.test\r\n\r\n").await;
+    http.reply().await.refused((421, "UNKNOWN_HOST"), &["evil.test", "http.hosts"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_have_bounds_in_bytes_and_in_time() {
+    let broker = TestBroker::start_with(|config| {
+        config.http.header_bytes_max = 4 << 10;
+        config.http.header_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let web = broker.web_address();
+    let large = format!("x: {}", "y".repeat(5 << 10));
+    call_with(web, "GET /healthz", &[&large], b"")
+        .await
+        .refused((431, "HEADERS_TOO_LARGE"), &["http.header_bytes_max", "4096"]);
+    let huge = format!("x: {}", "y".repeat(1 << 20));
+    let mut http = Http::connect(web).await;
+    http.send(format!("GET /healthz HTTP/1.1\r\n{}", &huge[..64 << 10])).await;
+    assert_eq!(http.head().await.status, 431);
+    for slow in ["", "GET /healthz HTTP/1.1\r\nhost: loc"] {
+        let mut http = Http::connect(web).await;
+        http.send(slow).await;
+        let said = http.rest().await;
+        assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 408"), "{said:?}");
+    }
+    for broken in
+        ["\0\0\0\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET /\r\n\r\n", "PRI * HTTP/2.0\r\n\r\n"]
+    {
+        let mut http = Http::connect(web).await;
+        http.send(broken).await;
+        assert!(http.rest().await.starts_with(b"HTTP/1.1 400"), "{broken}");
+    }
+    call(web, "GET /healthz", b"").await.ok(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_past_the_bound_are_closed_and_the_others_served() {
+    let broker = TestBroker::start_with(|config| config.http.connections_max = 2).await;
+    let web = broker.web_address();
+    let (mut one, mut two) = (Http::connect(web).await, Http::connect(web).await);
+    for http in [&mut one, &mut two] {
+        http.ask("GET /healthz", &[], b"").await;
+        http.reply().await.ok(200);
+    }
+    let mut three = Http::connect(web).await;
+    assert!(three.rest().await.is_empty());
+    one.ask("GET /healthz", &[], b"").await;
+    one.reply().await.ok(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_broker_ends_connections_that_wait() {
+    let broker = TestBroker::start().await;
+    let mut idle = Http::connect(broker.web_address()).await;
+    idle.ask("GET /readyz", &[], b"").await;
+    idle.reply().await.ok(200);
+    let fresh = Http::connect(broker.web_address()).await;
+    broker.stop().await;
+    assert!(idle.rest().await.is_empty());
+    drop(fresh);
+}

@@ -1,0 +1,19 @@
+//! Checks of the web door through real sockets.
+
+mod door;
+mod events;
+mod fetch;
+mod produce;
+mod topics;
+
+use std::net::SocketAddr;
+
+use crate::support::http::call;
+
+/// Creates a topic with settings that make tests quick.
+async fn create(web: SocketAddr, topic: &str, partitions: u32) {
+    let body = format!(
+        r#"{{"topic":"{topic}","partitions":{partitions},"config":{{"durability":"os"}}}}"#
+    );
+    call(web, "POST /v1/topics", body.as_bytes()).await.ok(201);
+}
