@@ -3,6 +3,8 @@
 mod door;
 mod events;
 mod fetch;
+mod groups;
+mod openapi;
 mod produce;
 mod topics;
 

@@ -10,9 +10,11 @@ mod cloud_event;
 mod connection;
 mod events;
 mod fetch;
+mod groups;
 mod guard;
 mod health;
 mod metrics;
+mod openapi;
 mod problem;
 mod produce;
 mod record;
@@ -136,7 +138,9 @@ fn router(door: &WebDoor) -> Router {
         .merge(topics::routes())
         .merge(produce::routes())
         .merge(fetch::routes())
-        .merge(events::routes());
+        .merge(events::routes())
+        .merge(groups::routes())
+        .merge(openapi::routes());
     routes
         .fallback(Problem::unknown_route)
         .method_not_allowed_fallback(Problem::wrong_method)

@@ -46,6 +46,11 @@ pub(super) async fn count(bytes: Vec<u8>, room: &Room) -> Result<Bytes, Problem>
     Ok(Bytes::from_owner(Counted { bytes, _share }))
 }
 
+/// A text of the program's own.
+pub(super) fn text(media_type: HeaderValue, text: &'static str) -> Response {
+    typed(media_type, Bytes::from_static(text.as_bytes()))
+}
+
 fn typed(media_type: HeaderValue, bytes: Bytes) -> Response {
     let mut response = Response::new(Body::from(bytes));
     response.headers_mut().insert(header::CONTENT_TYPE, media_type);
