@@ -2,7 +2,9 @@
 
 mod door;
 mod fetch;
+mod groups;
 mod produce;
+mod subscriptions;
 mod topics;
 
 use std::net::SocketAddr;

@@ -16,7 +16,7 @@ mod group_admin;
 mod group_status;
 mod produce;
 mod push;
-mod push_convert;
+pub(crate) mod push_convert;
 mod push_status;
 mod received;
 mod refusal;

@@ -9,13 +9,18 @@ mod call;
 mod cloud_event;
 mod connection;
 mod fetch;
+mod groups;
 mod guard;
 mod health;
 mod problem;
 mod produce;
+mod receive;
 mod record;
 mod reply;
 mod settings;
+mod subscription_json;
+mod subscription_settings;
+mod subscriptions;
 mod topics;
 
 use std::{
@@ -85,7 +90,7 @@ impl WebDoor {
     async fn connection(self, router: Router, handover: Handover) {
         let Handover { socket, address, place } = handover;
         let Ok(socket) = TcpStream::from_std(socket) else { return };
-        let caller = Caller::new(&self);
+        let caller = Caller::new(address, &self);
         let socket = Connection::new(socket, self.config.http.write_timeout, place);
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(caller.clone());
@@ -131,6 +136,9 @@ fn router(door: &WebDoor) -> Router {
     let routes = Router::new()
         .merge(health::routes())
         .merge(topics::routes())
+        .merge(groups::routes())
+        .merge(subscriptions::routes())
+        .merge(receive::routes())
         .merge(produce::routes())
         .merge(fetch::routes());
     routes

@@ -14,6 +14,11 @@ use crate::quota::{Room, Share};
 /// Media type of JSON.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// Bytes of a reply that are not counted.
+const FREE_BYTES: usize = 8 << 10;
+/// What one result of many is taken to have.
+const RESULT_BYTES: usize = 128;
+
 /// Bytes and what was taken for them.
 struct Counted {
     bytes: Vec<u8>,
@@ -44,6 +49,30 @@ pub(super) async fn counted(
 pub(super) async fn count(bytes: Vec<u8>, room: &Room) -> Result<Bytes, Problem> {
     let _share = room.take(bytes.len()).await?;
     Ok(Bytes::from_owner(Counted { bytes, _share }))
+}
+
+/// JSON of any size, refused when there is no room for it. Small replies are not counted.
+pub(super) async fn sized(value: &Value, room: &Room) -> Result<Response, Problem> {
+    let bytes = value.to_string().into_bytes();
+    match bytes.len() > FREE_BYTES {
+        true => counted(JSON, bytes, room).await,
+        false => Ok(typed(JSON, bytes.into())),
+    }
+}
+
+/// Room for the results of so many items, to be taken before anything is done that they would tell of.
+pub(super) async fn room_for(items: usize, room: &Room) -> Result<Share, Problem> {
+    let bytes = items.saturating_mul(RESULT_BYTES);
+    if bytes <= FREE_BYTES {
+        return Ok(Share::default());
+    }
+    Ok(room.take(bytes).await?)
+}
+
+/// JSON whose room was taken before.
+pub(super) fn paid(value: &Value, share: Share) -> Response {
+    let bytes = value.to_string().into_bytes();
+    typed(JSON, Bytes::from_owner(Counted { bytes, _share: share }))
 }
 
 fn typed(media_type: HeaderValue, bytes: Bytes) -> Response {
