@@ -6,6 +6,7 @@ mod fetch;
 mod groups;
 mod openapi;
 mod produce;
+mod subscriptions;
 mod topics;
 
 use std::net::SocketAddr;

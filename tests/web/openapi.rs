@@ -30,6 +30,7 @@ async fn every_route_is_described_with_the_methods_it_has() {
     assert_eq!(paths.keys().cloned().collect::<BTreeSet<_>>(), found);
     for (path, methods) in paths {
         let one = path.replace("{partition}", "0").replace("{topic}", "t").replace("{group}", "g");
+        let one = one.replace("{subscription}", "s");
         let reply = call(web, &format!("TRACE {one}"), b"").await;
         reply.refused((405, "METHOD_NOT_ALLOWED"), &[&one]);
         let allowed = reply.header("allow").unwrap().to_lowercase();

@@ -42,7 +42,12 @@ impl OwnBroker {
     ) -> Result<OwnBroker, Failure> {
         let failed = |error| Failure::other(format!("cannot start a broker: {error}"));
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-        command.arg("serve").arg("--data-dir").arg(data_dir).args(["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
+        command.arg("serve").arg("--data-dir").arg(data_dir).args([
+            "--listen",
+            "127.0.0.1:0",
+            "--http-listen",
+            "127.0.0.1:0",
+        ]);
         if let Some(config) = config {
             command.arg("--config").arg(config);
         }

@@ -17,7 +17,7 @@ mod group_status;
 mod metered;
 mod produce;
 mod push;
-mod push_convert;
+pub(crate) mod push_convert;
 mod push_status;
 mod received;
 mod refusal;

@@ -33,7 +33,7 @@ fn invalid(field: &'static str, expected: impl Into<String>, found: impl ToStrin
     InvalidField { field, expected: expected.into(), found: found.to_string() }.into()
 }
 
-pub(super) fn ms(duration: Duration) -> u64 {
+pub(crate) fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -91,7 +91,7 @@ pub(super) fn settle_item(wire: v1::SettleItem) -> SettleItem {
     }
 }
 
-fn outcome(wire: WireOutcome) -> Outcome {
+pub(crate) fn outcome(wire: WireOutcome) -> Outcome {
     let kept = |reason: &str| -> Arc<str> {
         reason[..reason.floor_char_boundary(delivery::change::REASON_BYTES_MAX)].into()
     };
@@ -110,7 +110,7 @@ fn outcome(wire: WireOutcome) -> Outcome {
     }
 }
 
-pub(super) fn settle_result((item, outcome): (u32, SettleOutcome)) -> v1::SettleResult {
+pub(crate) fn settle_result((item, outcome): (u32, SettleOutcome)) -> v1::SettleResult {
     let (status, run) = match outcome {
         SettleOutcome::Indeterminate => (v1::SettleStatus::Indeterminate, None),
         SettleOutcome::Decided(result) => {
@@ -200,7 +200,7 @@ pub(super) fn heartbeat(told: &Heartbeat) -> v1::BrokerHeartbeat {
     }
 }
 
-pub(super) fn idle_reason(reason: &Reason) -> v1::IdleReason {
+pub(crate) fn idle_reason(reason: &Reason) -> v1::IdleReason {
     match reason {
         Reason::Nothing => v1::IdleReason::NothingToDeliver,
         Reason::NoSession => v1::IdleReason::NoSession,
@@ -226,7 +226,7 @@ pub(super) fn idle_reason(reason: &Reason) -> v1::IdleReason {
     }
 }
 
-pub(super) fn listing(told: Listing) -> v1::SubscriptionListing {
+pub(crate) fn listing(told: Listing) -> v1::SubscriptionListing {
     v1::SubscriptionListing {
         subscription: told.name.to_string(),
         topics: told.topics.iter().map(|topic| topic.to_string()).collect(),
@@ -237,7 +237,7 @@ pub(super) fn listing(told: Listing) -> v1::SubscriptionListing {
     }
 }
 
-pub(super) fn description(told: Description) -> v1::DescribeSubscriptionResponse {
+pub(crate) fn description(told: Description) -> v1::DescribeSubscriptionResponse {
     let Description { stored, topics, partitions, sessions } = told;
     v1::DescribeSubscriptionResponse {
         subscription: stored.name.to_string(),
@@ -310,7 +310,7 @@ pub(super) fn peeked(told: PeekedRecord) -> v1::PeekedRecord {
     }
 }
 
-pub(super) fn explanation(told: Explanation) -> v1::Explanation {
+pub(crate) fn explanation(told: Explanation) -> v1::Explanation {
     let Explanation { place, reason, key } = told;
     let (offset, session, until_ms) = match &reason {
         Reason::KeyBlocked { offset, session, until_ms } => {

@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     io,
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -23,6 +24,8 @@ use crate::{
 /// Who calls.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
+    /// Address of the other end.
+    pub(super) address: SocketAddr,
     /// Share of the in-flight bytes of this connection.
     pub(super) in_flight: Quota,
     /// Room for its requests.
@@ -32,8 +35,8 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// A new connection, with its room in the quotas of all.
-    pub(super) fn new(door: &WebDoor) -> Caller {
+    /// A new connection from `address`, with its room in the quotas of all.
+    pub(super) fn new(address: SocketAddr, door: &WebDoor) -> Caller {
         let limits = &door.config.limits;
         let quota = |name, limit| Quota::new(name, limit, limits.quota_wait);
         let own = || quota("limits.connection_bytes", limits.connection_bytes);
@@ -45,6 +48,7 @@ impl Caller {
             quota("limits.read_bytes_per_connection_max", limits.read_bytes_per_connection_max);
         let reading = door.services.fetch.reading().clone();
         Caller {
+            address,
             in_flight: in_flight(),
             receiving: Room::of_connection(own(), in_flight(), door.receiving.clone()),
             replies: Room::of_connection(own(), replies, reading),

@@ -1,4 +1,7 @@
-//! `/v1/groups`: consumer groups, their stored offsets with lag, and resets.
+//! `/v1/groups`: consumer groups, what they have read, and where they go on.
+//!
+//! Offsets of several partitions are stored or moved one by one: the reply has a result for each, in order, with
+//! an `error` where it failed.
 
 use axum::{
     Router,
@@ -20,8 +23,11 @@ use super::{
 };
 use crate::{
     group::event::Phase,
+    offset::StoredOffset,
     service::{
-        group_admin::{Lag, MemberDescription, PartitionDescription},
+        commit::{EPOCH_OUTSIDER, GroupCaller, OffsetToCommit},
+        group_admin::{GroupDescription, GroupSummary, MemberDescription, PartitionDescription},
+        offsets::OffsetFound,
         reset::{OffsetMoved, ResetRequest, ResetTarget},
     },
 };
@@ -30,25 +36,41 @@ pub(super) fn routes() -> Router<WebDoor> {
     Router::new()
         .route("/v1/groups", get(list))
         .route("/v1/groups/{group}", get(describe).delete(remove))
-        .route("/v1/groups/{group}/reset", post(reset))
+        .route("/v1/groups/{group}/offsets", get(offsets).put(commit))
+        .route("/v1/groups/{group}/offsets/reset", post(reset))
 }
 
-/// Where offsets go, and which; all that the group has stored when neither is named.
+/// A partition by name.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct PartitionIn {
+    topic: String,
+    partition: u32,
+}
+
+impl PartitionIn {
+    /// As the services take it.
+    pub(super) fn named(self) -> (String, u32) {
+        (self.topic, self.partition)
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct ResetIn {
-    to: Target,
+    to: TargetIn,
+    #[serde(default)]
+    partitions: Vec<PartitionIn>,
     #[serde(default)]
     topics: Vec<String>,
-    #[serde(default)]
-    partitions: Vec<Place>,
     #[serde(default)]
     dry_run: bool,
 }
 
+/// `"earliest"`, `"latest"`, or an object with one field.
 #[derive(Deserialize)]
-#[serde(rename_all = "snake_case", expecting = "a place to move offsets to")]
-enum Target {
+#[serde(rename_all = "snake_case")]
+enum TargetIn {
     Earliest,
     Latest,
     TimestampMs(i64),
@@ -60,38 +82,54 @@ enum Target {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
-struct Place {
+struct CommitIn {
+    offsets: Vec<OffsetIn>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+struct OffsetIn {
     topic: String,
     partition: u32,
+    offset: u64,
+    #[serde(default)]
+    leader_epoch: Option<u32>,
+    #[serde(default)]
+    metadata: String,
+    #[serde(default)]
+    expected_offset: Option<u64>,
 }
 
 async fn list(State(door): State<WebDoor>, call: Call) -> Answer {
     call.finish()?;
     let groups = door.services.groups.list().into_iter().map(|summary| {
+        let GroupSummary { group, phase, member_count, lag } = summary;
         json!({
-            "group": &*summary.group,
-            "state": state(summary.phase),
-            "member_count": summary.member_count,
-            "lag": summary.lag,
+            "group": &*group,
+            "state": state(phase),
+            "member_count": member_count,
+            "lag": lag,
         })
     });
-    told(json!({"groups": groups.collect::<Vec<_>>()}), &call).await
+    let groups: Vec<Value> = groups.collect();
+    reply::sized(&json!({"groups": groups}), &call.caller.replies).await
 }
 
 async fn describe(State(door): State<WebDoor>, call: Call) -> Answer {
     call.finish()?;
     let described = door.services.groups.describe(call.name("group")).await?;
-    let members: Vec<_> = described.members.into_iter().map(member).collect();
-    let partitions: Vec<_> = described.partitions.into_iter().map(partition).collect();
+    let GroupDescription { group, phase, epoch, assignor, members, partitions } = described;
+    let members: Vec<Value> = members.into_iter().map(member).collect();
+    let partitions: Vec<Value> = partitions.into_iter().map(partition).collect();
     let described = json!({
-        "group": &*described.group,
-        "state": state(described.phase),
-        "group_epoch": described.epoch,
-        "assignor": described.assignor,
+        "group": &*group,
+        "state": state(phase),
+        "group_epoch": epoch,
+        "assignor": assignor,
         "members": members,
         "partitions": partitions,
     });
-    told(described, &call).await
+    reply::sized(&described, &call.caller.replies).await
 }
 
 async fn remove(State(door): State<WebDoor>, call: Call) -> Answer {
@@ -100,28 +138,77 @@ async fn remove(State(door): State<WebDoor>, call: Call) -> Answer {
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn reset(State(door): State<WebDoor>, call: Call, body: Body) -> Answer {
+/// Stored offsets: all, or that of one partition.
+async fn offsets(State(door): State<WebDoor>, mut call: Call) -> Answer {
+    let topic = call.take("topic");
+    let number = call.parsed("partition", "a number", |text| text.parse().ok())?;
     call.finish()?;
-    let ResetIn { to, topics, partitions, dry_run } = body::json(&call, body, &door).await?;
-    let target = match to {
-        Target::Earliest => ResetTarget::Earliest,
-        Target::Latest => ResetTarget::Latest,
-        Target::TimestampMs(time_ms) => ResetTarget::TimestampMs(time_ms),
-        Target::DurationMs(age_ms) => ResetTarget::DurationMs(age_ms),
-        Target::ShiftBy(count) => ResetTarget::ShiftBy(count),
-        Target::Offset(offset) => ResetTarget::Offset(offset),
-        Target::FromGroup(group) => ResetTarget::FromGroup(group),
+    let partitions = match (topic, number) {
+        (None, None) => Vec::new(),
+        (Some(topic), Some(number)) => vec![(topic, number)],
+        (Some(_), None) => {
+            return Err(Problem::field("partition", "given with `topic`", "nothing"));
+        }
+        (None, Some(_)) => {
+            return Err(Problem::field("topic", "given with `partition`", "nothing"));
+        }
     };
-    let partitions = partitions.into_iter().map(|one| (one.topic, one.partition)).collect();
-    let group = call.name("group").to_owned();
-    let request = ResetRequest { group, partitions, topics, target, dry_run };
-    let moved = door.services.groups.reset(request).await?;
-    let moved: Vec<_> = moved.into_iter().map(moved_offset).collect();
-    told(json!({"resets": moved}), &call).await
+    let found = door.services.groups.offsets(call.name("group"), partitions, None).await?;
+    let offsets: Vec<Value> = found.into_iter().map(stored).collect();
+    reply::sized(&json!({"offsets": offsets}), &call.caller.replies).await
 }
 
-async fn told(value: Value, call: &Call) -> Answer {
-    reply::counted(reply::JSON, value.to_string().into_bytes(), &call.caller.replies).await
+/// Stores offsets as somebody outside the group, which is made when it does not exist.
+async fn commit(State(door): State<WebDoor>, call: Call, body: Body) -> Answer {
+    call.finish()?;
+    let CommitIn { offsets } = body::json(&call, body, &door).await?;
+    let named = offsets.iter().map(|one| (one.topic.clone(), one.partition));
+    let named: Vec<(String, u32)> = named.collect();
+    let offsets = offsets.into_iter().map(|one| OffsetToCommit {
+        topic: one.topic,
+        partition: one.partition,
+        offset: one.offset,
+        leader_epoch: one.leader_epoch,
+        metadata: one.metadata,
+        expected_offset: one.expected_offset,
+    });
+    let caller = GroupCaller {
+        group: call.name("group").to_owned(),
+        member_id: String::new(),
+        member_epoch: EPOCH_OUTSIDER,
+    };
+    let share = reply::room_for(named.len(), &call.caller.replies).await?;
+    let results = door.services.groups.commit(&caller, offsets.collect()).await?;
+    let results = named.into_iter().zip(results).map(|((topic, partition), result)| {
+        let error = result.err().map(|error| Problem::from(error).to_json());
+        json!({"topic": topic, "partition": partition, "error": error})
+    });
+    let results: Vec<Value> = results.collect();
+    Ok(reply::paid(&json!({"results": results}), share))
+}
+
+async fn reset(State(door): State<WebDoor>, call: Call, body: Body) -> Answer {
+    call.finish()?;
+    let ResetIn { to, partitions, topics, dry_run } = body::json(&call, body, &door).await?;
+    let target = match to {
+        TargetIn::Earliest => ResetTarget::Earliest,
+        TargetIn::Latest => ResetTarget::Latest,
+        TargetIn::TimestampMs(time_ms) => ResetTarget::TimestampMs(time_ms),
+        TargetIn::DurationMs(age_ms) => ResetTarget::DurationMs(age_ms),
+        TargetIn::ShiftBy(count) => ResetTarget::ShiftBy(count),
+        TargetIn::Offset(offset) => ResetTarget::Offset(offset),
+        TargetIn::FromGroup(group) => ResetTarget::FromGroup(group),
+    };
+    let request = ResetRequest {
+        group: call.name("group").to_owned(),
+        partitions: partitions.into_iter().map(PartitionIn::named).collect(),
+        topics,
+        target,
+        dry_run,
+    };
+    let moved = door.services.groups.reset(request).await?;
+    let resets: Vec<Value> = moved.into_iter().map(offset_moved).collect();
+    reply::sized(&json!({"resets": resets, "dry_run": dry_run}), &call.caller.replies).await
 }
 
 fn state(phase: Phase) -> &'static str {
@@ -132,58 +219,77 @@ fn state(phase: Phase) -> &'static str {
     }
 }
 
+fn named(partitions: &[TopicPartition]) -> Vec<Value> {
+    let one = |tp: &TopicPartition| json!({"topic": &*tp.topic, "partition": tp.partition.0});
+    partitions.iter().map(one).collect()
+}
+
 fn member(described: MemberDescription) -> Value {
     let MemberDescription { member, owned, target } = described;
-    let places = |places: Vec<TopicPartition>| -> Value {
-        let one =
-            |place: TopicPartition| json!({"topic": &*place.topic, "partition": place.partition.0});
-        places.into_iter().map(one).collect()
-    };
     let profile = &member.profile;
+    let subscription: Vec<String> = profile.subscription.iter().map(ToString::to_string).collect();
     json!({
-        "member_id": member.id.to_string(),
+        "member_id": &*member.id,
         "instance_id": profile.instance_id.as_deref(),
-        "client_id": profile.client_id.to_string(),
-        "host": profile.host.to_string(),
+        "client_id": &*profile.client_id,
+        "host": &*profile.host,
         "member_epoch": member.epoch,
-        "subscription": profile.subscription.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "assignment": places(owned),
-        "target": places(target),
+        "subscription": subscription,
+        "assignment": named(&owned),
+        "target": named(&target),
     })
 }
 
 fn partition(described: PartitionDescription) -> Value {
     let PartitionDescription { topic, partition, stored, owner, lag } = described;
-    let (lag, error) = match lag {
-        Ok(lag) => (lag, None),
-        Err(error) => (Lag::default(), Some(Problem::from(error).to_json())),
-    };
-    json!({
+    let mut told = json!({
         "topic": &*topic,
         "partition": partition,
         "committed_offset": stored.as_ref().map(|stored| stored.offset.0),
-        "log_start_offset": lag.log_start.0,
-        "high_watermark": lag.high_watermark.0,
-        "lag": lag.records,
-        "lag_ms": lag.age_ms,
+        "metadata": stored.as_ref().map(|stored| &*stored.metadata),
         "member_id": owner.as_deref(),
-        "metadata": stored.as_ref().map(|stored| stored.metadata.to_string()),
-        "error": error,
-    })
+    });
+    match lag {
+        Ok(lag) => {
+            told["log_start_offset"] = lag.log_start.0.into();
+            told["high_watermark"] = lag.high_watermark.0.into();
+            told["lag"] = lag.records.into();
+            told["lag_ms"] = lag.age_ms.into();
+        }
+        Err(error) => told["error"] = Problem::from(error).to_json(),
+    }
+    told
 }
 
-fn moved_offset(moved: OffsetMoved) -> Value {
-    let OffsetMoved { topic, partition, from, to } = moved;
-    let from = from.map(|offset| offset.0);
-    let place = (&*topic, partition, from);
-    match to {
-        Ok((to, lag)) => json!({
-            "topic": place.0, "partition": place.1, "from_offset": place.2,
-            "to_offset": to.0, "lag": lag,
-        }),
-        Err(error) => json!({
-            "topic": place.0, "partition": place.1, "from_offset": place.2,
-            "error": Problem::from(error).to_json(),
-        }),
+fn stored(found: OffsetFound) -> Value {
+    let OffsetFound { topic, partition, stored } = found;
+    let mut told = json!({"topic": &*topic, "partition": partition, "offset": null});
+    match stored {
+        Ok(Some(StoredOffset { offset, leader_epoch, metadata, commit_time_ms, member_id: _ })) => {
+            told["offset"] = offset.0.into();
+            told["leader_epoch"] = leader_epoch.map(|epoch| epoch.0).into();
+            told["metadata"] = String::from(metadata).into();
+            told["commit_time_ms"] = commit_time_ms.into();
+        }
+        Ok(None) => {}
+        Err(error) => told["error"] = Problem::from(error).to_json(),
     }
+    told
+}
+
+fn offset_moved(moved: OffsetMoved) -> Value {
+    let OffsetMoved { topic, partition, from, to } = moved;
+    let mut told = json!({
+        "topic": &*topic,
+        "partition": partition,
+        "from_offset": from.map(|offset| offset.0),
+    });
+    match to {
+        Ok((to, lag)) => {
+            told["to_offset"] = to.0.into();
+            told["lag"] = lag.into();
+        }
+        Err(error) => told["error"] = Problem::from(error).to_json(),
+    }
+    told
 }

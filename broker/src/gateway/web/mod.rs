@@ -17,9 +17,13 @@ mod metrics;
 mod openapi;
 mod problem;
 mod produce;
+mod receive;
 mod record;
 mod reply;
 mod settings;
+mod subscription_json;
+mod subscription_settings;
+mod subscriptions;
 mod topics;
 
 use std::{
@@ -89,7 +93,7 @@ impl WebDoor {
     async fn connection(self, router: Router, handover: Handover) {
         let Handover { socket, address, place } = handover;
         let Ok(socket) = TcpStream::from_std(socket) else { return };
-        let caller = Caller::new(&self);
+        let caller = Caller::new(address, &self);
         let socket = Connection::new(socket, self.config.http.write_timeout, place);
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(caller.clone());
@@ -136,10 +140,12 @@ fn router(door: &WebDoor) -> Router {
         .merge(health::routes())
         .merge(metrics::routes())
         .merge(topics::routes())
+        .merge(groups::routes())
+        .merge(subscriptions::routes())
+        .merge(receive::routes())
         .merge(produce::routes())
         .merge(fetch::routes())
         .merge(events::routes())
-        .merge(groups::routes())
         .merge(openapi::routes());
     routes
         .fallback(Problem::unknown_route)

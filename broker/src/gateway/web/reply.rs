@@ -14,6 +14,11 @@ use crate::quota::{Room, Share};
 /// Media type of JSON.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// Bytes of a reply that are not counted.
+const FREE_BYTES: usize = 8 << 10;
+/// What one result of many is taken to have.
+const RESULT_BYTES: usize = 128;
+
 /// Bytes and what was taken for them.
 struct Counted {
     bytes: Vec<u8>,
@@ -49,6 +54,30 @@ pub(super) async fn count(bytes: Vec<u8>, room: &Room) -> Result<Bytes, Problem>
 /// A text of the program's own.
 pub(super) fn text(media_type: HeaderValue, text: &'static str) -> Response {
     typed(media_type, Bytes::from_static(text.as_bytes()))
+}
+
+/// JSON of any size, refused when there is no room for it. Small replies are not counted.
+pub(super) async fn sized(value: &Value, room: &Room) -> Result<Response, Problem> {
+    let bytes = value.to_string().into_bytes();
+    match bytes.len() > FREE_BYTES {
+        true => counted(JSON, bytes, room).await,
+        false => Ok(typed(JSON, bytes.into())),
+    }
+}
+
+/// Room for the results of so many items, to be taken before anything is done that they would tell of.
+pub(super) async fn room_for(items: usize, room: &Room) -> Result<Share, Problem> {
+    let bytes = items.saturating_mul(RESULT_BYTES);
+    if bytes <= FREE_BYTES {
+        return Ok(Share::default());
+    }
+    Ok(room.take(bytes).await?)
+}
+
+/// JSON whose room was taken before.
+pub(super) fn paid(value: &Value, share: Share) -> Response {
+    let bytes = value.to_string().into_bytes();
+    typed(JSON, Bytes::from_owner(Counted { bytes, _share: share }))
 }
 
 fn typed(media_type: HeaderValue, bytes: Bytes) -> Response {
