@@ -127,6 +127,7 @@ impl Peer {
             (Peer::RabbitStream, Workload::W4) => {
                 Some("a stream has no acknowledgement of one record")
             }
+            (Peer::RabbitQuorum, Workload::W7) => Some(rabbitmq::NO_RECORD),
             (Peer::RabbitQuorum, Workload::W5) => {
                 Some("each consumer needs a queue with a copy of its own")
             }

@@ -12,8 +12,8 @@ use crate::{
 /// Version of the server.
 const VERSION: &str = "4.3.1";
 /// The client, for the tables.
-pub(super) const CLIENT: &str =
-    "rdkafka 0.39 (librdkafka): idempotent, acks=all, batches of 1 MB, linger 5 ms (0 for latency)";
+pub(super) const CLIENT: &str = "rdkafka 0.39 (librdkafka): acks=all, not idempotent (the library's default, and its fastest), batches of 1 MB, 32 MiB in \
+    flight, linger 5 ms (0 for latency)";
 /// Why acknowledgements one by one are left out.
 pub(super) const NO_SHARE: &str =
     "librdkafka has no share groups, and a consumer group has no acknowledgement of one record";
