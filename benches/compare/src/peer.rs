@@ -91,6 +91,8 @@ pub(crate) struct Server {
     pub(crate) beside: Vec<Process>,
     /// Where clients connect.
     pub(crate) address: String,
+    /// Its settings file; empty when it has none.
+    pub(crate) settings: String,
 }
 
 impl Peer {

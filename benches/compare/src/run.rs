@@ -104,6 +104,8 @@ pub(crate) struct Entrant {
     pub(crate) client: &'static str,
     /// How the server was started, when it was.
     pub(crate) command: String,
+    /// Its settings file; empty when it has none.
+    pub(crate) settings: String,
 }
 
 /// Everything that was measured.
@@ -170,6 +172,7 @@ fn contenders(plan: &Plan, results: &mut Results) -> Result<Vec<Contender>> {
                         acknowledged,
                         client: peer.client(),
                         command: String::new(),
+                        settings: String::new(),
                     });
                     contenders.push(Contender { install: install.clone(), level: *level });
                 }
@@ -198,6 +201,7 @@ fn one_server(plan: &Plan, round: u32, who: &Contender, results: &mut Results) -
     let entrants = results.entrants.iter_mut();
     for entrant in entrants.filter(|entrant| (entrant.peer, entrant.level) == (peer, level)) {
         entrant.command = server.process.command_line(&[(&dir, "DIR"), (&plan.cache, "CACHE")]);
+        entrant.settings = server.settings.replace(&dir.display().to_string(), "DIR");
     }
     for case in plan.cases.iter().filter(|case| peer.lacks(case.workload).is_none()) {
         let stage = Stage { plan, who, case: *case, dir: &dir };

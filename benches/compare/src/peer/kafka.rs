@@ -60,7 +60,12 @@ pub(super) fn start(install: &Install, level: Level, dir: &Path, address: &str) 
     let mut command = java(install);
     command.arg("kafka.Kafka").arg(&config);
     let process = Process::start(&command, &dir.join("server.log"))?;
-    Ok(Server { process, beside: Vec::new(), address: address.to_owned() })
+    Ok(Server {
+        process,
+        beside: Vec::new(),
+        address: address.to_owned(),
+        settings: files::read_text(&config)?,
+    })
 }
 
 fn java(install: &Install) -> Command {

@@ -46,9 +46,8 @@ pub(super) fn start(install: &Install, dir: &Path, address: &str) -> Result<Serv
     epmd.args(["-address", "127.0.0.1", "-port", port(&mapper)]);
     let epmd = Process::start(&epmd, &dir.join("epmd.log"))?;
     let mut command = Command::new(script(&install.path)?);
-    let path = std::env::var("PATH").unwrap_or_default();
     files::write_script(&dir.join("bin/erl"), &starter(&erlang)?)?;
-    command.env("PATH", format!("{}:{path}", dir.join("bin").display()));
+    command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", dir.join("bin").display()));
     command.env("HOME", dir).env("ERL_EPMD_PORT", port(&mapper));
     command.env("ERL_EPMD_ADDRESS", "127.0.0.1");
     command.env("RABBITMQ_NODENAME", "compare@localhost");
@@ -65,7 +64,12 @@ pub(super) fn start(install: &Install, dir: &Path, address: &str) -> Result<Serv
     let loopback = "-kernel inet_dist_use_interface {127,0,0,1}";
     command.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", loopback);
     let process = Process::start(&command, &dir.join("server.log"))?;
-    Ok(Server { process, beside: vec![epmd], address: address.to_owned() })
+    Ok(Server {
+        process,
+        beside: vec![epmd],
+        address: address.to_owned(),
+        settings: files::read_text(&config)?,
+    })
 }
 
 /// Where it listens; everything else is as shipped.
