@@ -32,6 +32,7 @@ pub(crate) struct Process {
     command: String,
     /// When it was started, as [`clock::nanos`] gives it.
     pub(crate) started: u64,
+    ended: bool,
 }
 
 impl Process {
@@ -60,6 +61,7 @@ impl Process {
             log: log.to_owned(),
             command: written(command),
             started,
+            ended: false,
         })
     }
 
@@ -107,6 +109,10 @@ impl Process {
 
     /// Kills it as a crash would, with everything below it.
     pub(crate) fn end(&mut self) {
+        if std::mem::replace(&mut self.ended, true) {
+            // Its number may be somebody else's by now.
+            return;
+        }
         // Children first known, then killed: after the parent's death they would be nobody's.
         for pid in self.tree() {
             if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {

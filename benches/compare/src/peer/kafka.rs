@@ -13,7 +13,7 @@ use crate::{
 const VERSION: &str = "4.3.1";
 /// The client, for the tables.
 pub(super) const CLIENT: &str = "rdkafka 0.39 (librdkafka): acks=all, not idempotent (the library's default, and its fastest), batches of 1 MB, 32 MiB in \
-    flight, linger 5 ms (0 for latency)";
+    flight, linger 5 ms (for latency 0, and 5 requests in flight)";
 /// Why acknowledgements one by one are left out.
 pub(super) const NO_SHARE: &str =
     "librdkafka has no share groups, and a consumer group has no acknowledgement of one record";
