@@ -68,6 +68,11 @@ impl Case {
         }
     }
 
+    /// Whether it wants a server that did nothing else before: its memory and its restart are to be of this case alone.
+    pub(crate) fn wants_fresh_server(&self) -> bool {
+        matches!(self.workload, Workload::W6 | Workload::W7)
+    }
+
     /// Topic it works on. Reading works on what writing left.
     pub(crate) fn topic(&self) -> String {
         match self.workload {

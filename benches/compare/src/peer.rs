@@ -91,6 +91,8 @@ pub(crate) struct Server {
     pub(crate) beside: Vec<Process>,
     /// Where clients connect.
     pub(crate) address: String,
+    /// Its settings file; empty when it has none.
+    pub(crate) settings: String,
 }
 
 impl Peer {
@@ -127,6 +129,7 @@ impl Peer {
             (Peer::RabbitStream, Workload::W4) => {
                 Some("a stream has no acknowledgement of one record")
             }
+            (Peer::RabbitQuorum, Workload::W7) => Some(rabbitmq::NO_RECORD),
             (Peer::RabbitQuorum, Workload::W5) => {
                 Some("each consumer needs a queue with a copy of its own")
             }

@@ -6,6 +6,7 @@
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
@@ -19,6 +20,8 @@ use crate::{
 
 /// Ticks of processor time per second, on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
+/// Where servers listen: below what Linux gives to outgoing connections.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// How much of what a failed program said is shown.
 const LINES_SHOWN: usize = 12;
 
@@ -32,6 +35,7 @@ pub(crate) struct Process {
     command: String,
     /// When it was started, as [`clock::nanos`] gives it.
     pub(crate) started: u64,
+    ended: bool,
 }
 
 impl Process {
@@ -60,6 +64,7 @@ impl Process {
             log: log.to_owned(),
             command: written(command),
             started,
+            ended: false,
         })
     }
 
@@ -107,6 +112,10 @@ impl Process {
 
     /// Kills it as a crash would, with everything below it.
     pub(crate) fn end(&mut self) {
+        if std::mem::replace(&mut self.ended, true) {
+            // Its number may be somebody else's by now.
+            return;
+        }
         // Children first known, then killed: after the parent's death they would be nobody's.
         for pid in self.tree() {
             if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
@@ -216,8 +225,16 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Err(failed(format!("ended with {}: {last}", output.status)))
 }
 
-/// An address of loopback that nobody listens at.
+/// An address of loopback that nobody listens at. Each call gives another one, and none that the system gives to outgoing connections.
 pub(crate) fn free_address() -> Result<String> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    Ok(listener.local_addr()?.to_string())
+    static NEXT: AtomicU16 = AtomicU16::new(PORTS.start);
+    for _ in PORTS {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + (port - PORTS.start) % (PORTS.end - PORTS.start);
+        let address = format!("127.0.0.1:{port}");
+        if std::net::TcpListener::bind(&address).is_ok() {
+            return Ok(address);
+        }
+    }
+    Err(Error::Wrong(format!("no port is free from {} to {}", PORTS.start, PORTS.end)))
 }

@@ -104,6 +104,8 @@ pub(crate) struct Entrant {
     pub(crate) client: &'static str,
     /// How the server was started, when it was.
     pub(crate) command: String,
+    /// Its settings file; empty when it has none.
+    pub(crate) settings: String,
 }
 
 /// Everything that was measured.
@@ -170,6 +172,7 @@ fn contenders(plan: &Plan, results: &mut Results) -> Result<Vec<Contender>> {
                         acknowledged,
                         client: peer.client(),
                         command: String::new(),
+                        settings: String::new(),
                     });
                     contenders.push(Contender { install: install.clone(), level: *level });
                 }
@@ -182,10 +185,9 @@ fn contenders(plan: &Plan, results: &mut Results) -> Result<Vec<Contender>> {
 
 /// One life of a server: every case on it, one after another. What fails is kept as a failure, and the run goes on.
 fn one_server(plan: &Plan, round: u32, who: &Contender, results: &mut Results) -> Result<()> {
-    let dir = clean(plan)?;
+    let dir = plan.work.clone();
     let (peer, level) = (who.install.peer, who.level);
-    let started = Server::start(&who.install, level, &dir, &process::free_address()?);
-    let mut server = match started {
+    let mut server = match fresh(plan, who) {
         Ok(server) => server,
         Err(error) => {
             for case in &plan.cases {
@@ -198,13 +200,29 @@ fn one_server(plan: &Plan, round: u32, who: &Contender, results: &mut Results) -
     let entrants = results.entrants.iter_mut();
     for entrant in entrants.filter(|entrant| (entrant.peer, entrant.level) == (peer, level)) {
         entrant.command = server.process.command_line(&[(&dir, "DIR"), (&plan.cache, "CACHE")]);
+        entrant.settings = server.settings.replace(&dir.display().to_string(), "DIR");
     }
+    // Topics of failed cases.
+    let mut unwritten = Vec::new();
     for case in plan.cases.iter().filter(|case| peer.lacks(case.workload).is_none()) {
         let stage = Stage { plan, who, case: *case, dir: &dir };
-        let done = stage.measure(&mut server);
+        let done = if unwritten.contains(&case.topic()) {
+            Err(Error::Wrong("what it reads was not written".into()))
+        } else if case.wants_fresh_server() {
+            server.process.end();
+            fresh(plan, who).and_then(|started| {
+                server = started;
+                stage.measure(&mut server)
+            })
+        } else {
+            stage.measure(&mut server)
+        };
         match &done {
             Ok(figures) => say::step(round, &label(who), *case, figures),
-            Err(error) => say::failed(round, &label(who), &case.title(), error),
+            Err(error) => {
+                say::failed(round, &label(who), &case.title(), error);
+                unwritten.push(case.topic());
+            }
         }
         results.samples.push(sample(round, who, *case, done.as_ref()));
         if server.process.check().is_err() {
@@ -286,6 +304,11 @@ fn sample(
         figures: done.cloned().unwrap_or_default(),
         failure: done.err().map(ToString::to_string),
     }
+}
+
+/// A server on an empty folder.
+fn fresh(plan: &Plan, who: &Contender) -> Result<Server> {
+    Server::start(&who.install, who.level, &clean(plan)?, &process::free_address()?)
 }
 
 /// An empty folder for the next server.

@@ -12,8 +12,8 @@ use crate::{
 /// Version of the server.
 const VERSION: &str = "4.3.1";
 /// The client, for the tables.
-pub(super) const CLIENT: &str =
-    "rdkafka 0.39 (librdkafka): idempotent, acks=all, batches of 1 MB, linger 5 ms (0 for latency)";
+pub(super) const CLIENT: &str = "rdkafka 0.39 (librdkafka): acks=all, not idempotent (the library's default, and its fastest), batches of 1 MB, 32 MiB in \
+    flight, linger 5 ms (for latency 0, and 5 requests in flight)";
 /// Why acknowledgements one by one are left out.
 pub(super) const NO_SHARE: &str =
     "librdkafka has no share groups, and a consumer group has no acknowledgement of one record";
@@ -60,7 +60,12 @@ pub(super) fn start(install: &Install, level: Level, dir: &Path, address: &str) 
     let mut command = java(install);
     command.arg("kafka.Kafka").arg(&config);
     let process = Process::start(&command, &dir.join("server.log"))?;
-    Ok(Server { process, beside: Vec::new(), address: address.to_owned() })
+    Ok(Server {
+        process,
+        beside: Vec::new(),
+        address: address.to_owned(),
+        settings: files::read_text(&config)?,
+    })
 }
 
 fn java(install: &Install) -> Command {

@@ -46,9 +46,14 @@ pub(super) fn start(install: &Install, level: Level, dir: &Path, address: &str) 
     let config = dir.join("nats.conf");
     files::write_text(&config, &text)?;
     let mut command = Command::new(install.path.join("usr/sbin/nats-server"));
-    command.arg("--config").arg(config);
+    command.arg("--config").arg(&config);
     let process = Process::start(&command, &dir.join("server.log"))?;
-    Ok(Server { process, beside: Vec::new(), address: address.to_owned() })
+    Ok(Server {
+        process,
+        beside: Vec::new(),
+        address: address.to_owned(),
+        settings: files::read_text(&config)?,
+    })
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub(super) const STREAM_CLIENT: &str =
 /// The client of queues, for the tables.
 pub(super) const QUEUE_CLIENT: &str =
     "lapin 4.12: publisher confirms, 1,000 unconfirmed; 500 acknowledged at once, in W4 each";
+/// Why restarting it is left out.
+pub(super) const NO_RECORD: &str = "after SIGKILL and a restart no consumer of this harness was given a record; why is not understood yet";
 /// Streams have a protocol of their own.
 const PLUGINS: &str = "[rabbitmq_stream].\n";
 
@@ -44,9 +46,8 @@ pub(super) fn start(install: &Install, dir: &Path, address: &str) -> Result<Serv
     epmd.args(["-address", "127.0.0.1", "-port", port(&mapper)]);
     let epmd = Process::start(&epmd, &dir.join("epmd.log"))?;
     let mut command = Command::new(script(&install.path)?);
-    let path = std::env::var("PATH").unwrap_or_default();
     files::write_script(&dir.join("bin/erl"), &starter(&erlang)?)?;
-    command.env("PATH", format!("{}:{path}", dir.join("bin").display()));
+    command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", dir.join("bin").display()));
     command.env("HOME", dir).env("ERL_EPMD_PORT", port(&mapper));
     command.env("ERL_EPMD_ADDRESS", "127.0.0.1");
     command.env("RABBITMQ_NODENAME", "compare@localhost");
@@ -59,8 +60,16 @@ pub(super) fn start(install: &Install, dir: &Path, address: &str) -> Result<Serv
     command.env("RABBITMQ_ENABLED_PLUGINS_FILE", dir.join("enabled_plugins"));
     // The script becomes the server, so that it ends with the harness; without the second it would end with its input.
     command.env("RABBITMQ_ALLOW_INPUT", "1").env("RABBITMQ_SERVER_START_ARGS", "-noinput");
+    // Only here, as everything else.
+    let loopback = "-kernel inet_dist_use_interface {127,0,0,1}";
+    command.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", loopback);
     let process = Process::start(&command, &dir.join("server.log"))?;
-    Ok(Server { process, beside: vec![epmd], address: address.to_owned() })
+    Ok(Server {
+        process,
+        beside: vec![epmd],
+        address: address.to_owned(),
+        settings: files::read_text(&config)?,
+    })
 }
 
 /// Where it listens; everything else is as shipped.

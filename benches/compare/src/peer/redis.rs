@@ -30,5 +30,5 @@ pub(super) fn start(install: &Install, level: Level, dir: &Path, address: &str) 
     command.args(["--bind", host, "--port", port, "--dir"]).arg(data);
     command.args(["--save", "", "--appendonly", "yes", "--appendfsync", sync]);
     let process = Process::start(&command, &dir.join("server.log"))?;
-    Ok(Server { process, beside: Vec::new(), address: address.to_owned() })
+    Ok(Server { process, beside: Vec::new(), address: address.to_owned(), settings: String::new() })
 }

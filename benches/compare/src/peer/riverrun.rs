@@ -23,5 +23,5 @@ pub(super) fn start(install: &Install, _: Level, dir: &Path, address: &str) -> R
     let mut command = Command::new(&install.path);
     command.arg("serve").arg("--data-dir").arg(dir.join("data")).args(["--listen", address]);
     let process = Process::start(&command, &dir.join("server.log"))?;
-    Ok(Server { process, beside: Vec::new(), address: address.to_owned() })
+    Ok(Server { process, beside: Vec::new(), address: address.to_owned(), settings: String::new() })
 }

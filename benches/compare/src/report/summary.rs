@@ -123,6 +123,11 @@ fn entrants(page: &mut String, results: &Results) -> fmt::Result {
         let (peer, level) = (peer.name(), level.name());
         writeln!(page, "| {peer} | {level} | {version} | {client} | `{command}` |")?;
     }
+    for entrant in results.entrants.iter().filter(|entrant| !entrant.settings.is_empty()) {
+        let Entrant { peer, level, settings, .. } = entrant;
+        writeln!(page, "\nSettings of {}, {}:\n", peer.name(), level.name())?;
+        writeln!(page, "```\n{}\n```", settings.trim())?;
+    }
     Ok(())
 }
 
