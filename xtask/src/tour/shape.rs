@@ -45,7 +45,9 @@ fn shape(line: &str) -> String {
     words.join(" ")
 }
 
+/// A number, a time, an address, also as a link.
 fn is_number(word: &str) -> bool {
+    let word = word.strip_prefix("http://").unwrap_or(word);
     let word = word.trim_matches(['(', ')', ',', ';', ':', '.']);
     let has_digit = word.contains(|c: char| c.is_ascii_digit());
     has_digit
@@ -83,6 +85,8 @@ mod tests {
             true,
         );
         same("listening   127.0.0.1:7070 (gRPC)", "listening  127.0.0.1:43112 (gRPC)", true);
+        same("web  http://127.0.0.1:7080", "web  http://127.0.0.1:43112", true);
+        same("web  http://127.0.0.1:7080", "web  off", false);
         same(
             "logs/0b7e1a52-9c2f-4f0e-8d63-0a5f7d1b2c3d/3 ok",
             "logs/1b7e1a52-9c2f-4f0e-8d63-0a5f7d1b2c3e/0 ok",
