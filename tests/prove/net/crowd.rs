@@ -226,8 +226,7 @@ async fn produce(
     pause: Duration,
 ) -> Result<(), String> {
     let mq = connect(door).await?;
-    let builder = mq.producer(TOPIC).linger(Duration::ZERO).batch_bytes(2000);
-    let producer = builder.delivery_timeout(DEADLINE * 2).build().await.map_err(text)?;
+    let producer = in_time("a producer", producer(&mq)).await??;
     let mut open = std::collections::VecDeque::new();
     let mut counter = 0;
     while !sent.load(Ordering::Relaxed) {
@@ -245,6 +244,18 @@ async fn produce(
         settle(open.pop_front(), &ledger).await;
     }
     Ok(())
+}
+
+/// A producer. Its first look at the topic is one call with one call's patience, and the network may be bad for longer.
+async fn producer(mq: &Client) -> Result<Producer, String> {
+    loop {
+        let builder = mq.producer(TOPIC).linger(Duration::ZERO).batch_bytes(2000);
+        match builder.delivery_timeout(DEADLINE * 2).build().await {
+            Ok(producer) => return Ok(producer),
+            Err(error) if error.is_retriable() => {}
+            Err(error) => return Err(text(error)),
+        }
+    }
 }
 
 async fn send(producer: &Producer, number: u64) -> Result<Delivery, String> {
