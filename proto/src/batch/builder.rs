@@ -3,6 +3,8 @@
 //! Records are encoded behind a gap for the header as they are pushed. Without compression the buffer
 //! itself becomes the batch; with it, the buffer is compressed into a fresh one and used again.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::{
@@ -38,8 +40,7 @@ impl Default for BuilderOptions {
     }
 }
 
-/// Builds batches, one after another.
-#[derive(Debug)]
+/// Builds batches, one after another. Its `Debug` form shows no record.
 pub struct BatchBuilder {
     /// The codec. Constant.
     compression: Compression,
@@ -57,6 +58,16 @@ pub struct BatchBuilder {
     base_timestamp_ms: i64,
     /// Largest timestamp so far. Meaningless without records.
     max_timestamp_ms: i64,
+}
+
+impl fmt::Debug for BatchBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchBuilder")
+            .field("options", &self.options)
+            .field("records", &self.record_count)
+            .field("bytes", &self.buffer.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl BatchBuilder {

@@ -34,6 +34,8 @@ mod varint;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+
 use bytes::{Bytes, BytesMut};
 
 pub use builder::{BatchBuilder, BuilderOptions};
@@ -48,13 +50,20 @@ use crate::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
 /// A checked batch: framing, magic, checksum and counts hold. Records are decoded on demand.
 ///
-/// A clone shares the bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A clone shares the bytes. Its `Debug` form shows the header and no record.
+#[derive(Clone, PartialEq, Eq)]
 pub struct RecordBatch {
     /// The batch exactly as stored or sent.
     bytes: Bytes,
     /// Its decoded header.
     header: BatchHeader,
+}
+
+impl fmt::Debug for RecordBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RecordBatch { bytes, header } = self;
+        f.debug_struct("RecordBatch").field("bytes", &bytes.len()).field("header", header).finish()
+    }
 }
 
 impl RecordBatch {

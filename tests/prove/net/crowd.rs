@@ -51,9 +51,15 @@ pub(crate) struct Size {
     pub(crate) pause: Duration,
 }
 
+/// What producers look like from inside, for when one of them does not come to its end.
+type Insides = Arc<Mutex<Vec<(Client, Producer)>>>;
+/// Most of it that is told.
+const INSIDE_BYTES_MAX: usize = 8_000;
+
 /// The clients.
 pub(crate) struct Crowd {
     pub(crate) ledger: Arc<Mutex<Ledger>>,
+    insides: Insides,
     /// No more records are sent.
     sent: Arc<AtomicBool>,
     /// Nothing is left to do.
@@ -92,6 +98,7 @@ impl Crowd {
     pub(crate) fn start(door: SocketAddr, seed: u64, size: Size) -> Crowd {
         let mut crowd = Crowd {
             ledger: Arc::default(),
+            insides: Arc::default(),
             sent: Arc::default(),
             over: Arc::default(),
             producers: Vec::new(),
@@ -99,7 +106,8 @@ impl Crowd {
         };
         for number in 0..size.producers {
             let (ledger, sent) = (crowd.ledger.clone(), crowd.sent.clone());
-            let send = produce(door, number, (ledger, sent), size.pause);
+            let insides = crowd.insides.clone();
+            let send = produce(door, number, (ledger, sent, insides), size.pause);
             crowd.producers.push(tokio::spawn(send));
         }
         for _ in 0..size.members {
@@ -118,7 +126,8 @@ impl Crowd {
     pub(crate) async fn finish(self, broker: SocketAddr) -> Result<(Ledger, View), String> {
         self.sent.store(true, Ordering::Relaxed);
         for producer in self.producers {
-            in_time("the last acknowledgement", producer).await?.map_err(text)??;
+            let ended = in_time("the last acknowledgement", producer).await;
+            ended.map_err(|late| format!("{late}: {}", inside(&self.insides)))?.map_err(text)??;
         }
         let mq = connect(broker).await?;
         if !self.others.is_empty() {
@@ -222,11 +231,12 @@ async fn look(mq: &Client) -> Result<View, String> {
 async fn produce(
     door: SocketAddr,
     own: u64,
-    (ledger, sent): (Arc<Mutex<Ledger>>, Arc<AtomicBool>),
+    (ledger, sent, insides): (Arc<Mutex<Ledger>>, Arc<AtomicBool>, Insides),
     pause: Duration,
 ) -> Result<(), String> {
     let mq = connect(door).await?;
     let producer = in_time("a producer", producer(&mq)).await??;
+    insides.lock().push((mq.clone(), producer.clone()));
     let mut open = std::collections::VecDeque::new();
     let mut counter = 0;
     while !sent.load(Ordering::Relaxed) {
@@ -244,6 +254,16 @@ async fn produce(
         settle(open.pop_front(), &ledger).await;
     }
     Ok(())
+}
+
+/// How producers stand, and their connections.
+fn inside(insides: &Insides) -> String {
+    let tell = |(mq, producer): &(Client, Producer)| {
+        let mut text = format!("{:?} {producer:?}", mq.state().borrow());
+        text.truncate(text.floor_char_boundary(INSIDE_BYTES_MAX));
+        text
+    };
+    insides.lock().iter().map(tell).collect::<Vec<_>>().join("; ")
 }
 
 /// A producer. Its first look at the topic is one call with one call's patience, and the network may be bad for longer.
