@@ -39,10 +39,10 @@ pub(crate) struct IdleBench {
     /// How the readers wait: in a fetch that the broker holds, or in a session
     #[arg(long, value_enum, default_value_t, value_name = "WAY")]
     via: Via,
-    /// How long the broker may hold a fetch; the client's 5 s when left out
+    /// How long the broker may hold a fetch; the client's 30 s when left out
     #[arg(long, value_name = "DURATION", value_parser = parse_wait)]
     max_wait: Option<Duration>,
-    /// How often a pull reader looks for its topic; the client's 5 s when left out
+    /// How often a pull reader looks for its topic; the client's 30 s when left out
     #[arg(long, value_name = "DURATION", value_parser = parse_time)]
     topics_interval: Option<Duration>,
     /// How long to measure each state

@@ -77,14 +77,14 @@ impl ConsumerBuilder {
             group: None,
             start: Start::default(),
             out_of_range: OutOfRange::default(),
-            max_wait: Duration::from_secs(5),
+            max_wait: Duration::from_secs(30),
             max_bytes: 8 << 20,
             partition_max_bytes: 2 << 20,
             max_records: 0,
             prefetch_bytes: 4 << 20,
             commit: Commit::default(),
             open_max: 100_000,
-            topics_interval: Duration::from_secs(5),
+            topics_interval: Duration::from_secs(30),
         };
         ConsumerBuilder { client, settings, group: None, assigned: None }
     }
@@ -154,7 +154,7 @@ impl ConsumerBuilder {
     }
 
     /// How long the broker may wait for records before it answers: 0 is short polling, at most 60 s.
-    /// Default 5 s. Waiting costs nothing and new records come at once.
+    /// Default 30 s. Waiting costs nothing and new records come at once.
     pub fn max_wait(mut self, wait: Duration) -> ConsumerBuilder {
         self.settings.max_wait = wait;
         self
@@ -193,7 +193,7 @@ impl ConsumerBuilder {
     }
 
     /// Without a group: how often it is looked for partitions that were added to the topics. They are read from
-    /// their first record on. Default 5 s, at least 10 ms. A group is told by the broker at once.
+    /// their first record on. Default 30 s, at least 10 ms. A group is told by the broker at once.
     pub fn topics_interval(mut self, every: Duration) -> ConsumerBuilder {
         self.settings.topics_interval = every.max(Duration::from_millis(10));
         self
