@@ -6,6 +6,7 @@ mod fetch;
 mod groups;
 mod openapi;
 mod produce;
+mod socket;
 mod subscriptions;
 mod topics;
 

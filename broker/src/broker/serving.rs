@@ -209,6 +209,7 @@ impl Doors {
             receiving: receiving.clone(),
             shutdown: shutdown.clone(),
             turn: Arc::default(),
+            sockets: Default::default(),
         };
         let config = config.clone();
         Doors { grpc: GrpcDoor { services, config, receiving, shutdown, health, meters }, web }

@@ -21,9 +21,11 @@ mod receive;
 mod record;
 mod reply;
 mod settings;
+mod socket;
 mod subscription_json;
 mod subscription_settings;
 mod subscriptions;
+mod tail;
 mod topics;
 
 use std::{
@@ -35,6 +37,7 @@ use axum::{Router, extract::Request, middleware};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, task::JoinSet};
+use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use self::{
@@ -65,6 +68,8 @@ pub(crate) struct WebDoor {
     pub(crate) receiving: Quota,
     /// Hears of the end.
     pub(crate) shutdown: ShutdownWatch,
+    /// WebSockets that are open.
+    pub(crate) sockets: TaskTracker,
     /// Moves records without a key from partition to partition.
     pub(crate) turn: Arc<AtomicU32>,
 }
@@ -87,6 +92,8 @@ impl WebDoor {
             }
         }
         while connections.join_next().await.is_some() {}
+        self.sockets.close();
+        self.sockets.wait().await;
     }
 
     /// Serves one connection to its end.
@@ -146,6 +153,7 @@ fn router(door: &WebDoor) -> Router {
         .merge(produce::routes())
         .merge(fetch::routes())
         .merge(events::routes())
+        .merge(socket::routes())
         .merge(openapi::routes());
     routes
         .fallback(Problem::unknown_route)

@@ -14,12 +14,15 @@
 mod lines;
 mod sender;
 
+use std::sync::Arc;
+
 use axum::{Router, body::Body, extract::State, routing::post};
 use riverrun_proto::Record;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::{Value, json};
 
-use self::sender::{Placed, Sender, To};
+pub(super) use self::sender::To;
+use self::sender::{Placed, Sender};
 use super::{
     WebDoor, body,
     call::Call,
@@ -28,7 +31,7 @@ use super::{
     record::RecordIn,
     reply,
 };
-use crate::service::produce::Acks;
+use crate::{service::produce::Acks, topic::Topic};
 
 /// Most records of a JSON array. A stream of lines has no such bound.
 const RECORDS_MAX: usize = 10_000;
@@ -94,10 +97,16 @@ fn is_form(media_type: &str) -> bool {
 /// The records of a JSON body, with the partitions they name.
 fn records(bytes: &[u8]) -> Result<Vec<(Option<u32>, Record)>, Problem> {
     let is_array = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    let records = match is_array {
-        true => body::parse::<Records<'_>>(bytes)?.0,
-        false => vec![body::parse(bytes)?],
-    };
+    converted(match is_array {
+        true => body::parse(bytes)?,
+        false => Records(vec![body::parse(bytes)?]),
+    })
+}
+
+/// Records as they are appended.
+pub(super) fn converted(
+    Records(records): Records<'_>,
+) -> Result<Vec<(Option<u32>, Record)>, Problem> {
     if records.is_empty() {
         return Err(Problem::field("records", &format!("1 to {RECORDS_MAX}"), 0));
     }
@@ -112,10 +121,11 @@ fn records(bytes: &[u8]) -> Result<Vec<(Option<u32>, Record)>, Problem> {
 }
 
 /// An array of records, not more than are allowed.
-struct Records<'a>(Vec<RecordIn<'a>>);
+#[derive(Debug)]
+pub(super) struct Records<'a>(Vec<RecordIn<'a>>);
 
-impl<'a> Deserialize<'a> for Records<'a> {
-    fn deserialize<D: Deserializer<'a>>(from: D) -> Result<Records<'a>, D::Error> {
+impl<'de: 'a, 'a> Deserialize<'de> for Records<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Records<'a>, D::Error> {
         from.deserialize_seq(Bounded)
     }
 }
@@ -140,6 +150,20 @@ impl<'a> Visitor<'a> for Bounded {
             records.push(record);
         }
         Ok(Records(records))
+    }
+}
+
+/// Appends records and tells where each came to lie.
+pub(super) async fn append(
+    (door, call): (&WebDoor, &Call),
+    topic: Arc<Topic>,
+    to: To,
+    records: Vec<(Option<u32>, Record)>,
+) -> Result<Value, Problem> {
+    let placed = Sender::new(door, call, topic, to).send(records).await;
+    match failed(&placed) {
+        Some(problem) => Err(problem),
+        None => Ok(all(&placed)),
     }
 }
 

@@ -101,21 +101,32 @@ fn bytes_of(field: &str, raw: &RawValue, kind: Type) -> Result<Option<Bytes>, Pr
 
 /// Writes a record that was read.
 pub(super) fn write(record: &OffsetRecord, to: &mut Vec<u8>) {
-    let mut text = String::new();
+    let mut text = String::from("{");
+    write_fields(record, &mut text);
+    to.extend_from_slice(text.as_bytes());
+}
+
+/// Writes a record that was read from this partition.
+pub(super) fn write_with(partition: u32, record: &OffsetRecord, to: &mut String) {
+    let _ = write!(to, "{{\"partition\":{partition},");
+    write_fields(record, to);
+}
+
+/// Everything of a record after its opening brace.
+fn write_fields(record: &OffsetRecord, text: &mut String) {
     let OffsetRecord { offset, record } = record;
-    let _ = write!(text, "{{\"offset\":{},\"timestamp_ms\":{}", offset.0, record.timestamp_ms);
-    write_bytes("key", record.key.as_ref(), &mut text);
-    write_bytes("value", record.value.as_ref(), &mut text);
+    let _ = write!(text, "\"offset\":{},\"timestamp_ms\":{}", offset.0, record.timestamp_ms);
+    write_bytes("key", record.key.as_ref(), text);
+    write_bytes("value", record.value.as_ref(), text);
     text.push_str(",\"headers\":[");
     for (index, header) in record.headers.iter().enumerate() {
         text.push_str(if index == 0 { "{\"key\":" } else { ",{\"key\":" });
         // Checked when it was produced; a foreign log may hold something else.
-        write_text(&String::from_utf8_lossy(&header.key), &mut text);
-        write_bytes("value", header.value.as_ref(), &mut text);
+        write_text(&String::from_utf8_lossy(&header.key), text);
+        write_bytes("value", header.value.as_ref(), text);
         text.push('}');
     }
     text.push_str("]}");
-    to.extend_from_slice(text.as_bytes());
 }
 
 fn write_bytes(name: &str, bytes: Option<&Bytes>, to: &mut String) {

@@ -28,11 +28,11 @@ const BATCH_OVERHEAD_BYTES: usize = 64;
 
 /// What the request says of all of its records.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct To {
+pub(in super::super) struct To {
     /// Where to, for records that do not say.
-    pub(super) partition: Option<u32>,
+    pub(in super::super) partition: Option<u32>,
     /// When to answer.
-    pub(super) acks: Acks,
+    pub(in super::super) acks: Acks,
 }
 
 /// Appends the records of one request.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 /// Position in one partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Position {
+pub(in super::super) struct Position {
     /// Next offset to read.
     pub(super) offset: u64,
     /// Epoch of the record before it; 0 when it is not known.
@@ -23,7 +23,7 @@ pub(super) struct Position {
 
 /// Positions in the partitions of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cursor {
+pub(in super::super) struct Cursor {
     pub(super) topic_id: TopicId,
     pub(super) positions: BTreeMap<u32, Position>,
 }
