@@ -55,6 +55,13 @@ impl Socket {
         self.hear().await
     }
 
+    /// Asks what must go well: gives the answer, which has this op.
+    async fn asks(&mut self, message: Value, op: &str) -> Value {
+        let answer = self.ask(message).await;
+        assert_eq!(answer["op"], op, "{answer}");
+        answer
+    }
+
     /// Fails unless the answer is a problem with this code whose message holds the part.
     #[track_caller]
     fn refused(answer: &Value, id: Value, (code, part): (&str, &str)) {
@@ -216,6 +223,123 @@ async fn records_that_are_gone_are_told_as_gaps() {
     assert_eq!(late.hear().await["gaps"][0]["reason"], "topic_recreated");
 }
 
+/// Messages until one has this op.
+async fn until(socket: &mut Socket, op: &str) -> Value {
+    let mut others = Vec::new();
+    // Signs of life come for ever.
+    while others.len() < 5 {
+        let message = socket.hear().await;
+        if message["op"] == op {
+            return message;
+        }
+        others.push(message);
+    }
+    panic!("no `{op}` among {others:?}")
+}
+
+/// A subscription `w` of the topic `t`, by everything that a first use says, with credit for so many.
+fn subscribe(id: &str, session: &str, records: u64, settings: Value) -> Value {
+    let create = json!({"topics": ["t"], "start": "earliest", "settings": settings});
+    json!({
+        "op": "subscribe",
+        "id": id,
+        "subscription": "w",
+        "session_id": session,
+        "credit": {"records_total": records},
+        "create": create,
+    })
+}
+
+fn settle(job: &Value, outcome: &str) -> Value {
+    let item = json!({"lease": job["lease"], "outcome": outcome});
+    json!({"op": "settle", "id": "w", "settle_id": 9, "sync": true, "items": [item]})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_is_worked_on_a_socket() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    create(web, "t", 1).await;
+    let mut socket = Socket::open(web).await;
+    assert_eq!(socket.ask(produce(0..3)).await["op"], "produced");
+    let settings = json!({"backoff_min_ms": 1, "backoff_max_ms": 1});
+    let opened = socket.asks(subscribe("w", "one", 2, settings), "subscribed").await;
+    assert_eq!(opened["session_id"], "one");
+    let mut jobs = Vec::new();
+    while jobs.len() < 2 {
+        jobs.extend(until(&mut socket, "jobs").await["records"].as_array().unwrap().clone());
+    }
+    let values: Vec<_> = jobs.iter().map(|job| job["value"].as_str().unwrap()).collect();
+    assert_eq!(values, ["0", "1"], "no more than the credit");
+    let settled = socket.ask(settle(&jobs[0], "ack")).await;
+    let ok = json!([{"item": 0, "status": "ok"}]);
+    assert_eq!((&settled["settle_id"], &settled["results"]), (&json!(9), &ok));
+    socket.say(settle(&jobs[1], "nack")).await;
+    assert_eq!(until(&mut socket, "settled").await["results"], ok);
+    socket.say(json!({"op": "credit", "id": "w", "credit": {"records_total": 9}})).await;
+    let mut left = Vec::new();
+    while left.len() < 2 {
+        left.extend(until(&mut socket, "jobs").await["records"].as_array().unwrap().clone());
+    }
+    left.sort_by_key(|job| job["offset"].as_u64());
+    let (again, last) = (&left[0], &left[1]);
+    assert_eq!((&again["value"], &again["failures"]), (&json!("1"), &json!(1)));
+    socket.say(json!({"op": "drain", "id": "w"})).await;
+    for job in [again, last] {
+        socket.say(settle(job, "ack")).await;
+        assert_eq!(until(&mut socket, "settled").await["results"], ok);
+    }
+    assert_eq!(until(&mut socket, "ended").await["id"], "w");
+    let described = call(web, "GET /v1/subscriptions/w", b"").await.ok(200);
+    assert_eq!(described["partitions"][0]["lag"], 0, "{described}");
+    Socket::refused(
+        &socket.ask(json!({"op": "pause", "id": "w"})).await,
+        json!("w"),
+        ("INVALID_ARGUMENT", "of a subscription"),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lost_socket_held_is_resumed_or_comes_to_others() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    create(web, "t", 1).await;
+    let mut socket = Socket::open(web).await;
+    socket.ask(produce(0..1)).await;
+    let opened = socket.asks(subscribe("w", "one", 1, json!({})), "subscribed").await;
+    let job = until(&mut socket, "jobs").await;
+    drop(socket);
+    let mut socket = Socket::open(web).await;
+    let mut again = subscribe("w", "one", 1, json!({}));
+    again["resume"] = json!({"session_epoch": opened["session_epoch"], "last_delivery_seq": 0});
+    assert_eq!(socket.ask(again).await["resumed"], true);
+    let replayed = until(&mut socket, "jobs").await;
+    assert_eq!(replayed["records"][0]["replayed"], true, "{replayed}");
+    assert_eq!(replayed["records"][0]["offset"], job["records"][0]["offset"]);
+    drop(socket);
+    // After the grace it is free.
+    let mut other = Socket::open(web).await;
+    other.asks(subscribe("w", "two", 1, json!({})), "subscribed").await;
+    let taken = until(&mut other, "jobs").await;
+    assert_eq!(taken["records"][0]["offset"], 0);
+    other.say(settle(&taken["records"][0], "ack")).await;
+    assert_eq!(until(&mut other, "settled").await["results"][0]["status"], "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_runs_out_is_told() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    create(web, "t", 1).await;
+    let mut socket = Socket::open(web).await;
+    socket.ask(produce(0..1)).await;
+    socket.asks(subscribe("w", "", 1, json!({"ack_wait_ms": 1000})), "subscribed").await;
+    until(&mut socket, "jobs").await;
+    let revoked = until(&mut socket, "revoked").await;
+    let told = (&revoked["topic"], &revoked["partition"], &revoked["ranges"], &revoked["reason"]);
+    assert_eq!(told, (&json!("t"), &json!(0), &json!([[0, 1]]), &json!("lease_expired")));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_named_and_the_socket_lives_on() {
     let broker = TestBroker::start().await;
@@ -251,10 +375,21 @@ async fn what_is_wrong_is_named_and_the_socket_lives_on() {
             ("UNKNOWN_TOPIC_OR_PARTITION", "1"),
         ),
         (
-            json!({"op": "end", "id": 2}),
+            json!({"op": "drain", "id": 2}),
             json!(2),
-            ("INVALID_ARGUMENT", "of a tail of this session"),
+            ("INVALID_ARGUMENT", "of a subscription of this socket"),
         ),
+        (
+            json!({"op": "subscribe", "id": 2, "subscription": "no"}),
+            json!(2),
+            ("UNKNOWN_SUBSCRIPTION", "no"),
+        ),
+        (
+            json!({"op": "subscribe", "id": 2, "subscription": "no", "credit": {"records": 1}}),
+            json!(2),
+            ("INVALID_ARGUMENT", "records"),
+        ),
+        (json!({"op": "end", "id": 2}), json!(2), ("INVALID_ARGUMENT", "of a tail of this socket")),
         (
             json!({"op": "produce", "id": 3, "topic": "t", "records": []}),
             json!(3),
@@ -274,11 +409,33 @@ async fn what_is_wrong_is_named_and_the_socket_lives_on() {
         let answer = socket.ask(message).await;
         Socket::refused(&answer, id, refused);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_of_what_goes_on_is_named_and_the_socket_lives_on() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    create(web, "t", 1).await;
+    let mut socket = Socket::open(web).await;
+    let tail = |id: Value| json!({"op": "tail", "id": id, "topic": "t"});
     socket.say_text("{").await;
     Socket::refused(&socket.hear().await, json!(null), ("INVALID_ARGUMENT", "EOF"));
     socket.0.send(Message::binary(vec![1])).await.unwrap();
     Socket::refused(&socket.hear().await, json!(null), ("INVALID_ARGUMENT", "binary"));
-    for id in 0..16 {
+    let mut opened = subscribe("s", "", 0, json!({}));
+    opened["id"] = json!(0);
+    assert_eq!(socket.ask(opened).await["op"], "subscribed");
+    for (message, refused) in [
+        (json!({"op": "end", "id": 0}), "drain"),
+        (json!({"op": "drain", "id": 0, "now": 1}), "now"),
+        (json!({"op": "settle", "id": 0, "sync": true, "items": []}), "settle_id"),
+        (json!({"op": "settle", "id": 0, "items": [{"lease": "x", "outcome": "ack"}]}), "lease"),
+        (json!({"op": "credit", "id": 0, "credit": {"records_total": u64::MAX}}), "messages_total"),
+    ] {
+        let answer = socket.ask(message).await;
+        Socket::refused(&answer, json!(0), ("INVALID_ARGUMENT", refused));
+    }
+    for id in 1..16 {
         assert_eq!(socket.ask(tail(json!(id))).await["op"], "tailing");
     }
     Socket::refused(&socket.ask(tail(json!(3))).await, json!(3), ("INVALID_ARGUMENT", "no tail"));

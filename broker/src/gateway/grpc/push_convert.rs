@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Largest total of credit.
-const CREDIT_MAX: u64 = 1 << 62;
+pub(crate) const CREDIT_MAX: u64 = 1 << 62;
 
 fn invalid(field: &'static str, expected: impl Into<String>, found: impl ToString) -> PushError {
     InvalidField { field, expected: expected.into(), found: found.to_string() }.into()
@@ -58,7 +58,7 @@ pub(super) fn spec(wire: v1::SubscriptionSpec) -> Result<Spec, PushError> {
     Ok(Spec { topics: wire.topics, start, settings })
 }
 
-pub(super) fn credit(wire: v1::Credit) -> Result<(u64, u64), PushError> {
+pub(crate) fn credit(wire: v1::Credit) -> Result<(u64, u64), PushError> {
     let within = |field, total: u64| match total <= CREDIT_MAX {
         true => Ok(total),
         false => Err(invalid(field, format!("at most {CREDIT_MAX}"), total)),
@@ -142,7 +142,7 @@ fn ranges(runs: &[Run]) -> Vec<v1::OffsetRange> {
     runs.iter().copied().map(range).collect()
 }
 
-pub(super) fn opened(told: &Opened) -> v1::Opened {
+pub(crate) fn opened(told: &Opened) -> v1::Opened {
     v1::Opened {
         session_epoch: told.epoch,
         resumed: told.resumed,
@@ -173,7 +173,7 @@ pub(super) fn delivered(told: Delivered) -> v1::Deliver {
     }
 }
 
-pub(super) fn revoked(place: &Place, runs: &[Run], reason: RevokeReason) -> v1::Revoked {
+pub(crate) fn revoked(place: &Place, runs: &[Run], reason: RevokeReason) -> v1::Revoked {
     let reason = match reason {
         RevokeReason::LeaseExpired => v1::RevokeReason::LeaseExpired,
         RevokeReason::SettledElsewhere => v1::RevokeReason::SettledElsewhere,
@@ -188,11 +188,11 @@ pub(super) fn revoked(place: &Place, runs: &[Run], reason: RevokeReason) -> v1::
     }
 }
 
-pub(super) fn lost(place: &Place, runs: &[Run]) -> v1::Lost {
+pub(crate) fn lost(place: &Place, runs: &[Run]) -> v1::Lost {
     v1::Lost { topic: place.topic.to_string(), partition: place.partition, ranges: ranges(runs) }
 }
 
-pub(super) fn heartbeat(told: &Heartbeat) -> v1::BrokerHeartbeat {
+pub(crate) fn heartbeat(told: &Heartbeat) -> v1::BrokerHeartbeat {
     v1::BrokerHeartbeat {
         lag: told.lag,
         oldest_unsettled_ms: told.oldest_unsettled_ms,

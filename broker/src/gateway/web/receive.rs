@@ -61,9 +61,10 @@ struct SettleIn {
     sync: bool,
 }
 
-#[derive(Deserialize)]
+/// One record to settle.
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
-struct ItemIn {
+pub(super) struct ItemIn {
     lease: String,
     outcome: OutcomeIn,
     #[serde(default)]
@@ -74,7 +75,7 @@ struct ItemIn {
     lease_ms: Option<u64>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum OutcomeIn {
     Ack,
@@ -116,15 +117,9 @@ fn told(received: &Received) -> Vec<u8> {
     let idle = received.idle.as_ref().map(push_convert::idle_reason);
     let idle = idle.map(|reason| enum_name(reason.as_str_name(), "IDLE_REASON_"));
     let mut body = b"{\"records\":[".to_vec();
-    let empty = body.len();
+    let mut is_first = true;
     for delivered in &received.deliveries {
-        for one in &delivered.frame.records {
-            if body.len() > empty {
-                body.push(b',');
-            }
-            record::write(one, &mut body);
-            add_fields(&delivery(delivered, one.offset.0), &mut body);
-        }
+        write_records(delivered, &mut is_first, &mut body);
     }
     body.extend_from_slice(b"]}");
     let more = json!({
@@ -134,6 +129,17 @@ fn told(received: &Received) -> Vec<u8> {
     });
     add_fields(&more, &mut body);
     body
+}
+
+/// Writes the records of a delivery with their leases, and commas between them.
+pub(super) fn write_records(delivered: &Delivered, is_first: &mut bool, body: &mut Vec<u8>) {
+    for one in &delivered.frame.records {
+        if !std::mem::take(is_first) {
+            body.push(b',');
+        }
+        record::write(one, body);
+        add_fields(&delivery(delivered, one.offset.0), body);
+    }
 }
 
 /// What a delivery says about a record.
@@ -164,11 +170,7 @@ fn released(delivered: &Delivered) -> impl Iterator<Item = SettleItem> {
 async fn settle(State(door): State<WebDoor>, call: Call, body: Body) -> Answer {
     call.finish()?;
     let SettleIn { session_id, items, sync } = body::json(&call, body, &door).await?;
-    if items.len() > ITEMS_MAX {
-        let expected = format!("a list of at most {ITEMS_MAX}");
-        return Err(Problem::field("items", &expected, items.len()));
-    }
-    let items: Vec<SettleItem> = items.into_iter().map(item).collect::<Result<_, _>>()?;
+    let items = settle_items(items)?;
     let share = reply::room_for(items.len(), &call.caller.replies).await?;
     let subscription = call.name("subscription");
     let results = door.services.delivery.settle(subscription, &session_id, (items, sync)).await?;
@@ -177,6 +179,15 @@ async fn settle(State(door): State<WebDoor>, call: Call, body: Body) -> Answer {
     );
     let results: Vec<Value> = results.collect();
     Ok(reply::paid(&json!({"results": results}), share))
+}
+
+/// The items, when there are not too many and each can be read.
+pub(super) fn settle_items(items: Vec<ItemIn>) -> Result<Vec<SettleItem>, Problem> {
+    if items.len() > ITEMS_MAX {
+        let expected = format!("a list of at most {ITEMS_MAX}");
+        return Err(Problem::field("items", &expected, items.len()));
+    }
+    items.into_iter().map(item).collect()
 }
 
 /// The item, when its lease can be read and every field fits the outcome.

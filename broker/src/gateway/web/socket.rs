@@ -1,4 +1,4 @@
-//! `GET /v1/ws`: a WebSocket on which records are produced and topics are tailed, as JSON text messages.
+//! `GET /v1/ws`: a WebSocket on which records are produced, topics are tailed and subscriptions are worked, as JSON text messages.
 //!
 //! ```text
 //! client                                                     broker
@@ -6,6 +6,10 @@
 //! {"op":"tail","id":"a","topic":T,"from":"earliest"}     ->  {"op":"tailing","id":"a","cursor":C}
 //!                                                            {"op":"records","id":"a","cursor":C,"records":[...],"gaps":[...]} ...
 //! {"op":"end","id":"a"}                                  ->  {"op":"ended","id":"a","cursor":C}
+//! {"op":"subscribe","id":"w","subscription":S,...}       ->  {"op":"subscribed","id":"w","session_id":...}
+//! {"op":"credit","id":"w","credit":{"records_total":N}}  ->  {"op":"jobs","id":"w","records":[{..., "lease":L}]} ...
+//! {"op":"settle","id":"w","items":[{"lease":L,...}]}     ->  {"op":"settled",...}, {"op":"revoked",...} where there is something to say
+//! {"op":"drain","id":"w"}                                ->  {"op":"ended","id":"w"} once everything is settled
 //! what is refused or failed                              ->  {"op":"problem","id":...,"error":{...}}; a tail is over then
 //! ```
 //!
@@ -13,10 +17,11 @@
 //! wait for the socket, and tails for the frames: nothing is held for a client that does not read, and the connection's
 //! `write_timeout` cuts it. A `cursor` is one of server-sent events too.
 //!
-//! Not here: push sessions, compression.
+//! Not here: compression.
 
 mod asked;
 mod frame;
+mod jobs;
 mod session;
 mod tailing;
 

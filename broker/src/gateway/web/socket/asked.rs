@@ -1,13 +1,19 @@
 //! Messages of a client.
 
+use riverrun_proto::grpc::v1;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
-use crate::gateway::web::{
-    body,
-    problem::Problem,
-    produce::Records,
-    tail::{Filter, Wanted},
+use crate::gateway::{
+    grpc::push_convert,
+    web::{
+        body,
+        problem::Problem,
+        produce::Records,
+        receive::ItemIn,
+        subscription_json::SpecIn,
+        tail::{Filter, Wanted},
+    },
 };
 
 /// Most bytes of an id.
@@ -77,10 +83,75 @@ enum From {
     Latest,
 }
 
-/// `end`.
+/// `subscribe`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EndIn {
+pub(super) struct Subscribe {
+    #[serde(rename = "op")]
+    _op: IgnoredAny,
+    #[serde(rename = "id")]
+    _id: IgnoredAny,
+    pub(super) subscription: String,
+    #[serde(default)]
+    pub(super) session_id: String,
+    #[serde(default)]
+    pub(super) client_id: String,
+    #[serde(default)]
+    pub(super) max_in_flight: u32,
+    #[serde(default)]
+    pub(super) reports_started: bool,
+    pub(super) create: Option<SpecIn>,
+    pub(super) resume: Option<Resume>,
+    pub(super) credit: Option<Credit>,
+}
+
+/// Where an earlier session of the same id broke off.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct Resume {
+    pub(super) session_epoch: u64,
+    pub(super) last_delivery_seq: u64,
+}
+
+/// Totals since the session was opened.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct Credit {
+    records_total: u64,
+    /// Without a bound when absent.
+    bytes_total: Option<u64>,
+}
+
+/// `credit`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CreditIn {
+    #[serde(rename = "op")]
+    _op: IgnoredAny,
+    #[serde(rename = "id")]
+    _id: IgnoredAny,
+    pub(super) credit: Credit,
+}
+
+/// `settle`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settle {
+    #[serde(rename = "op")]
+    _op: IgnoredAny,
+    #[serde(rename = "id")]
+    _id: IgnoredAny,
+    #[serde(default)]
+    pub(super) settle_id: u64,
+    pub(super) items: Vec<ItemIn>,
+    #[serde(default)]
+    pub(super) sync: bool,
+}
+
+/// What has nothing but an id.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plain {
     #[serde(rename = "op")]
     _op: IgnoredAny,
     #[serde(rename = "id")]
@@ -118,7 +189,16 @@ pub(super) fn wanted(text: &str) -> Result<Wanted, Problem> {
     Ok(Wanted { topic, cursor, from_start: from == From::Earliest, partitions, filter })
 }
 
-/// Refuses an `end` with more in it than its id.
-pub(super) fn check_end(text: &str) -> Result<(), Problem> {
-    body::parse::<EndIn>(text.as_bytes()).map(drop)
+/// Refuses what has more in it than its id.
+pub(super) fn check_plain(text: &str) -> Result<(), Problem> {
+    body::parse::<Plain>(text.as_bytes()).map(drop)
+}
+
+impl Credit {
+    /// Both totals.
+    pub(super) fn totals(self) -> Result<(u64, u64), Problem> {
+        let Credit { records_total: messages_total, bytes_total } = self;
+        let bytes_total = bytes_total.unwrap_or(push_convert::CREDIT_MAX);
+        Ok(push_convert::credit(v1::Credit { messages_total, bytes_total })?)
+    }
 }

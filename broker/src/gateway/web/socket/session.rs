@@ -16,8 +16,8 @@ use tokio::{
 
 use super::{
     MESSAGE_BYTES_MAX,
-    asked::{self, Head, Id, Produce},
-    frame,
+    asked::{self, CreditIn, Head, Id, Produce, Settle},
+    frame, jobs,
     tailing::{self, Told},
 };
 use crate::{
@@ -26,15 +26,18 @@ use crate::{
         call::Call,
         problem::Problem,
         produce::{self, To},
+        receive,
         tail::Tail,
     },
-    service::produce::Acks,
+    service::{delivery::session::SessionIn, produce::Acks},
 };
 
-/// Most tails of one session.
-const TAILS_MAX: usize = 16;
+/// Most tails and push sessions of one socket.
+const GOING_MAX: usize = 16;
 /// Messages that wait for the socket.
 const WAITING_MAX: usize = 2;
+/// What a client may ask.
+const OPS: &str = "produce, tail, end, subscribe, credit, settle, pause, resume or drain";
 /// A ping goes out so often.
 const PING: Duration = Duration::from_secs(15);
 /// A client that says nothing for so long, not even to pings, is gone.
@@ -48,8 +51,21 @@ const REASON_BYTES_MAX: usize = 120;
 pub(super) struct Session {
     door: WebDoor,
     call: Call,
-    tails: HashMap<Id, (AbortHandle, Told)>,
+    going: HashMap<Id, Going>,
     running: JoinSet<Id>,
+}
+
+/// Something that goes on beside.
+struct Going {
+    task: AbortHandle,
+    what: What,
+}
+
+enum What {
+    /// A tail, and where it stands.
+    Tail(Told),
+    /// A push session. It is lost with this, and may be resumed for a moment.
+    Jobs(SessionIn),
 }
 
 /// Why a session ends.
@@ -57,7 +73,7 @@ type End = (u16, String);
 
 impl Session {
     pub(super) fn new(door: WebDoor, call: Call) -> Session {
-        Session { door, call, tails: HashMap::new(), running: JoinSet::new() }
+        Session { door, call, going: HashMap::new(), running: JoinSet::new() }
     }
 
     /// Serves the client until it leaves or the broker stops.
@@ -102,22 +118,27 @@ impl Session {
                     continue;
                 }
             };
-            let answer = self.answer(&text, &out).await;
-            // When it is gone the loop hears of it above.
-            drop(out.send(answer).await);
+            // What waits for room in a mailbox waits for the writer, which may be gone.
+            let answer = tokio::select! {
+                answer = self.answer(&text, &out) => answer,
+                () = out.closed() => continue,
+            };
+            if let Some(answer) = answer {
+                drop(out.send(answer).await);
+            }
         }
     }
 
     /// Forgets a tail that is over, unless another has its id by now.
     fn forget(&mut self, over: Result<(task::Id, Id), JoinError>) {
         let Ok((task, id)) = over else { return };
-        if self.tails.get(&id).is_some_and(|(running, _)| running.id() == task) {
-            self.tails.remove(&id);
+        if self.going.get(&id).is_some_and(|going| going.task.id() == task) {
+            self.going.remove(&id);
         }
     }
 
-    /// What to say to a message.
-    async fn answer(&mut self, text: &str, out: &Sender<Utf8Bytes>) -> Utf8Bytes {
+    /// What to say to a message at once.
+    async fn answer(&mut self, text: &str, out: &Sender<Utf8Bytes>) -> Option<Utf8Bytes> {
         let head = body::parse::<Head>(text.as_bytes());
         let id = head.as_ref().ok().and_then(|head| head.id().ok().flatten());
         let answer = match head {
@@ -125,10 +146,10 @@ impl Session {
             Err(problem) => Err(problem),
         };
         let answer = match answer {
-            Ok(answer) => frame::counted(answer.to_string(), &self.call.caller.replies).await,
+            Ok(answer) => frame::counted(answer?.to_string(), &self.call.caller.replies).await,
             Err(problem) => Err(problem),
         };
-        answer.unwrap_or_else(|problem| frame::problem(id.as_ref(), &problem).into())
+        Some(answer.unwrap_or_else(|problem| frame::problem(id.as_ref(), &problem).into()))
     }
 
     async fn act(
@@ -136,13 +157,17 @@ impl Session {
         head: &Head,
         text: &str,
         out: &Sender<Utf8Bytes>,
-    ) -> Result<Value, Problem> {
+    ) -> Result<Option<Value>, Problem> {
         let id = head.id()?;
         match head.op.as_str() {
-            "produce" => self.produce(id.as_ref(), text).await,
-            "tail" => self.tail(needed(id)?, text, out),
-            "end" => self.end(&needed(id)?, text),
-            other => Err(Problem::field("op", "produce, tail or end", other)),
+            "produce" => self.produce(id.as_ref(), text).await.map(Some),
+            "tail" => self.tail(needed(id)?, text, out).map(Some),
+            "end" => self.end(&needed(id)?, text).map(Some),
+            "subscribe" => self.subscribe(needed(id)?, text, out).await.map(|()| None),
+            "credit" | "settle" | "pause" | "resume" | "drain" => {
+                self.tell(&head.op, &needed(id)?, text).await.map(|()| None)
+            }
+            other => Err(Problem::field("op", OPS, other)),
         }
     }
 
@@ -165,35 +190,96 @@ impl Session {
 
     fn tail(&mut self, id: Id, text: &str, out: &Sender<Utf8Bytes>) -> Result<Value, Problem> {
         let wanted = asked::wanted(text)?;
-        if self.tails.contains_key(&id) {
-            return Err(Problem::field("id", "that of no tail of this session", id.json()));
-        }
-        if self.tails.len() == TAILS_MAX {
-            let expected = format!("one of at most {TAILS_MAX} tails of a session");
-            return Err(Problem::field("id", &expected, id.json()));
-        }
+        self.check_free(&id)?;
         let room = self.call.caller.replies.clone();
         let tail = Tail::open((self.door.clone(), room), wanted)?;
         let cursor = tail.cursor().to_string();
         let answer = json!({"op": "tailing", "id": id.json(), "cursor": cursor});
         let told: Told = Arc::new(cursor.into());
         let (own, out, noted) = (id.clone(), out.clone(), told.clone());
-        let running = self.running.spawn(async move {
+        let task = self.running.spawn(async move {
             tailing::run(own.clone(), tail, out, noted).await;
             own
         });
-        self.tails.insert(id, (running, told));
+        self.going.insert(id, Going { task, what: What::Tail(told) });
         Ok(answer)
     }
 
+    /// Refuses an id in use, and more than there may be.
+    fn check_free(&self, id: &Id) -> Result<(), Problem> {
+        if self.going.contains_key(id) {
+            let expected = "that of no tail or subscription of this socket";
+            return Err(Problem::field("id", expected, id.json()));
+        }
+        if self.going.len() == GOING_MAX {
+            let expected =
+                format!("one of at most {GOING_MAX} tails and subscriptions of a socket");
+            return Err(Problem::field("id", &expected, id.json()));
+        }
+        Ok(())
+    }
+
     fn end(&mut self, id: &Id, text: &str) -> Result<Value, Problem> {
-        asked::check_end(text)?;
-        let Some((running, told)) = self.tails.remove(id) else {
-            return Err(Problem::field("id", "that of a tail of this session", id.json()));
+        asked::check_plain(text)?;
+        let Some(Going { task, what: What::Tail(told) }) = self.going.get(id) else {
+            let expected = "that of a tail of this socket; a subscription is ended by `drain`";
+            return Err(Problem::field("id", expected, id.json()));
         };
-        running.abort();
+        task.abort();
         let cursor = told.lock().clone();
+        self.going.remove(id);
         Ok(json!({"op": "ended", "id": id.json(), "cursor": cursor}))
+    }
+
+    /// Opens a push session; it says itself that it is open.
+    async fn subscribe(
+        &mut self,
+        id: Id,
+        text: &str,
+        out: &Sender<Utf8Bytes>,
+    ) -> Result<(), Problem> {
+        let asked = body::parse(text.as_bytes())?;
+        self.check_free(&id)?;
+        let (session_id, input, output) = jobs::open((&self.door, &self.call), asked).await?;
+        let (own, room) = (id.clone(), self.call.caller.replies.clone());
+        let outlet = (out.clone(), room);
+        let task = self.running.spawn(async move {
+            jobs::run((own.clone(), session_id), output, outlet).await;
+            own
+        });
+        self.going.insert(id, Going { task, what: What::Jobs(input) });
+        Ok(())
+    }
+
+    /// Tells a push session something.
+    async fn tell(&self, op: &str, id: &Id, text: &str) -> Result<(), Problem> {
+        let Some(Going { what: What::Jobs(session), .. }) = self.going.get(id) else {
+            let expected = "that of a subscription of this socket";
+            return Err(Problem::field("id", expected, id.json()));
+        };
+        match op {
+            "credit" => {
+                let CreditIn { credit, .. } = body::parse(text.as_bytes())?;
+                let (records, bytes) = credit.totals()?;
+                session.credit(records, bytes);
+            }
+            "settle" => {
+                let Settle { settle_id, items, sync, .. } = body::parse(text.as_bytes())?;
+                if sync && settle_id == 0 {
+                    return Err(Problem::field("settle_id", "set together with `sync`", settle_id));
+                }
+                session.settle(settle_id, receive::settle_items(items)?, sync).await;
+            }
+            plain => {
+                asked::check_plain(text)?;
+                match plain {
+                    "pause" => session.pause(true),
+                    "resume" => session.pause(false),
+                    _ => session.drain(),
+                }
+            }
+        }
+        Ok(())
     }
 }
 
