@@ -320,6 +320,19 @@ async fn operators_move_a_subscription_under_its_consumers() {
 }
 
 #[tokio::test]
+async fn a_session_refused_for_its_mode_leaves_nothing_behind() {
+    let broker = TestBroker::start().await;
+    let mq = client_with_topic(&broker, 1).await;
+    send_numbers(&mq.producer("t").build().await.unwrap(), 0..3).await;
+    let admin = mq.admin();
+    assert!(admin.create_subscription("s", &SubscriptionSpec::new("t")).await.unwrap());
+    let opening = mq.subscribe("t").name("s").mode(Mode::Exclusive).open();
+    let refused = in_time(opening).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::SubscriptionExists);
+    admin.delete_subscription("s", false).await.expect("nobody uses it");
+}
+
+#[tokio::test]
 async fn scheduled_records_are_withheld_and_can_be_cancelled() {
     let broker = TestBroker::start().await;
     let mq = client_with_topic(&broker, 1).await;
