@@ -10,6 +10,7 @@ use riverrun_proto::{
 
 use crate::support::{
     broker::TestBroker,
+    http::call,
     push::{Got, PushStubs, Session, ack, item, keyed, nack, open, spec},
     records::code,
 };
@@ -155,6 +156,37 @@ async fn a_seek_goes_back_and_forth_and_revokes() {
     assert_eq!(earliest.to_offset, 0);
     let past = seek(&mut stubs, To::Offset(11), |_| ()).await;
     assert_eq!(past.error.unwrap().code(), v1::ErrorCode::OffsetOutOfRange);
+}
+
+#[tokio::test]
+async fn a_time_means_the_first_record_at_or_after_it() {
+    const FIRST_MS: i64 = 1_700_000_000_000;
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_topic(&broker).await;
+    for n in 0..5 {
+        stubs.send(&[Record { timestamp_ms: FIRST_MS + n * 1_000, ..keyed("k", "v") }]).await;
+    }
+    let start =
+        Some(v1::SubscriptionStart { position: Some(Position::TimestampMs(FIRST_MS + 2_000)) });
+    stubs.create("s", v1::SubscriptionSpec { start, ..spec(Default::default()) }).await.unwrap();
+    assert_eq!(stubs.lane().await.floor, 2);
+    for (time_ms, offset) in [
+        (FIRST_MS - 1, 0),
+        (FIRST_MS + 2_000, 2),
+        (FIRST_MS + 1_999, 2),
+        (FIRST_MS + 2_001, 3),
+        (FIRST_MS + 4_001, 5),
+    ] {
+        let moved = seek(&mut stubs, To::TimestampMs(time_ms), |_| ()).await;
+        assert_eq!((moved.to_offset, moved.error), (offset, None), "{time_ms}");
+        assert_eq!(stubs.lane().await.floor, offset);
+    }
+    let web = broker.web_address();
+    let body = format!("{{\"to\": {{\"timestamp_ms\": {}}}}}", FIRST_MS + 3_000);
+    let told = call(web, "POST /v1/subscriptions/s/seek", body.as_bytes()).await.ok(200);
+    assert_eq!(told["partitions"][0]["to_offset"], 3);
+    let mut session = stubs.session("a").await;
+    assert_eq!(session.one().await.offset, 3);
 }
 
 #[tokio::test]
