@@ -144,6 +144,17 @@ fn a_subscription_is_moved_paused_changed_and_deleted() {
     broker.call(&seek).refused(2, &["--yes"]);
     broker.call(&[&seek[..], &["--yes"]].concat()).ok();
 
+    for (target, moved_to) in [
+        (["--to-time", "2100-01-01"], 3),
+        (["--by-duration", "1h"], 0),
+        (["--to-time", "2100-01-01"], 3),
+        (["--to-offset", "1"], 1),
+    ] {
+        let seek = [&seek[..5], &target[..], &["--yes", "-o", "json"]].concat();
+        let moved = json(broker.call(&seek));
+        assert_eq!(moved["partitions"][0]["to_offset"], moved_to, "{target:?}");
+    }
+
     broker.call(&["subscription", "pause", "s"]).ok();
     let paused = broker.call(&["subscribe", "t", "-s", "s", "--no-follow"]).ok();
     assert!(paused.text().is_empty());
@@ -166,6 +177,40 @@ fn a_subscription_is_moved_paused_changed_and_deleted() {
     broker.call(&["subscription", "delete", "s"]).refused(2, &["--yes"]);
     broker.call(&["subscription", "delete", "s", "--yes"]).ok();
     broker.call(&["subscription", "describe", "s"]).refused(4, &["subscription list"]);
+}
+
+#[test]
+fn a_session_is_described_with_the_credit_it_was_told_to_give() {
+    let broker = broker_with_records(b"");
+    let create = ["subscription", "create", "s", "t"];
+    broker.call(&create).ok();
+    let mut subscriber = broker.spawn(&["subscribe", "t", "-s", "s", "--credit", "7"]);
+    let deadline = Instant::now() + DEADLINE;
+    let session = loop {
+        let described = describe(&broker);
+        let session = described["sessions"][0].clone();
+        if session["credit_records"] == 7 {
+            break session;
+        }
+        assert!(Instant::now() < deadline, "no such session: {described}");
+    };
+    let table = broker.call(&["subscription", "describe", "s"]).ok().text();
+    subscriber.kill().unwrap();
+    subscriber.wait().unwrap();
+    assert_eq!((&session["in_flight"], &session["delivered"]), (&0.into(), &0.into()));
+    let cells = |line: &'_ str| -> Vec<String> {
+        line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
+    };
+    let lines: Vec<Vec<String>> = table.lines().map(cells).collect();
+    let heading = lines.iter().position(|line| line.first().is_some_and(|it| it == "SESSION"));
+    let heading = heading.expect("the table of sessions");
+    let cell = |name: &str| {
+        let column = lines[heading].iter().position(|cell| cell == name);
+        lines[heading + 1][column.expect(name)].as_str()
+    };
+    assert_eq!(cell("SESSION"), session["session_id"].as_str().unwrap());
+    assert_eq!((cell("CREDIT"), cell("CREDIT-BYTES")), ("7", "8.0 MiB"), "{table}");
+    assert_eq!((cell("IN-FLIGHT"), cell("DELIVERED"), cell("STATE")), ("0", "0", "open"));
 }
 
 #[test]

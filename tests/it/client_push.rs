@@ -8,8 +8,8 @@ use std::{
 
 use parking_lot::Mutex;
 use riverrun_client::{
-    Client, ErrorCode, Job, Mode, Offset, Outcome, Record, Seek, Subscriber, SubscriberEvent,
-    SubscriptionSettings, SubscriptionSpec, TopicPartition,
+    Client, ErrorCode, Job, Mode, Offset, Outcome, Record, Seek, StartAt, Subscriber,
+    SubscriberEvent, SubscriptionSettings, SubscriptionSpec, TopicPartition,
 };
 
 use crate::support::{
@@ -317,6 +317,74 @@ async fn operators_move_a_subscription_under_its_consumers() {
     let end = in_time(jobs.next()).await.unwrap().unwrap_err();
     assert_eq!(end.code(), ErrorCode::UnknownSubscription);
     assert!(jobs.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_session_refused_for_its_mode_leaves_nothing_behind() {
+    let broker = TestBroker::start().await;
+    let mq = client_with_topic(&broker, 1).await;
+    send_numbers(&mq.producer("t").build().await.unwrap(), 0..3).await;
+    let admin = mq.admin();
+    assert!(admin.create_subscription("s", &SubscriptionSpec::new("t")).await.unwrap());
+    let opening = mq.subscribe("t").name("s").mode(Mode::Exclusive).open();
+    let refused = in_time(opening).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::SubscriptionExists);
+    admin.delete_subscription("s", false).await.expect("nobody uses it");
+}
+
+/// Acknowledges pushed records until `seen` has this many.
+async fn settle_until(mq: &Client, seen: &mut BTreeSet<u64>, count: usize) {
+    let mut jobs = mq.subscription("s").credit(10, 1 << 20).open().await.unwrap();
+    while seen.len() < count {
+        let job = next(&mut jobs).await;
+        assert!(seen.insert(number(job.record())), "repeated: {:?}", job.record());
+        in_time(job.ack_sync()).await.unwrap();
+    }
+    in_time(jobs.close()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pull_group_becomes_a_subscription_that_is_pulled_and_pushed_again() {
+    let broker = TestBroker::start().await;
+    let mq = client_with_topic(&broker, 2).await;
+    let admin = mq.admin();
+    let producer = mq.producer("t").build().await.unwrap();
+    send_numbers(&producer, 0..200).await;
+    let mut seen = BTreeSet::new();
+    let mut group = mq.consumer("t").group("g").max_records(20).build().await.unwrap();
+    while seen.len() < 100 {
+        let batch = in_time(group.next_batch()).await.unwrap();
+        seen.extend(batch.iter().map(|record| number(&record)));
+        in_time(group.commit(&batch)).await.unwrap();
+    }
+    in_time(group.close()).await.unwrap();
+    let pulled = seen.clone();
+    let spec = SubscriptionSpec::new("t").start(StartAt::Group("g".into()));
+    assert!(admin.create_subscription("s", &spec).await.unwrap());
+    settle_until(&mq, &mut seen, 200).await;
+    assert!(seen.iter().copied().eq(0..200), "the rest came, and nothing of {pulled:?}");
+    assert_eq!(lag_and_dead(&mq).await, (0, 0));
+
+    // By pull from where the subscription stands, which is told how far the reader came.
+    send_numbers(&producer, 200..300).await;
+    let described = admin.describe_subscription("s").await.unwrap();
+    for lane in &described.partitions {
+        let builder = mq.consumer("t").assign([lane.partition.clone()]).max_records(10);
+        let mut pull = builder.build().await.unwrap();
+        pull.seek(&lane.partition, Seek::Offset(lane.floor)).await.unwrap();
+        let batch = in_time(pull.next_batch()).await.unwrap();
+        for record in &batch {
+            assert!(seen.insert(number(&record)), "pulled again: {record:?}");
+        }
+        let next = batch.next_offset();
+        let stored = admin.advance_subscription("s", &lane.partition, next).await.unwrap();
+        assert_eq!(stored, next);
+        in_time(pull.close()).await.unwrap();
+    }
+    assert!(seen.len() > 200 && seen.len() < 300, "{} records", seen.len());
+    settle_until(&mq, &mut seen, 300).await;
+    assert!(seen.into_iter().eq(0..300));
+    assert_eq!(lag_and_dead(&mq).await, (0, 0));
 }
 
 #[tokio::test]

@@ -88,6 +88,13 @@ impl KeyTable {
         self.by_print.get(&print).copied()
     }
 
+    /// Every key, in no order that means anything and in the same one for the same past.
+    pub(super) fn slots(&self) -> Vec<u32> {
+        let mut slots: Vec<u32> = self.by_print.values().copied().collect();
+        slots.sort_unstable();
+        slots
+    }
+
     /// Open records of the key.
     pub(super) fn len(&self, slot: u32) -> usize {
         let key = &self.slots[slot as usize];

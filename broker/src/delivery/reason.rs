@@ -52,12 +52,12 @@ pub enum Reason {
     NotVisible,
     /// Records are being read from the log, or are about to be.
     Reading,
-    /// The partition cannot be read.
+    /// The partition cannot be read, or stopped when everything readable was settled or in consumers' hands.
     PartitionError {
         /// Why.
         error: Arc<str>,
-        /// When it is tried again.
-        until_ms: i64,
+        /// When it is tried again; none when it stopped.
+        until_ms: Option<i64>,
     },
     /// Too much is being read at once.
     Quota {

@@ -34,11 +34,13 @@ pub(super) struct Driver {
     draining: bool,
     /// A session was open since the last wait.
     was_open: bool,
+    /// Why the session that was opened is ended again, told when its stream is over.
+    refused: Option<Error>,
 }
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>) -> Driver {
-        Driver { shared, serial: 0, draining: false, was_open: false }
+        Driver { shared, serial: 0, draining: false, was_open: false, refused: None }
     }
 
     pub(super) async fn run(mut self) {
@@ -138,6 +140,11 @@ impl Driver {
                     continue;
                 }
             };
+            if !matches!(reply, Ok(Some(_)))
+                && let Some(refused) = self.refused.take()
+            {
+                return Err(refused);
+            }
             let frame = match reply {
                 Ok(Some(response)) => response.frame,
                 Ok(None) if self.shared.book.lock().is_drained() => return Ok(()),
@@ -172,7 +179,7 @@ impl Driver {
     /// Takes one frame of the broker.
     fn receive(&mut self, frame: Frame) -> Result<()> {
         match frame {
-            Frame::Opened(opened) => self.opened(&opened)?,
+            Frame::Opened(opened) => self.opened(&opened),
             Frame::Deliver(deliver) => self.deliver(deliver)?,
             Frame::Settled(settled) => {
                 let events = self.shared.book.lock().settled(&settled);
@@ -197,19 +204,26 @@ impl Driver {
         Ok(())
     }
 
-    fn opened(&mut self, opened: &v1::Opened) -> Result<()> {
-        let order = Mode::from_wire(opened.order);
-        if let Some(mode) = self.shared.settings.mode.filter(|mode| *mode != order) {
-            let name = &self.shared.settings.subscription;
-            let message =
-                format!("subscription `{name}` delivers `{}`, not `{}`", order.name(), mode.name());
-            return Err(Error::new(ErrorCode::SubscriptionExists, message));
+    fn opened(&mut self, opened: &v1::Opened) {
+        if let Some(refused) = self.wrong_order(Mode::from_wire(opened.order)) {
+            // The stream of frames ends, so the broker ends the session and does not wait for it to be resumed.
+            self.shared.book.lock().finish(&refused);
+            self.refused = Some(refused);
+            return;
         }
         self.was_open = true;
         let events = self.shared.book.lock().opened(opened);
         self.shared.tell(events);
         self.shared.stage.send_replace(Stage::Open);
-        Ok(())
+    }
+
+    /// What is wrong with this order, when another one was asked for.
+    fn wrong_order(&self, order: Mode) -> Option<Error> {
+        let settings = &self.shared.settings;
+        let mode = settings.mode.filter(|mode| *mode != order)?;
+        let (name, is, not) = (&settings.subscription, order.name(), mode.name());
+        let message = format!("subscription `{name}` delivers `{is}`, not `{not}`");
+        Some(Error::new(ErrorCode::SubscriptionExists, message))
     }
 
     fn deliver(&mut self, mut deliver: v1::Deliver) -> Result<()> {

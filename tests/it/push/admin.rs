@@ -1,12 +1,17 @@
 //! Operating a subscription: creating, listing, describing, altering, moving, looking, pausing.
 
-use riverrun_proto::grpc::v1::{
-    self, group_client::GroupClient, seek_subscription_request::To, subscription_start::Position,
+use riverrun_proto::{
+    Record,
+    grpc::v1::{
+        self, group_client::GroupClient, seek_subscription_request::To, settle_item::Outcome,
+        subscription_start::Position,
+    },
 };
 
 use crate::support::{
     broker::TestBroker,
-    push::{PushStubs, ack, keyed, nack, open, spec},
+    http::call,
+    push::{Got, PushStubs, Session, ack, item, keyed, nack, open, spec},
     records::code,
 };
 
@@ -154,6 +159,37 @@ async fn a_seek_goes_back_and_forth_and_revokes() {
 }
 
 #[tokio::test]
+async fn a_time_means_the_first_record_at_or_after_it() {
+    const FIRST_MS: i64 = 1_700_000_000_000;
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_topic(&broker).await;
+    for n in 0..5 {
+        stubs.send(&[Record { timestamp_ms: FIRST_MS + n * 1_000, ..keyed("k", "v") }]).await;
+    }
+    let start =
+        Some(v1::SubscriptionStart { position: Some(Position::TimestampMs(FIRST_MS + 2_000)) });
+    stubs.create("s", v1::SubscriptionSpec { start, ..spec(Default::default()) }).await.unwrap();
+    assert_eq!(stubs.lane().await.floor, 2);
+    for (time_ms, offset) in [
+        (FIRST_MS - 1, 0),
+        (FIRST_MS + 2_000, 2),
+        (FIRST_MS + 1_999, 2),
+        (FIRST_MS + 2_001, 3),
+        (FIRST_MS + 4_001, 5),
+    ] {
+        let moved = seek(&mut stubs, To::TimestampMs(time_ms), |_| ()).await;
+        assert_eq!((moved.to_offset, moved.error), (offset, None), "{time_ms}");
+        assert_eq!(stubs.lane().await.floor, offset);
+    }
+    let web = broker.web_address();
+    let body = format!("{{\"to\": {{\"timestamp_ms\": {}}}}}", FIRST_MS + 3_000);
+    let told = call(web, "POST /v1/subscriptions/s/seek", body.as_bytes()).await.ok(200);
+    assert_eq!(told["partitions"][0]["to_offset"], 3);
+    let mut session = stubs.session("a").await;
+    assert_eq!(session.one().await.offset, 3);
+}
+
+#[tokio::test]
 async fn a_reader_that_pulls_stores_its_position_by_advancing() {
     let broker = TestBroker::start().await;
     let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
@@ -221,6 +257,85 @@ async fn settings_change_while_sessions_are_open() {
     session.half_close();
     session.until_ended().await.unwrap();
     stubs.subscriptions.alter_subscription(alter).await.unwrap();
+}
+
+/// A session of subscription `s` with these settings, and all the credit there is. Topic `t` holds six records of one key.
+async fn at_work(settings: v1::SubscriptionSettings) -> (TestBroker, PushStubs, Session) {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_subscription(&broker, settings).await;
+    let records: Vec<Record> = (0..6).map(|n| keyed("k", &n.to_string())).collect();
+    stubs.send(&records).await;
+    let session = stubs.session("w").await;
+    (broker, stubs, session)
+}
+
+/// Asserts that nothing else was delivered.
+async fn nothing_more(session: &mut Session) {
+    session.rest().await;
+    assert_eq!(session.came(), []);
+}
+
+#[tokio::test]
+async fn limits_change_under_a_session_that_stands_at_them() {
+    let none = v1::SubscriptionSettings::default;
+    let key_fifo = v1::SubscriptionSettings {
+        order: Some(v1::DeliveryOrder::KeyFifo as i32),
+        key_pipeline: Some(2),
+        ..none()
+    };
+    // `max_ack_state_bytes` is in `explain.rs`, where the holes are made.
+    for (before, after) in [
+        (
+            v1::SubscriptionSettings { max_open: Some(2), ..none() },
+            v1::SubscriptionSettings { max_open: Some(5), ..none() },
+        ),
+        (key_fifo, v1::SubscriptionSettings { key_pipeline: Some(5), ..none() }),
+    ] {
+        let (_broker, mut stubs, mut session) = at_work(before).await;
+        session.take(2).await;
+        nothing_more(&mut session).await;
+        stubs.alter(after).await;
+        session.take(3).await;
+        nothing_more(&mut session).await;
+    }
+}
+
+#[tokio::test]
+async fn leases_retries_and_dead_letters_follow_settings_that_change_meanwhile() {
+    let none = v1::SubscriptionSettings::default;
+    let patient = v1::SubscriptionSettings {
+        backoff_min_ms: Some(600_000),
+        backoff_max_ms: Some(600_000),
+        ..none()
+    };
+    let (_broker, mut stubs, mut session) = at_work(patient).await;
+    stubs.topics.create("graves", 1, Default::default()).await;
+    let got = session.take(6).await;
+    let failed = |got: &Got| item(got, Outcome::Nack(v1::Nack::default()));
+    let extend = |got: &Got| item(got, Outcome::Extend(v1::Extend { lease_ms: 600_000 }));
+    let statuses = session.settle(vec![failed(&got[0]), extend(&got[2])]).await;
+    assert_eq!(statuses, [v1::SettleStatus::Ok; 2]);
+    nothing_more(&mut session).await;
+    stubs
+        .alter(v1::SubscriptionSettings {
+            backoff_min_ms: Some(1),
+            backoff_max_ms: Some(1),
+            dead_letter_topic: Some("graves".into()),
+            max_lease_ms: Some(30_000),
+            ..none()
+        })
+        .await;
+    // A failure from now on is tried again at once; the earlier one waits as it was told to.
+    session.settle_one(failed(&got[1])).await;
+    let again = session.one().await;
+    assert_eq!((again.offset, again.failures), (1, 1));
+    let reject = item(&again, Outcome::Reject(v1::Reject { reason: "never".into() }));
+    session.settle_one(reject).await;
+    stubs.lane_until(|lane| lane.dead == 1).await;
+    assert_eq!(stubs.topics.read("graves").await, ["1"]);
+    let status = session.settle_one(extend(&got[2])).await;
+    assert_eq!(status, v1::SettleStatus::LeaseLimit, "its lease is longer than is allowed now");
+    session.ack(&got[2..]).await;
 }
 
 #[tokio::test]

@@ -160,6 +160,18 @@ async fn dead_letters_come_back_once_and_by_choice() {
     let none = v1::RedriveRequest::default;
     let dry = v1::RedriveRequest { dry_run: true, ..none() };
     assert_eq!(redrive(&mut stubs, dry).await, (4, 0, 0));
+    let mut times: Vec<i64> = records(&mut stubs, "s.dead").await.iter().map(died_ms).collect();
+    times.sort_unstable();
+    for (from_ms, until_ms, matched) in [
+        (Some(times[0]), Some(times[3] + 1), 4),
+        (None, Some(times[3] + 1), 4),
+        (Some(times[0]), None, 4),
+        (None, Some(times[0]), 0),
+        (Some(times[3] + 1), None, 0),
+    ] {
+        let dry = v1::RedriveRequest { dry_run: true, from_ms, until_ms, ..none() };
+        assert_eq!(redrive(&mut stubs, dry).await, (matched, 0, 0), "{from_ms:?} {until_ms:?}");
+    }
     let by_key = v1::RedriveRequest { key: Some(Bytes::from_static(b"a")), ..none() };
     assert_eq!(redrive(&mut stubs, by_key.clone()).await, (2, 2, 0));
     assert_eq!(redrive(&mut stubs, by_key).await, (0, 0, 0), "a second call repeats nothing");
@@ -192,6 +204,38 @@ async fn dead_letters_come_back_once_and_by_choice() {
     let listed = stubs.subscriptions.list_subscriptions(v1::ListSubscriptionsRequest {}).await;
     let listed = listed.unwrap().into_inner().subscriptions;
     assert_eq!(listed.len(), 1, "what remembers it is nobody's subscription");
+}
+
+/// When the record of a letter died.
+fn died_ms(letter: &v1::Record) -> i64 {
+    header(letter, "riverrun-dead-time-ms").unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn letters_of_a_later_time_come_back_and_earlier_ones_stay() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_subscription(&broker, impatient()).await;
+    let mut session = stubs.session("w").await;
+    let mut died = Vec::new();
+    // Until two of them died at times that can be told apart.
+    while died.len() < 2 || died.first() == died.last() {
+        let number = died.len().to_string();
+        stubs.send(&[keyed("k", &number)]).await;
+        let got = session.one().await;
+        session.settle_one(reject(&got)).await;
+        stubs.lane_until(|lane| lane.dead > died.len() as u64).await;
+        died = records(&mut stubs, "s.dead").await.iter().map(died_ms).collect();
+    }
+    let last_ms = died.pop().unwrap();
+    let earlier = died.iter().filter(|time| **time < last_ms).count() as u64;
+    assert_eq!(earlier, died.len() as u64, "{died:?} {last_ms}");
+    let before =
+        v1::RedriveRequest { until_ms: Some(last_ms), dry_run: true, ..Default::default() };
+    assert_eq!(redrive(&mut stubs, before).await, (earlier, 0, 0));
+    let later = v1::RedriveRequest { from_ms: Some(last_ms), ..Default::default() };
+    assert_eq!(redrive(&mut stubs, later).await, (1, 1, 0));
+    assert_eq!(session.one().await.value, earlier.to_string());
+    assert_eq!(redrive(&mut stubs, Default::default()).await, (earlier, earlier, 0), "were left");
 }
 
 #[tokio::test]

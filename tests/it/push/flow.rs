@@ -33,6 +33,9 @@ async fn nothing_is_delivered_without_credit_and_no_more_than_granted() {
     assert_eq!(session.came(), []);
     let shrunk = v1::Credit { messages_total: 1, bytes_total: 1 };
     session.ask(Ask::Credit(shrunk)).await;
+    session.ask(Ask::Credit(v1::Credit::default())).await;
+    session.rest().await;
+    assert_eq!(session.came(), [], "nothing is nothing, and no error");
     session.grant(2, 1_000).await;
     session.take(2).await;
     session.rest().await;

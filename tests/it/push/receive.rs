@@ -67,6 +67,29 @@ async fn a_long_poll_answers_when_the_first_record_comes() {
 }
 
 #[tokio::test]
+async fn a_long_poll_goes_on_when_a_lease_of_its_session_ends() {
+    let broker = TestBroker::start().await;
+    let settings = v1::SubscriptionSettings {
+        ack_wait_ms: Some(1_000),
+        backoff_min_ms: Some(600_000),
+        backoff_max_ms: Some(600_000),
+        ..v1::SubscriptionSettings::default()
+    };
+    let mut stubs = PushStubs::with_subscription(&broker, settings).await;
+    stubs.send_numbers(1).await;
+    let (_, kept) = stubs.receive(patient("w", 1)).await.unwrap();
+    assert_eq!(kept[0].offset, 0);
+    let mut waiting = stubs.clone();
+    let waits = tokio::spawn(async move { waiting.receive(patient("w", 1)).await.unwrap() });
+    stubs.lane_until(|lane| lane.retrying == 1).await;
+    assert!(!waits.is_finished(), "the end of a lease is no record");
+    stubs.send_numbers(1).await;
+    let (_, got) = in_time(waits).await.unwrap();
+    let offsets: Vec<u64> = got.iter().map(|got| got.offset).collect();
+    assert_eq!(offsets, [1]);
+}
+
+#[tokio::test]
 async fn a_try_repeated_under_its_name_gets_the_same_records() {
     let broker = TestBroker::start().await;
     let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;

@@ -149,6 +149,32 @@ async fn rule_3_a_late_ack_takes_the_record_out_of_another_hand_where_order_does
 }
 
 #[tokio::test]
+async fn rule_3_a_second_delivery_is_another_hand_also_in_the_same_session() {
+    for order in [v1::DeliveryOrder::Unordered, v1::DeliveryOrder::KeyFifo] {
+        let broker = TestBroker::start().await;
+        let settings = v1::SubscriptionSettings { order: Some(order as i32), ..short_lease() };
+        let mut stubs = PushStubs::with_subscription(&broker, settings).await;
+        stubs.send(&[crate::support::push::keyed("k", "v")]).await;
+        let mut session = stubs.session("a").await;
+        let got = session.one().await;
+        session.until_revoked().await;
+        let again = session.one().await;
+        assert_eq!((again.offset, again.epoch), (got.offset, got.epoch));
+        assert!(again.seq > got.seq);
+        let late = session.settle_one(ack(&got)).await;
+        if order == v1::DeliveryOrder::KeyFifo {
+            assert_eq!(late, SettleStatus::StaleLease);
+            continue;
+        }
+        assert_eq!(late, SettleStatus::Ok);
+        let revoked = session.until_revoked().await;
+        assert_eq!(revoked.reason(), v1::RevokeReason::SettledElsewhere);
+        assert_eq!(stubs.lane().await.lag, 0);
+        assert_eq!(session.settle_one(nack(&again, 0)).await, SettleStatus::AlreadySettled);
+    }
+}
+
+#[tokio::test]
 async fn rule_4_a_lost_session_gives_its_records_back_long_before_their_lease_ends() {
     let broker = TestBroker::start().await;
     let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;

@@ -11,6 +11,31 @@ use crate::support::{
 };
 
 #[tokio::test]
+async fn a_session_that_falls_silent_is_ended_and_its_records_go_to_another() {
+    let broker = TestBroker::start().await;
+    let settings = v1::SubscriptionSettings {
+        ack_wait_ms: Some(600_000),
+        backoff_min_ms: Some(1),
+        backoff_max_ms: Some(1),
+        ..v1::SubscriptionSettings::default()
+    };
+    let mut stubs = PushStubs::with_subscription(&broker, settings).await;
+    stubs.send_numbers(1).await;
+    let mut silent = stubs.session("silent").await;
+    let got = silent.one().await;
+    // It hears the broker and says nothing: that takes three heartbeats.
+    let _end = in_time(silent.until_ended()).await;
+    let goaway = silent.goaway.clone().expect("told why");
+    let error = goaway.error.unwrap();
+    assert_eq!(error.code(), v1::ErrorCode::UnknownSession);
+    assert!(error.message.contains("no frame came for"), "{}", error.message);
+    assert!(!silent.heartbeats.is_empty(), "the broker was not silent");
+    let mut other = stubs.session("other").await;
+    let again = other.one().await;
+    assert_eq!((again.offset, again.attempts, again.failures), (got.offset, 2, 1));
+}
+
+#[tokio::test]
 async fn a_subscription_is_made_on_first_use_and_begins_at_the_beginning() {
     let broker = TestBroker::start().await;
     let mut stubs = PushStubs::with_topic(&broker).await;

@@ -118,7 +118,9 @@ impl Delivery {
         if let Some(ScanFailure { cause, error, retry_at }) = &intake.failure {
             let (error, until_ms) = (Arc::clone(error), now.wall_of(*retry_at));
             return Some(match cause {
-                ScanFailureCause::Partition => Reason::PartitionError { error, until_ms },
+                ScanFailureCause::Partition => {
+                    Reason::PartitionError { error, until_ms: Some(until_ms) }
+                }
                 ScanFailureCause::Quota => Reason::Quota { error, until_ms },
             });
         }

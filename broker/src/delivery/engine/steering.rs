@@ -37,6 +37,7 @@ impl Delivery {
             if reordered {
                 self.lanes.get_mut(index).close_all();
             }
+            self.lanes.get_mut(index).advance_keys(&self.settings);
             self.refresh_lane(index, now);
         }
         self.conclude(now);

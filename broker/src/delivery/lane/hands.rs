@@ -99,6 +99,13 @@ impl Lane {
         }
     }
 
+    /// Looks at every key, after the settings changed.
+    pub(crate) fn advance_keys(&mut self, settings: &Settings) {
+        for slot in self.keys.slots() {
+            self.advance_key(slot, settings);
+        }
+    }
+
     /// A blocked record that only `session` may have next still is that.
     pub(crate) fn is_offered_to(&self, offset: u64, session: u32, settings: &Settings) -> bool {
         let Some(entry) = self.open.get(offset) else { return false };

@@ -185,7 +185,7 @@ fn records_are_read_fail_to_be_read_or_do_not_match() {
         ScanFailure { cause: ScanFailureCause::Partition, error: error.clone(), retry_at };
     rig.delivery.scan_failed(&lane(), scan.id, failure, rig.now);
     let until_ms = wall(&rig, 1_000);
-    assert_eq!(rig.explain(), Reason::PartitionError { error, until_ms });
+    assert_eq!(rig.explain(), Reason::PartitionError { error, until_ms: Some(until_ms) });
     assert_eq!(rig.delivery.next_scan(), None);
     // An answer nobody waits for any more changes nothing.
     rig.delivery.scanned(

@@ -208,6 +208,21 @@ fn an_isolated_record_waits_until_a_session_holds_nothing() {
 }
 
 #[test]
+fn rule_2_a_token_of_another_epoch_settles_nothing_that_is_in_hands() {
+    let mut rig = rig("..");
+    rig.credit("a", 100);
+    rig.expect("a 0..2");
+    let (epoch, seq) = rig.tokens[&("a", 0)];
+    for foreign in [epoch - 1, epoch + 1, 0] {
+        rig.tokens.insert(("a", 0), (foreign, seq));
+        assert_eq!(rig.ack("a", 0, 2), SettleStatus::StaleLease, "{foreign}");
+        assert_eq!(rig.nack("a", 0, 0), SettleStatus::StaleLease, "{foreign}");
+    }
+    rig.tokens.insert(("a", 0), (epoch, seq));
+    assert_eq!(rig.ack("a", 0, 2), SettleStatus::Ok);
+}
+
+#[test]
 fn rule_2_a_stale_token_is_refused_and_an_ack_of_what_is_done_is_fine() {
     let mut rig = rig("....");
     rig.credit("a", 100);

@@ -19,6 +19,7 @@ mod produce;
 mod push;
 pub(crate) mod push_convert;
 mod push_status;
+pub(crate) mod reason_convert;
 mod received;
 mod refusal;
 mod reply;

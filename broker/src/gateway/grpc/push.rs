@@ -10,7 +10,8 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     connection::Caller,
     metered::code_of,
-    push_convert::{delivered, format, idle_reason, ms, settle_item, settle_result, spec},
+    push_convert::{delivered, format, ms, settle_item, settle_result, spec},
+    reason_convert::idle_reason,
     session,
     status::status,
 };

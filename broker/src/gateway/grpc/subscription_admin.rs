@@ -8,7 +8,8 @@ use riverrun_proto::grpc::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{
-    push_convert::{description, explanation, listing, peeked, spec},
+    push_convert::{description, listing, peeked, spec},
+    reason_convert::explanation,
     status::{Describe, status},
 };
 use crate::{

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     delivery::{Outcome, Run},
-    gateway::grpc::push_convert,
+    gateway::grpc::{push_convert, reason_convert},
     service::{
         delivery::{
             receive::{ReceiveRequest, Received},
@@ -114,7 +114,7 @@ async fn receive(State(door): State<WebDoor>, call: Call, body: Body) -> Answer 
 
 /// What was received, as JSON.
 fn told(received: &Received) -> Vec<u8> {
-    let idle = received.idle.as_ref().map(push_convert::idle_reason);
+    let idle = received.idle.as_ref().map(reason_convert::idle_reason);
     let idle = idle.map(|reason| enum_name(reason.as_str_name(), "IDLE_REASON_"));
     let mut body = b"{\"records\":[".to_vec();
     let mut is_first = true;

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     delivery::RecordState,
-    gateway::grpc::push_convert,
+    gateway::grpc::{push_convert, reason_convert},
     service::delivery::{
         peek::PeekedRecord,
         redrive::{RedriveRequest, Redriven},
@@ -195,7 +195,7 @@ async fn redrive(State(door): State<WebDoor>, call: Call, body: Body) -> Answer 
 async fn explain(State(door): State<WebDoor>, call: Call) -> Answer {
     call.finish()?;
     let told = door.services.delivery.explain(call.name("subscription")).await?;
-    let told = told.into_iter().map(push_convert::explanation).map(|told| {
+    let told = told.into_iter().map(reason_convert::explanation).map(|told| {
         let reason = enum_name(told.reason().as_str_name(), "IDLE_REASON_");
         json!({
             "topic": told.topic,

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     delivery::{Counts, LaneKey, Order, Reason, SessionView},
+    partition::Partition,
     subscription::{Subscription, SubscriptionSettings, store::SubscriptionChange},
 };
 
@@ -74,6 +75,16 @@ pub struct Explanation {
     pub reason: Reason,
     /// Key of the record that holds things up, as far as it is shown.
     pub key: Option<bytes::Bytes>,
+}
+
+/// The reason, where delivery cannot know it: nothing is left to deliver of a partition that stopped, and nothing more comes.
+fn with_fault(reason: Reason, partition: Option<&Partition>) -> Reason {
+    match (&reason, partition.and_then(Partition::failure)) {
+        (Reason::Nothing | Reason::NotVisible, Some(failed)) => {
+            Reason::PartitionError { error: failed.to_string().into(), until_ms: None }
+        }
+        (_, _) => reason,
+    }
 }
 
 impl DeliveryService {
@@ -139,6 +150,7 @@ impl DeliveryService {
         let mut explained = Vec::with_capacity(reasons.len());
         for (lane, reason) in reasons {
             let Some((place, partition)) = live.source(&lane) else { continue };
+            let reason = with_fault(reason, partition.as_deref());
             let key = match (&reason, partition) {
                 (Reason::KeyBlocked { offset, .. }, Some(partition)) => {
                     self.key_at(&partition, *offset).await
@@ -150,11 +162,7 @@ impl DeliveryService {
         Ok(explained)
     }
 
-    async fn key_at(
-        &self,
-        partition: &Arc<crate::partition::Partition>,
-        offset: u64,
-    ) -> Option<bytes::Bytes> {
+    async fn key_at(&self, partition: &Arc<Partition>, offset: u64) -> Option<bytes::Bytes> {
         let record = super::peek::record_at(&self.shared.cache, partition, offset).await.ok()??;
         let key = record.record.key?;
         Some(key.slice(..key.len().min(KEY_BYTES_SHOWN)))

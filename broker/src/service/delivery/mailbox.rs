@@ -65,6 +65,8 @@ pub(super) enum End {
 pub(super) struct Mailbox {
     /// Id of the session.
     pub(super) id: Arc<str>,
+    /// It is a call's, which takes records and hears nothing else.
+    handouts_only: bool,
     queue: Mutex<Queue>,
     /// Something came.
     more: Notify,
@@ -87,13 +89,26 @@ pub(super) enum Taken {
 }
 
 impl Mailbox {
-    /// An empty one, of the session `id`.
-    pub(super) fn new(id: Arc<str>) -> Mailbox {
-        Mailbox { id, queue: Mutex::default(), more: Notify::new(), room: Notify::new() }
+    /// An empty one, of the stream of session `id`.
+    pub(super) fn of_stream(id: Arc<str>) -> Mailbox {
+        Mailbox::new(id, false)
+    }
+
+    /// An empty one, of a call of session `id`: what it has no answer for does not end its wait.
+    pub(super) fn of_call(id: Arc<str>) -> Mailbox {
+        Mailbox::new(id, true)
+    }
+
+    fn new(id: Arc<str>, handouts_only: bool) -> Mailbox {
+        let queue = Mutex::default();
+        Mailbox { id, handouts_only, queue, more: Notify::new(), room: Notify::new() }
     }
 
     /// Puts mail in; the session is woken by [`Mailbox::wake`].
     pub(super) fn put(&self, mail: Mail) {
+        if self.handouts_only && !matches!(mail, Mail::Handout(_)) {
+            return;
+        }
         let mut queue = self.queue.lock();
         // The last answers of a session that drained come when they are durable.
         if matches!(queue.end, None | Some(End::Drained)) {

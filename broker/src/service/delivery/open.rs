@@ -68,7 +68,7 @@ impl DeliveryService {
         let live = self.find_or_create(&request.subscription, request.create).await?;
         let share = self.shared.place(&live, &open.id)?;
         let heartbeat_interval = self.shared.heartbeat_interval();
-        let mailbox = Arc::new(Mailbox::new(open.id.clone()));
+        let mailbox = Arc::new(Mailbox::of_stream(open.id.clone()));
         let in_flight_max = open.in_flight_max;
         let (session, opened) = live.event(|state, now| {
             state.check_open(&live.name)?;

@@ -180,7 +180,7 @@ struct Asking {
 
 impl Asking {
     fn begin(live: &Arc<Live>, ask: Ask) -> Result<Asking, PushError> {
-        let mailbox = Arc::new(Mailbox::new(ask.id.clone()));
+        let mailbox = Arc::new(Mailbox::of_call(ask.id.clone()));
         let is_named = !ask.attempt.is_empty();
         let session = live.event(|state, now| {
             state.check_open(&live.name)?;
