@@ -24,8 +24,9 @@ use std::{
 use rustix::io::Errno;
 use thiserror::Error;
 
+pub(crate) use self::meta::META_FILE;
 pub use self::meta::{FORMAT_VERSION, Meta};
-use self::meta::{META_FILE, META_TEMPORARY, StoredMeta};
+use self::meta::{META_TEMPORARY, StoredMeta};
 use crate::{
     disk::{Disk, EntryKind, ReadOnlyDisk, RealDisk, RealDiskOptions},
     lock::{DirLock, LOCK_FILE, LockError},
