@@ -6,7 +6,7 @@ use riverrun_proto::grpc::v1;
 use riverrun_storage::disk::sim::{Call, CrashPolicy, Fault, FaultError, SimDisk};
 use tokio::time::timeout;
 
-use super::data_dir::commit;
+use super::data_dir::{commit, try_commit};
 use crate::support::{
     broker::{Stubs, TestBroker},
     records::{append, code, fetch, values},
@@ -68,6 +68,27 @@ async fn a_failed_flush_stops_one_partition_and_no_other() {
     let described = stubs.admin.describe_topic(describe).await.unwrap().into_inner();
     assert!(described.partitions[0].failure.is_some());
     stubs.append("good", &["a"]).await;
+}
+
+#[tokio::test]
+async fn after_the_logs_were_removed_under_a_running_broker_nothing_is_acknowledged() {
+    let broker = TestBroker::start().await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 1, topic(v1::Durability::Fsync)).await;
+    stubs.append("t", &["a"]).await;
+    assert_eq!(commit(&broker, "t", 1).await, None);
+    std::fs::remove_dir_all(broker.data_dir().join("logs")).unwrap();
+    for _ in 0..2 {
+        let lost = timeout(SOON, stubs.produce.append(append("t", &["b"]))).await;
+        let lost = lost.expect("answered").expect_err("a record that would not be there");
+        let told = [v1::ErrorCode::Indeterminate, v1::ErrorCode::PartitionFailed];
+        assert!(told.contains(&code(&lost)), "{lost}");
+        let new = v1::CreateTopicRequest { topic: "u".into(), partitions: 1, ..Default::default() };
+        let made = timeout(SOON, stubs.admin.create_topic(new)).await.expect("answered");
+        made.expect_err("a topic that would not be there after a restart");
+        let stored = timeout(SOON, try_commit(&broker, "t", 1)).await.expect("answered");
+        assert!(!matches!(stored, Ok(None)), "an offset that would not be there after a restart");
+    }
 }
 
 /// All values of partition 0, over as many fetches as it takes: one ends with its segment.
