@@ -123,7 +123,7 @@ pub struct Broker {
     /// Why nothing can be written, when that is so.
     read_only: Option<ReadOnly>,
     /// Held until the end.
-    _data_dir: Option<DataDir>,
+    data_dir: Option<DataDir>,
 }
 
 /// Work that runs beside the calls; taken by whoever runs it.
@@ -203,13 +203,18 @@ impl Broker {
         let rooms = Rooms::open((&config, &ground), workers, resources, &shutdown)?;
         let serving = Serving::start(&config, &rooms, (listeners, housekeeper), &shutdown)
             .map_err(|source| StartError::Io { op: "start serving", source })?;
-        let _data_dir = ground.data_dir;
-        Ok(Broker { rooms, serving: Some(serving), shutdown, read_only, _data_dir })
+        let data_dir = ground.data_dir;
+        Ok(Broker { rooms, serving: Some(serving), shutdown, read_only, data_dir })
     }
 
     /// Why nothing can be written, when that is so.
     pub fn read_only(&self) -> Option<&ReadOnly> {
         self.read_only.as_ref()
+    }
+
+    /// What the file system of the data directory does not keep over a power cut, as a sentence.
+    pub fn durability_caveat(&self) -> Option<String> {
+        self.data_dir.as_ref().and_then(|data_dir| data_dir.file_system().caveat())
     }
 
     /// True when logs are only read because there was no room to recover them.

@@ -18,7 +18,7 @@ use crate::{
 /// What to do with settings.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Check a settings file as `serve` would, without starting
+    /// Check the settings in a file as `serve` does; directories, addresses and the disk are not looked at
     Check {
         /// The file, TOML
         file: PathBuf,

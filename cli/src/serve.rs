@@ -137,8 +137,10 @@ fn greeting(settings: &Config, broker: &Broker, program: &str) -> String {
     let address = broker.address();
     let web = broker.web_address();
     let web_line = web.map(|web| format!("  web         http://{web}\n")).unwrap_or_default();
+    let kept = || "what is acknowledged survives a power cut".to_owned();
+    let durability = broker.durability_caveat().unwrap_or_else(kept);
     let mut text = format!(
-        "riverrun {}\n  data        {}\n  listening   {address} (gRPC)\n{web_line}  durability  fsync: what is acknowledged survives a power cut\n",
+        "riverrun {}\n  data        {}\n  listening   {address} (gRPC)\n{web_line}  durability  fsync: {durability}\n",
         env!("CARGO_PKG_VERSION"),
         settings.data_dir.display(),
     );

@@ -24,10 +24,11 @@ use std::{
 use rustix::io::Errno;
 use thiserror::Error;
 
+pub(crate) use self::meta::META_FILE;
 pub use self::meta::{FORMAT_VERSION, Meta};
-use self::meta::{META_FILE, META_TEMPORARY, StoredMeta};
+use self::meta::{META_TEMPORARY, StoredMeta};
 use crate::{
-    disk::{Disk, EntryKind, ReadOnlyDisk, RealDisk, RealDiskOptions},
+    disk::{Disk, EntryKind, FileSystem, ReadOnlyDisk, RealDisk, RealDiskOptions},
     lock::{DirLock, LOCK_FILE, LockError},
 };
 
@@ -114,6 +115,8 @@ pub struct DataDir {
     disk: Arc<dyn Disk>,
     meta: Meta,
     path: PathBuf,
+    /// What holds it. Constant after open.
+    file_system: FileSystem,
     _lock: DirLock,
 }
 
@@ -137,8 +140,12 @@ impl DataDir {
         judge(&disk, path, &stored)?;
         let lock = DirLock::acquire(path).map_err(|error| lock_failure(path, error))?;
         let meta = settle(&disk, path, new)?;
+        let file_system = disk.file_system().map_err(failed("look at"))?;
+        if let Some(caveat) = file_system.caveat() {
+            tracing::warn!(path = %path.display(), "{caveat}");
+        }
         let path = path.to_owned();
-        Ok(DataDir { disk: Arc::new(disk), meta, path, _lock: lock })
+        Ok(DataDir { disk: Arc::new(disk), meta, path, file_system, _lock: lock })
     }
 
     /// Opens the data directory at `path` for reading only: nothing in it is changed, and its disk refuses
@@ -159,8 +166,10 @@ impl DataDir {
             return Err(OpenDataDirError::ReadOnly { path: path.to_owned(), source });
         };
         check_dirs(&disk, path)?;
+        let looked = disk.file_system();
+        let file_system = looked.map_err(|source| failure("look at", path, source))?;
         let disk = Arc::new(ReadOnlyDisk::new(Arc::new(disk)));
-        Ok(DataDir { disk, meta, path: path.to_owned(), _lock: lock })
+        Ok(DataDir { disk, meta, path: path.to_owned(), file_system, _lock: lock })
     }
 
     /// Its identity.
@@ -171,6 +180,11 @@ impl DataDir {
     /// The disk whose root it is.
     pub fn disk(&self) -> Arc<dyn Disk> {
         self.disk.clone()
+    }
+
+    /// What holds it.
+    pub fn file_system(&self) -> FileSystem {
+        self.file_system
     }
 
     /// Where it is.

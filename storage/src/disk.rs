@@ -18,6 +18,7 @@
 //! - `mmap`, `sigbus`: the map of an active segment and what guards it; the only unsafe code.
 //! - `sim` (feature `sim`): the twin for tests.
 
+mod file_system;
 mod mmap;
 mod names;
 mod read_only;
@@ -31,6 +32,7 @@ mod tests;
 use std::{fmt::Debug, io, path::Path, sync::Arc};
 
 pub use self::{
+    file_system::FileSystem,
     read_only::ReadOnlyDisk,
     real::{RealDisk, RealDiskOptions},
 };

@@ -86,6 +86,9 @@ pub enum DamageReason {
     /// A segment that should be there is not.
     #[error("segment file is missing")]
     Missing,
+    /// A segment of a lower epoch than the one before it, whose records no recovery has taken over.
+    #[error("segment does not belong to the history of the one before it")]
+    Stray,
     /// The state file is missing or invalid while records exist.
     #[error("state file is missing or invalid")]
     State,

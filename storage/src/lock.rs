@@ -1,9 +1,13 @@
-//! One process per data directory: an exclusive lock on the file `LOCK`.
+//! One process per data directory: an exclusive lock on the directory itself, and one on the file `LOCK` in it.
 //!
-//! The lock belongs to the open file description (`flock`), so it ends with the process however that
-//! ends, and nothing has to be cleaned up. The file holds the owner's process id as text, for the
-//! message to a second process; it is never removed, because a name that comes and goes can not be
-//! locked safely.
+//! Both belong to open file descriptions (`flock`), so they end with the process however that ends, and
+//! nothing has to be cleaned up. The file holds the owner's process id as text, for the message to a second
+//! process, and is what versions of this program lock that know nothing of the other lock. This program never
+//! removes it. When somebody else does, the next process makes and locks another file of that name, and only
+//! the directory, which stays the same, keeps it out.
+//!
+//! Some file systems lock no directories (NFS wants a lock's file opened for writing). There the file's lock
+//! is the only one, and a warning says so.
 
 mod holder;
 
@@ -55,25 +59,30 @@ fn holder(pid: Option<u32>) -> String {
 /// Holds a directory for this process until it is dropped.
 #[derive(Debug)]
 pub struct DirLock {
-    /// The lock goes with this description.
-    file: File,
+    /// The lock file, locked; `None` in a directory that can not be written to and has none.
+    file: Option<File>,
+    /// The directory, locked; `None` where the file system locks no directories. Constant after the lock is
+    /// given, and dropped after the file.
+    _dir: Option<File>,
 }
 
 impl DirLock {
-    /// As [`DirLock::acquire`] for a directory in which nothing can be written: locks the lock file or, where
-    /// there is none, the directory itself. The process id is not left there.
+    /// As [`DirLock::acquire`] for a directory in which nothing can be written: a lock file is locked when
+    /// there is one, and not made. The process id is not left there.
     ///
     /// # Errors
     /// As [`DirLock::acquire`].
     pub fn acquire_unwritten(dir: &Path) -> Result<DirLock, LockError> {
-        let path = dir.join(LOCK_FILE);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = match rustix::fs::open(&path, flags, Mode::empty()) {
-            Err(Errno::NOENT) => rustix::fs::open(dir, flags | OFlags::DIRECTORY, Mode::empty()),
-            opened => opened,
-        };
-        let locked = opened.map_err(Refusal::from).and_then(|fd| lock(File::from(fd)));
-        locked.map(|file| DirLock { file }).map_err(|refusal| refusal.of(dir))
+        DirLock::try_acquire_unwritten(dir).map_err(|refusal| refusal.of(dir))
+    }
+
+    fn try_acquire_unwritten(dir: &Path) -> Result<DirLock, Refusal> {
+        let locked = lock_dir(dir)?;
+        match rustix::fs::open(dir.join(LOCK_FILE), READ, Mode::empty()) {
+            Ok(fd) => Ok(DirLock { file: Some(lock(File::from(fd))?), _dir: told(dir, locked) }),
+            Err(Errno::NOENT) => Ok(DirLock { file: None, _dir: Some(locked?) }),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Locks `dir`, which exists, without waiting.
@@ -81,25 +90,53 @@ impl DirLock {
     /// # Errors
     /// [`LockError`]; a process that holds the lock is not disturbed.
     pub fn acquire(dir: &Path) -> Result<DirLock, LockError> {
-        DirLock::try_acquire(&dir.join(LOCK_FILE)).map_err(|refusal| refusal.of(dir))
+        DirLock::try_acquire(dir).map_err(|refusal| refusal.of(dir))
     }
 
-    fn try_acquire(path: &Path) -> Result<DirLock, Refusal> {
+    fn try_acquire(dir: &Path) -> Result<DirLock, Refusal> {
+        let locked = lock_dir(dir)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?;
+        let fd = rustix::fs::open(dir.join(LOCK_FILE), flags, Mode::RUSR | Mode::WUSR)?;
         let file = lock(File::from(fd))?;
         let pid = format!("{}\n", std::process::id());
         file.set_len(0)?;
         file.write_all_at(pid.as_bytes(), 0)?;
-        Ok(DirLock { file })
+        Ok(DirLock { file: Some(file), _dir: told(dir, locked) })
     }
 }
 
 impl Drop for DirLock {
     fn drop(&mut self) {
         // A stale id would name the wrong process; when it can not be removed, the next owner does.
-        let _ = self.file.set_len(0);
+        let _ = self.file.as_ref().map(|file| file.set_len(0));
     }
+}
+
+/// How a file is opened that is not written to.
+const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Locks the directory `dir`. The inner error is of a file system that can not do that.
+fn lock_dir(dir: &Path) -> Result<Result<File, Errno>, Refusal> {
+    // A link is followed here: the data directory may be given as one.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = File::from(rustix::fs::open(dir, flags, Mode::empty())?);
+    match rustix::fs::flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Ok(opened)),
+        Err(Errno::WOULDBLOCK) => {
+            let owner = rustix::fs::open(dir.join(LOCK_FILE), READ, Mode::empty());
+            Err(Refusal::Held(owner.ok().and_then(|fd| pid_in(&File::from(fd)))))
+        }
+        Err(error) => Ok(Err(error)),
+    }
+}
+
+/// The locked directory; when the file system can not do that, the operator is told.
+fn told(dir: &Path, locked: Result<File, Errno>) -> Option<File> {
+    let warn = |error: &Errno| {
+        let dir = dir.display();
+        tracing::warn!(%dir, %error, "directories can not be locked here: nobody may remove `LOCK`");
+    };
+    locked.inspect_err(warn).ok()
 }
 
 /// Locks the description of `file`.
@@ -194,6 +231,34 @@ mod tests {
         let own = std::process::id();
         assert!(matches!(refused, LockError::Held { pid: Some(pid), .. } if pid == own));
         drop(lock);
+        DirLock::acquire(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_whose_lock_file_was_removed_is_still_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = DirLock::acquire(dir.path()).unwrap();
+        rustix::fs::unlink(dir.path().join(LOCK_FILE)).unwrap();
+        let expected = format!("`{}` is in use by another process", dir.path().display());
+        for acquire in [DirLock::acquire, DirLock::acquire_unwritten] {
+            assert_eq!(acquire(dir.path()).expect_err("it is held").to_string(), expected);
+            assert!(!dir.path().join(LOCK_FILE).exists(), "a refused process makes no file");
+        }
+        drop(lock);
+        DirLock::acquire(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_lock_file_held_by_a_process_that_locks_nothing_else_is_respected() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(LOCK_FILE);
+        let flags = OFlags::RDWR | OFlags::CREATE;
+        let older = lock(File::from(rustix::fs::open(path, flags, Mode::RUSR).unwrap()));
+        for acquire in [DirLock::acquire, DirLock::acquire_unwritten] {
+            let refused = acquire(dir.path()).expect_err("it is held");
+            assert!(matches!(refused, LockError::Held { pid: None, .. }), "{refused}");
+        }
+        drop(older);
         DirLock::acquire(dir.path()).unwrap();
     }
 

@@ -12,7 +12,8 @@
 //!  3  | anything                                   | <  M      | damaged
 //!  5  | below M: a seal, link, header or file wrong |           | damaged
 //!  8  | a header block invalid, base >= M          |           | as 1, 2 or 4 of the segment before
-//!  9  | a segment of a lower epoch after one of a higher | any | superseded: removed
+//!  9  | a segment of a lower epoch after one that holds its records, or set aside | superseded: removed
+//! 10  | a segment of a lower epoch after one of a higher, not as 9                 | damaged
 //! ```
 //!
 //! What follows a clean end and a torn tail is the same: `[M, p)` is copied to a new segment, made durable,
@@ -25,6 +26,7 @@
 //! Every step may be cut short by another crash: the new segment is durable before it has a name, the
 //! name is durable before what it replaces is removed, and a start that finds both removes the rest (row 9).
 
+mod leftovers;
 mod links;
 mod producers;
 mod report;
@@ -192,7 +194,8 @@ fn judge(site: Site<'_>, survey: &survey::Survey) -> Result<Judged, StorageError
         }
         Err(damage) => return Ok(Judged::Damaged(vec![damage], Offset::ZERO)),
     };
-    let damages = links::damages_below(site, survey, survey.known_durable())?;
+    let mut damages = links::damages_below(site, survey, survey.known_durable())?;
+    damages.extend(leftovers::strays(site, survey)?);
     if !damages.is_empty() {
         return Ok(Judged::Damaged(damages, Offset::ZERO));
     }

@@ -1,6 +1,14 @@
 //! `riverrun serve`: how it starts, refuses to start, ends, and comes back.
 
-use crate::support::process::{Broker, run, write_file};
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Command, Stdio},
+};
+
+use crate::support::{
+    binary,
+    process::{Broker, run, write_file},
+};
 
 #[test]
 fn records_and_offsets_outlive_a_kill() {
@@ -43,6 +51,29 @@ fn a_polite_stop_ends_well_and_loses_nothing() {
     assert!(broker.stop().success(), "{}", broker.stderr());
     broker.restart();
     assert_eq!(broker.call(&["consume", "t", "--no-follow"]).ok().text(), "a\n");
+}
+
+#[test]
+fn a_data_directory_in_memory_is_not_said_to_survive_a_power_cut() {
+    let home = tempfile::tempdir_in("/dev/shm").unwrap();
+    let mut child = Command::new(binary::path())
+        .args(["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--data-dir"])
+        .arg(home.path().join("data"))
+        .env_remove("RUST_LOG")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let line = told.find(|line| line.contains("durability"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut errors = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    let caveat = "tmpfs is memory: nothing survives a power cut";
+    assert!(line.as_ref().is_some_and(|line| line.contains(caveat)), "{line:?} {errors}");
+    let warning = errors.lines().find(|line| line.contains(caveat)).expect("a warning");
+    assert!(warning.contains("WARN"), "{warning}");
 }
 
 #[test]

@@ -219,7 +219,7 @@ pub(super) async fn commit(broker: &TestBroker, topic: &str, offset: u64) -> Opt
 }
 
 /// As [`commit`], where the call as a whole may be refused.
-async fn try_commit(
+pub(super) async fn try_commit(
     broker: &TestBroker,
     topic: &str,
     offset: u64,

@@ -6,11 +6,13 @@ use riverrun_proto::grpc::v1;
 use riverrun_storage::disk::sim::{Call, CrashPolicy, Fault, FaultError, SimDisk};
 use tokio::time::timeout;
 
-use super::data_dir::commit;
+use super::data_dir::{commit, try_commit};
 use crate::support::{
     broker::{Stubs, TestBroker},
-    records::{append, code},
+    records::{append, code, fetch, values},
 };
+
+const SOON: Duration = Duration::from_secs(20);
 
 fn topic(durability: v1::Durability) -> v1::TopicConfig {
     v1::TopicConfig { durability: Some(durability as i32), ..Default::default() }
@@ -66,6 +68,80 @@ async fn a_failed_flush_stops_one_partition_and_no_other() {
     let described = stubs.admin.describe_topic(describe).await.unwrap().into_inner();
     assert!(described.partitions[0].failure.is_some());
     stubs.append("good", &["a"]).await;
+}
+
+#[tokio::test]
+async fn after_the_logs_were_removed_under_a_running_broker_nothing_is_acknowledged() {
+    let broker = TestBroker::start().await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 1, topic(v1::Durability::Fsync)).await;
+    stubs.append("t", &["a"]).await;
+    assert_eq!(commit(&broker, "t", 1).await, None);
+    std::fs::remove_dir_all(broker.data_dir().join("logs")).unwrap();
+    for _ in 0..2 {
+        let lost = timeout(SOON, stubs.produce.append(append("t", &["b"]))).await;
+        let lost = lost.expect("answered").expect_err("a record that would not be there");
+        let told = [v1::ErrorCode::Indeterminate, v1::ErrorCode::PartitionFailed];
+        assert!(told.contains(&code(&lost)), "{lost}");
+        let new = v1::CreateTopicRequest { topic: "u".into(), partitions: 1, ..Default::default() };
+        let made = timeout(SOON, stubs.admin.create_topic(new)).await.expect("answered");
+        made.expect_err("a topic that would not be there after a restart");
+        let stored = timeout(SOON, try_commit(&broker, "t", 1)).await.expect("answered");
+        assert!(!matches!(stored, Ok(None)), "an offset that would not be there after a restart");
+    }
+}
+
+/// All values of partition 0, over as many fetches as it takes: one ends with its segment.
+async fn read_all(stubs: &mut Stubs, topic: &str) -> Vec<String> {
+    let mut read = Vec::new();
+    loop {
+        let offset = read.len() as u64;
+        let fetched = stubs.fetch.fetch(fetch(topic, offset)).await.unwrap().into_inner();
+        let found = values(&fetched.partitions[0]);
+        if found.is_empty() {
+            return read;
+        }
+        read.extend(found);
+    }
+}
+
+/// Panics at the next call of this kind, under an append to one of two topics.
+async fn check_panic_at(call: Call) {
+    let disk = SimDisk::new(7);
+    let broker = TestBroker::start_on(disk.clone(), |_| ()).await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("bad", 1, topic(v1::Durability::Fsync)).await;
+    stubs.create("good", 1, topic(v1::Durability::Fsync)).await;
+    stubs.append("good", &["a"]).await;
+    stubs.append("bad", &["a"]).await;
+    disk.inject(Fault { call, nth: 1, error: FaultError::Panic, lasting: false });
+    let lost = timeout(SOON, stubs.produce.append(append("bad", &["b"]))).await;
+    let lost = lost.expect("answered").unwrap_err();
+    assert_eq!(code(&lost), v1::ErrorCode::Indeterminate, "{call:?}: {lost}");
+    let refused = stubs.produce.append(append("bad", &["c"])).await.unwrap_err();
+    assert_eq!(code(&refused), v1::ErrorCode::PartitionFailed, "{call:?}: {refused}");
+    let describe = v1::DescribeTopicRequest { topic: "bad".into() };
+    let described = stubs.admin.describe_topic(describe).await.unwrap().into_inner();
+    let failure = described.partitions[0].failure.clone().expect("it is told");
+    assert!(failure.message.contains("panicked"), "{call:?}: {failure:?}");
+    assert_eq!(stubs.read("bad").await, ["a"], "{call:?}");
+    stubs.append("good", &["b"]).await;
+    assert_eq!(commit(&broker, "good", 1).await, None, "{call:?}");
+    let left = disk.crash(CrashPolicy::lose_all());
+    drop((stubs, broker));
+    let broker = TestBroker::start_on(left, |_| ()).await;
+    let mut stubs = broker.stubs().await;
+    assert_eq!(read_all(&mut stubs, "good").await, ["a", "b"], "{call:?}");
+    let bad = read_all(&mut stubs, "bad").await;
+    assert!(bad == ["a"] || bad == ["a", "b"], "{call:?}: {bad:?}");
+    stubs.append("bad", &["c"]).await;
+}
+
+#[tokio::test]
+async fn a_panic_stops_its_partition_and_a_restart_has_all_that_was_acknowledged() {
+    for call in [Call::Write, Call::Sync] {
+        check_panic_at(call).await;
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::ErrorKind,
+    ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
@@ -51,7 +52,9 @@ struct Left {
     other: PathBuf,
     /// Segments of `hit` from a history that parted from this one: it has one that begins at 9.
     parted: PathBuf,
-    _copy: TempDir,
+    /// As `parted`, of a history that parted earlier than the last segment of `hit` was made: it has one at 11.
+    older: PathBuf,
+    _copies: [TempDir; 2],
 }
 
 impl Left {
@@ -66,22 +69,30 @@ impl Left {
         let id = |name| broker.inside().registry().topic(name).unwrap().id.to_string();
         let (hit, other) = (id("hit"), id("other"));
         let dir = broker.stop().await.unwrap();
-        let copy = tempfile::tempdir().unwrap();
-        copy_tree(&dir.path().join("data"), &copy.path().join("data"));
-        let dir = Left::go_on(dir, 11, 400_000).await;
-        let copy = Left::go_on(copy, 10, 900_000).await;
+        let copies = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        for copy in &copies {
+            copy_tree(&dir.path().join("data"), &copy.path().join("data"));
+        }
+        let [parted, older] = copies;
+        let older = Left::go_on(older, 7..12, 900_000).await;
+        // Each start begins a higher epoch, so the second one's is above that of `older` also within a second.
+        let dir = Left::go_on(dir, 7..9, 400_000).await;
+        let dir = Left::go_on(dir, 9..11, 400_000).await;
+        let parted = Left::go_on(parted, 7..10, 900_000).await;
         let at = |dir: &TempDir, id: &str| dir.path().join("data/logs").join(id).join("0");
-        let (parted, hit, other) = (at(&copy, &hit), at(&dir, &hit), at(&dir, &other));
-        for (dir, base) in [(&hit, 8), (&hit, 10), (&other, 1), (&parted, 9)] {
+        let copies = [parted, older];
+        let [parted, older] = copies.each_ref().map(|copy| at(copy, &hit));
+        let (hit, other) = (at(&dir, &hit), at(&dir, &other));
+        for (dir, base) in [(&hit, 8), (&hit, 10), (&other, 1), (&parted, 9), (&older, 11)] {
             assert!(segment(dir, base).exists(), "{base}: {:?}", tree(dir).len());
         }
-        Left { dir, hit, other, parted, _copy: copy }
+        Left { dir, hit, other, parted, older, _copies: copies }
     }
 
-    /// Starts on `dir`, fills `hit` up to the offset `to`, and stops.
-    async fn go_on(dir: TempDir, to: u64, bytes: usize) -> TempDir {
+    /// Starts on `dir`, appends the records of `hit` at `offsets`, and stops.
+    async fn go_on(dir: TempDir, offsets: Range<u64>, bytes: usize) -> TempDir {
         let broker = TestBroker::start_in(dir, |_| ()).await;
-        fill(&mut broker.stubs().await, "hit", 7, to, bytes).await;
+        fill(&mut broker.stubs().await, "hit", offsets.start, offsets.end, bytes).await;
         broker.stop().await.unwrap()
     }
 }
@@ -109,11 +120,16 @@ type Plant = (&'static str, fn(&Left), &'static str);
 
 #[tokio::test]
 async fn segments_that_do_not_belong_are_named_and_left_alone() {
-    let plants: [Plant; 6] = [
+    let plants: [Plant; 7] = [
         (
             "a segment of another history overlaps",
             |left| copy(&segment(&left.parted, 9), &segment(&left.hit, 9)),
             "00000000000000000008.log",
+        ),
+        (
+            "a segment of an older history follows",
+            |left| copy(&segment(&left.older, 11), &segment(&left.hit, 11)),
+            "00000000000000000011.log",
         ),
         (
             "a segment of another partition, beside",

@@ -23,7 +23,7 @@ use riverrun_tests::{
 
 use crate::{
     harness::{Size, Verdict, Violation},
-    kill::{SETTINGS, Totals, rules},
+    kill::{SETTINGS, Totals, rules, stopped},
 };
 
 /// Where the library may be.
@@ -118,7 +118,7 @@ fn set(file: &Path, seconds: i64) -> Result<(), String> {
 fn trial(library: &str) -> Result<bool, String> {
     let mut scene = Scene::start(library, 9 * YEAR)?;
     scene.jump_to(-9 * YEAR)?;
-    scene.house.stop();
+    stopped(&mut scene.house)?;
     let log = scene.house.stderr();
     let last = log.lines().next_back().and_then(|line| line.get(..4)?.parse::<u64>().ok());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
@@ -159,10 +159,10 @@ fn round(library: &str, seed: u64) -> Result<Findings, String> {
     runtime.block_on(wait_for_retention(scene.house.address()))?;
     let topics = u16::try_from(LEVELS.len()).unwrap_or(0);
     look(scene.house.address(), "first", topics, &recorder)?;
-    scene.house.stop();
+    stopped(&mut scene.house)?;
     scene.house.restart()?;
     look(scene.house.address(), "second", topics, &recorder)?;
-    scene.house.stop();
+    stopped(&mut scene.house)?;
     judged(&recorder)
 }
 

@@ -38,7 +38,7 @@ use self::{
 };
 use crate::{
     harness::{Size, Verdict, Violation},
-    kill::{SETTINGS, Totals, judged, rules},
+    kill::{SETTINGS, Totals, judged, rules, stopped},
     power::leftovers,
 };
 
@@ -335,12 +335,12 @@ impl Scene {
     fn finish(mut self) -> Result<(Findings, Tally), String> {
         let topics = u16::try_from(LEVELS.len()).unwrap_or(0);
         look(self.house.address(), "first", topics, &self.recorder)?;
-        self.house.stop();
+        stopped(&mut self.house)?;
         self.house.restart()?;
         look(self.house.address(), "second", topics, &self.recorder)?;
         self.runtime.block_on(self.hoard.check())?;
         self.runtime.block_on(self.probes.check())?;
-        self.house.stop();
+        stopped(&mut self.house)?;
         self.tally.records = self.hoard.len() as u64;
         let Answers { done, refused, waiting } = self.probes.answers;
         self.tally.answers.done += done;

@@ -1,6 +1,9 @@
 //! KILL: the real broker is killed at random times under load at all three levels of durability, and started again. What was
 //! acknowledged, committed or confirmed is there, once, in its order.
 //!
+//! Now and then a life ends by a polite stop instead, under the same load: it succeeds in time, and the next start has
+//! nothing to recover.
+//!
 //! One data directory lives through a series of kills while the same clients go on; then everything is read, by a fresh
 //! client, by another one after another restart, and the checker judges the history of the whole series.
 
@@ -26,6 +29,10 @@ use crate::{
 const SERIES: u64 = 20;
 /// Longest time from a start to the next kill, in milliseconds.
 const LIFE_MS: u64 = 400;
+/// Of so many ends one is a polite stop.
+const STOP_EVERY: u64 = 5;
+/// What a start says that finds logs which were not closed.
+const UNCLEAN: &str = "unclean";
 /// Names of folders begin so, and go on with the process.
 const PREFIX: &str = "riverrun-kill-";
 /// One topic for each.
@@ -137,6 +144,24 @@ fn judged_events(events: &[Event], rules: &Rules) -> Result<Findings, String> {
     Ok(findings)
 }
 
+/// Asks the broker to end, which it does in time and with success.
+pub(crate) fn stopped(house: &mut House) -> Result<(), String> {
+    let status = house.stop().ok_or("the broker that is to stop does not run")?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(format!("a polite stop ended with {status}: {}", house.stderr()))
+}
+
+/// Fails when the start after a polite stop had logs to recover.
+fn found_closed(house: &House) -> Result<(), String> {
+    let errors = house.stderr();
+    match errors.lines().find(|line| line.contains(UNCLEAN)) {
+        None => Ok(()),
+        Some(line) => Err(format!("a start after a polite stop recovered: {line}")),
+    }
+}
+
 /// A series of kills on one data directory.
 fn one_series(seed: u64, kills: u64) -> Result<(Findings, u64), String> {
     let prefix = format!("{PREFIX}{}-", std::process::id());
@@ -159,21 +184,30 @@ fn one_series(seed: u64, kills: u64) -> Result<(Findings, u64), String> {
     };
     let load = Load::start(house.address(), options, &recorder)?;
     let mut random = Random::new(seed);
-    for _ in 0..kills {
+    for end in 1..=kills {
         std::thread::sleep(Duration::from_millis(random.below(LIFE_MS)));
-        recorder.fault("kill");
-        house.kill();
+        let is_stop = end % STOP_EVERY == 0;
+        recorder.fault(if is_stop { "stop" } else { "kill" });
+        if is_stop {
+            stopped(&mut house)?
+        } else {
+            house.kill()
+        }
         recorder.fault("start");
         house.restart()?;
+        if is_stop {
+            found_closed(&house)?;
+        }
     }
     recorder.fault("heal-all");
     load.finish().map_err(|error| format!("{error}\n{}", house.stderr()))?;
     let topics = u16::try_from(LEVELS.len()).unwrap_or(0);
     look(house.address(), "first", topics, &recorder)?;
-    house.stop();
+    stopped(&mut house)?;
     house.restart()?;
+    found_closed(&house)?;
     look(house.address(), "second", topics, &recorder)?;
-    house.stop();
+    stopped(&mut house)?;
     let events = recorder.finish().map_err(|error| error.to_string())?;
     let confirmed = confirmed(&events);
     if confirmed == 0 {

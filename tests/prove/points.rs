@@ -17,7 +17,7 @@ use riverrun_tests::{
 
 use crate::{
     harness::{Size, Verdict, Violation},
-    kill::{SETTINGS, Totals, judged, rules, sweep},
+    kill::{SETTINGS, Totals, judged, rules, stopped, sweep},
     planted::twin,
 };
 
@@ -102,10 +102,10 @@ fn one_round(seed: u64, program: &std::path::Path) -> Result<(Findings, Reached)
     load.finish().map_err(|error| format!("{error}\n{}", house.stderr()))?;
     let topics = u16::try_from(LEVELS.len()).unwrap_or(0);
     look(house.address(), "first", topics, &recorder)?;
-    house.stop();
+    stopped(&mut house)?;
     house.restart()?;
     look(house.address(), "second", topics, &recorder)?;
-    house.stop();
+    stopped(&mut house)?;
     Ok((judged(&recorder, &rules(&LEVELS))?, reached))
 }
 

@@ -35,7 +35,7 @@ use self::{
 };
 use crate::{
     harness::{Size, Verdict, Violation},
-    kill::{SETTINGS, Totals, judged, rules},
+    kill::{SETTINGS, Totals, judged, rules, stopped},
 };
 
 /// Power cuts in the life of one file system.
@@ -159,10 +159,10 @@ fn one_series(kind: Kind, seed: u64, cuts: u64) -> Result<Findings, String> {
     load.finish().map_err(|error| format!("{error}\n{}", scene.house.stderr()))?;
     let topics = u16::try_from(LEVELS.len()).unwrap_or(0);
     look(scene.house.address(), "first", topics, &scene.recorder)?;
-    scene.house.stop();
+    stopped(&mut scene.house)?;
     scene.house.restart()?;
     look(scene.house.address(), "second", topics, &scene.recorder)?;
-    scene.house.stop();
+    stopped(&mut scene.house)?;
     judged(&scene.recorder, &Rules { interval_max: Some(INTERVAL_MAX), ..rules(&LEVELS) })
 }
 

@@ -20,7 +20,7 @@ use crate::disk::{Disk, OpenMode};
 /// Format version of everything below a data directory written by this program.
 pub const FORMAT_VERSION: u32 = 1;
 
-pub(super) const META_FILE: &str = "meta.properties";
+pub(crate) const META_FILE: &str = "meta.properties";
 pub(super) const META_TEMPORARY: &str = "meta.properties.tmp";
 const COMMENT: &str = "# Riverrun data directory. Do not edit.\n";
 /// Larger than any file this program writes there.

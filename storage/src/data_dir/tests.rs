@@ -48,6 +48,16 @@ fn a_missing_directory_is_created_and_keeps_its_identity() {
 }
 
 #[test]
+fn what_lies_in_memory_is_told_from_what_lies_on_a_disk() {
+    let home = tempfile::tempdir_in("/dev/shm").unwrap();
+    let file_system = open(home.path()).unwrap().file_system();
+    assert_eq!(file_system, FileSystem::Tmpfs);
+    let read_only = DataDir::open_read_only(home.path(), RealDiskOptions::default()).unwrap();
+    assert_eq!(read_only.file_system(), FileSystem::Tmpfs);
+    assert!(file_system.caveat().expect("memory").contains("nothing survives a power cut"));
+}
+
+#[test]
 fn a_second_broker_is_refused_with_the_pid_of_the_first() {
     let home = tempfile::tempdir().unwrap();
     let _first = open(home.path()).unwrap();

@@ -32,6 +32,7 @@ use rustix::{
 use self::file::RealFile;
 use super::{
     DirEntry, Disk, DiskFile, EntryKind, OpenMode,
+    file_system::FileSystem,
     mmap::Map,
     names::{names, parent_and_name},
 };
@@ -72,6 +73,14 @@ impl RealDisk {
         Ok(RealDisk { root, options, warned: AtomicBool::new(false) })
     }
 
+    /// What holds it.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn file_system(&self) -> io::Result<FileSystem> {
+        FileSystem::of(&self.root)
+    }
+
     /// Calls `act` with the directory that `names` lead to.
     fn in_dir<T>(
         &self,
@@ -98,7 +107,7 @@ impl RealDisk {
     /// The map of a file opened for append, or `None` where it is read and written by calls.
     fn map(&self, file: &File, path: &Path, bytes_max: u64) -> io::Result<Option<Map>> {
         let system = FileSystem::of(file)?;
-        if !system.is_mapped(self.options) {
+        if !system.is_mapped(self.options.map_on_tmpfs) {
             if !self.warned.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     file_system = system.name(),
@@ -198,65 +207,6 @@ impl Disk for RealDisk {
     fn free_bytes(&self) -> io::Result<u64> {
         let stat = rustix::fs::fstatvfs(&self.root)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-    }
-}
-
-/// The file systems whose behaviour under a map is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FileSystem {
-    Ext4,
-    Xfs,
-    Tmpfs,
-    Btrfs,
-    Zfs,
-    Overlay,
-    Nfs,
-    Fuse,
-    Unknown,
-}
-
-impl FileSystem {
-    fn of(file: &File) -> io::Result<FileSystem> {
-        // The field's type differs between architectures; the magic numbers have 32 bits.
-        let magic = rustix::fs::fstatfs(file)?.f_type & 0xffff_ffff;
-        Ok(match magic {
-            0xef53 => FileSystem::Ext4,
-            0x5846_5342 => FileSystem::Xfs,
-            0x0102_1994 => FileSystem::Tmpfs,
-            0x9123_683e => FileSystem::Btrfs,
-            0x2fc1_2fc1 => FileSystem::Zfs,
-            0x794c_7630 => FileSystem::Overlay,
-            0x6969 => FileSystem::Nfs,
-            0x6573_5546 => FileSystem::Fuse,
-            _ => FileSystem::Unknown,
-        })
-    }
-
-    fn is_mapped(self, options: RealDiskOptions) -> bool {
-        match self {
-            FileSystem::Ext4 | FileSystem::Xfs => true,
-            FileSystem::Tmpfs => options.map_on_tmpfs,
-            FileSystem::Btrfs
-            | FileSystem::Zfs
-            | FileSystem::Overlay
-            | FileSystem::Nfs
-            | FileSystem::Fuse
-            | FileSystem::Unknown => false,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            FileSystem::Ext4 => "ext4",
-            FileSystem::Xfs => "xfs",
-            FileSystem::Tmpfs => "tmpfs",
-            FileSystem::Btrfs => "btrfs",
-            FileSystem::Zfs => "zfs",
-            FileSystem::Overlay => "overlay",
-            FileSystem::Nfs => "nfs",
-            FileSystem::Fuse => "fuse",
-            FileSystem::Unknown => "unknown",
-        }
     }
 }
 

@@ -11,9 +11,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::Mode;
 
-use super::{LOCK_FILE, pid_in};
+use super::{LOCK_FILE, READ, pid_in};
+use crate::data_dir::META_FILE;
 
 /// List of all locks that processes hold or wait for.
 const LOCKS: &str = "/proc/locks";
@@ -32,15 +33,20 @@ pub struct Holder {
 /// The process that uses the data directory which `path` is, or lies in.
 pub fn holder_of(path: &Path) -> Option<Holder> {
     let path: PathBuf = path.canonicalize().ok()?;
-    let data_dir = path.ancestors().take(DEPTH + 1).find(|dir| dir.join(LOCK_FILE).is_file())?;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let lock = File::from(rustix::fs::open(data_dir.join(LOCK_FILE), flags, Mode::empty()).ok()?);
-    let locks = File::from(rustix::fs::open(LOCKS, flags, Mode::empty()).ok()?);
+    let is_data_dir = |dir: &&Path| [LOCK_FILE, META_FILE].iter().any(|it| dir.join(it).is_file());
+    let data_dir = path.ancestors().take(DEPTH + 1).find(is_data_dir)?;
+    let open = |path: &Path| rustix::fs::open(path, READ, Mode::empty()).ok().map(File::from);
+    let lock_file = open(&data_dir.join(LOCK_FILE));
+    let named = lock_file.as_ref().and_then(pid_in);
     let mut list = String::new();
-    locks.take(LOCKS_BYTES_MAX).read_to_string(&mut list).ok()?;
-    let stat = lock.metadata().ok()?;
-    let device = (rustix::fs::major(stat.dev()), rustix::fs::minor(stat.dev()));
-    find(&list, (device, stat.ino()), pid_in(&lock)).map(|pid| Holder { pid })
+    open(Path::new(LOCKS))?.take(LOCKS_BYTES_MAX).read_to_string(&mut list).ok()?;
+    let held = |file: File| {
+        let stat = file.metadata().ok()?;
+        let device = (rustix::fs::major(stat.dev()), rustix::fs::minor(stat.dev()));
+        find(&list, (device, stat.ino()), named)
+    };
+    let pid = lock_file.and_then(held).or_else(|| open(data_dir).and_then(held));
+    pid.map(|pid| Holder { pid })
 }
 
 /// The process that holds a lock on the file `(device, inode)`. Some file systems tell another device than
@@ -65,7 +71,11 @@ fn find(list: &str, (device, inode): ((u32, u32), u64), named: Option<u32>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::DirLock;
+    use crate::{
+        data_dir::{DataDir, Meta},
+        disk::RealDiskOptions,
+        lock::DirLock,
+    };
 
     #[test]
     fn a_holder_is_seen_from_every_depth_while_it_holds_the_lock() {
@@ -80,6 +90,18 @@ mod tests {
         assert_eq!((holder_of(dir.path()), holder_of(&partition)), (None, None));
         // Looking takes no lock, also while nobody else holds it.
         let _lock = DirLock::acquire(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_holder_whose_lock_file_was_removed_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let meta = Meta { cluster_id: uuid::Uuid::from_u128(1), node_id: 1 };
+        let data = DataDir::open(dir.path(), meta, RealDiskOptions::default()).unwrap();
+        data.disk().remove_file(Path::new(LOCK_FILE)).unwrap();
+        let own = Some(Holder { pid: std::process::id() });
+        assert_eq!(holder_of(dir.path()), own);
+        drop(data);
+        assert_eq!(holder_of(dir.path()), None);
     }
 
     #[test]

@@ -33,7 +33,8 @@ pub(super) struct Survey {
     pub(super) segments: Vec<FoundSegment>,
     /// Segments below the log start, which an interrupted delete left.
     pub(super) passed: Vec<FoundSegment>,
-    /// Segments of a lower epoch than one before them, which an interrupted recovery left (row 9).
+    /// Segments of a lower epoch than one before them: an interrupted recovery left them (row 9), or they are
+    /// not this log's (row 10).
     pub(super) superseded: Vec<FoundSegment>,
     /// The state file.
     pub(super) state: StoredState,
@@ -85,7 +86,7 @@ pub(super) fn survey(site: Site<'_>) -> Result<Survey, StorageError> {
 }
 
 impl Survey {
-    /// Takes segments out of the list that an interrupted delete or recovery left behind.
+    /// Takes segments out of the list that an interrupted delete or recovery may have left behind.
     fn set_leftovers_apart(&mut self) {
         let log_start = self.log_start().unwrap_or(Offset::ZERO);
         let passed = self

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 use super::{
     connection::Caller,
     convert::{fetch_request, fetched_partition, offset_query, partition_state, watch_targets},
+    patience,
     reply::Paid,
     status::{Describe, status},
 };
@@ -37,7 +38,9 @@ impl Fetch for FetchGateway {
     ) -> Result<Response<v1::FetchResponse>, Status> {
         let caller = request.extensions().get::<Caller>().expect("set for every connection");
         let room = caller.replies.clone();
-        let request = fetch_request(request.into_inner()).map_err(|error| status(&error))?;
+        let max_wait_ms = patience::wait_ms(&request, request.get_ref().max_wait_ms);
+        let request = v1::FetchRequest { max_wait_ms, ..request.into_inner() };
+        let request = fetch_request(request).map_err(|error| status(&error))?;
         let fetched = self.fetch.fetch(request, &room).await.map_err(|error| status(&error))?;
         let partitions: Vec<v1::FetchedPartition> =
             fetched.partitions.into_iter().map(fetched_partition).collect();

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     connection::Caller,
+    patience,
     status::{Describe, status},
 };
 use crate::{
@@ -43,7 +44,9 @@ impl Group for GroupGateway {
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         let caller = request.extensions().get::<Caller>();
         let host = caller.map(|caller| caller.address.ip().to_string()).unwrap_or_default();
-        let request = heartbeat_request(request.into_inner(), host);
+        let max_wait_ms = patience::wait_ms(&request, request.get_ref().max_wait_ms);
+        let request = v1::HeartbeatRequest { max_wait_ms, ..request.into_inner() };
+        let request = heartbeat_request(request, host);
         let member_id = request.member_id.clone();
         tokio::select! {
             biased;

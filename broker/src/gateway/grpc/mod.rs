@@ -15,6 +15,7 @@ mod group;
 mod group_admin;
 mod group_status;
 mod metered;
+mod patience;
 mod produce;
 mod push;
 pub(crate) mod push_convert;

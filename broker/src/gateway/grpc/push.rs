@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     connection::Caller,
     metered::code_of,
+    patience,
     push_convert::{delivered, format, ms, settle_item, settle_result, spec},
     reason_convert::idle_reason,
     session,
@@ -63,7 +64,9 @@ impl Push for PushGateway {
         request: Request<v1::ReceiveRequest>,
     ) -> Result<Response<v1::ReceiveResponse>, Status> {
         let host = host(&request);
-        let request = receive_request(request.into_inner(), host);
+        let max_wait_ms = patience::wait_ms(&request, request.get_ref().max_wait_ms);
+        let request = v1::ReceiveRequest { max_wait_ms, ..request.into_inner() };
+        let request = receive_request(request, host);
         let request = request.map_err(|error| status(&error))?;
         let received = self.service.receive(request).await.map_err(|error| status(&error))?;
         Ok(Response::new(receive_response(received)))

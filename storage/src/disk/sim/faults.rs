@@ -43,13 +43,15 @@ impl Call {
     }
 }
 
-/// What a failing call returns.
+/// What a failing call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultError {
     /// `EIO`: the device failed.
     Io,
     /// `ENOSPC`: no space is left.
     NoSpace,
+    /// It panics, as a bug of ours in the caller would.
+    Panic,
 }
 
 impl From<FaultError> for io::Error {
@@ -57,6 +59,7 @@ impl From<FaultError> for io::Error {
         match error {
             FaultError::Io => Errno::IO.into(),
             FaultError::NoSpace => Errno::NOSPC.into(),
+            FaultError::Panic => panic!("a test asked for this panic"),
         }
     }
 }
@@ -68,7 +71,7 @@ pub struct Fault {
     pub call: Call,
     /// Which one of them, counted from now; 1 is the next.
     pub nth: u64,
-    /// What it returns.
+    /// What it does instead.
     pub error: FaultError,
     /// Whether every later call of the kind fails as well.
     pub lasting: bool,

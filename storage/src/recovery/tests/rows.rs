@@ -231,9 +231,7 @@ fn row_5_a_segment_of_another_history_is_not_read_whenever_that_began() {
         other.writer.close().unwrap();
         // Ours begin at 0, 4 and 8.
         let strange = bytes_of(&copy, &segment_path(6));
-        let planted = disk.open(&segment_path(6), OpenMode::CreateNew).unwrap();
-        planted.allocate(strange.len() as u64).unwrap();
-        planted.write_at(0, &[&strange]).unwrap();
+        plant(&disk, &segment_path(6), &strange);
         check_refuses(&disk, 10, &[], DamageReason::Seal);
     }
 }
@@ -320,11 +318,77 @@ fn row_9_a_segment_that_an_interrupted_recovery_replaced_is_removed() {
     let disk = disk.kill();
     assert_eq!(named(&disk, ".log").len(), 2, "0 and the copy at 10");
     // The removal did not reach the disk.
-    let back = disk.open(&segment_path(12), OpenMode::CreateNew).unwrap();
-    back.allocate(old.len() as u64).unwrap();
-    back.write_at(0, &[&old]).unwrap();
+    plant(&disk, &segment_path(12), &old);
     let (_, disk) = check_goes_on(&disk, RecoveryVerdict::CleanEnd, 16);
     assert_eq!(named(&disk, "012.log"), Vec::<String>::new());
+}
+
+/// Puts a file of these bytes at `path`.
+fn plant(disk: &SimDisk, path: &Path, bytes: &[u8]) {
+    let planted = disk.open(path, OpenMode::CreateNew).unwrap();
+    planted.allocate(bytes.len() as u64).unwrap();
+    planted.write_at(0, &[bytes]).unwrap();
+}
+
+/// A log whose epoch has risen, with segments at 0, 10 and 14 and its end at 20, and the bytes of a segment at
+/// `base` of a copy that went its own way before the epoch rose.
+fn parted(base: u64) -> (SimDisk, Vec<u8>) {
+    let open_at = |disk: &SimDisk, now: i64| {
+        Log::open(Arc::new(disk.clone()), DIR, options(), Timestamp(now)).unwrap()
+    };
+    let disk = killed(5, 0);
+    let copy = disk.copy();
+    let mut log = open_at(&copy, 1_800_000_000_000);
+    let strange = batch(&["not", "ours"], 1);
+    while log.writer.log_end().0 < base {
+        log.writer.append(&strange, Timestamp(1)).unwrap();
+    }
+    log.writer.roll(Timestamp(1)).unwrap();
+    log.writer.append(&strange, Timestamp(1)).unwrap();
+    log.writer.close().unwrap();
+    let mut log = open_at(&disk, 1_800_000_010_000);
+    fill(&mut log, 2);
+    log.writer.roll(Timestamp(1)).unwrap();
+    fill(&mut log, 3);
+    log.flusher.flush().unwrap();
+    (disk, bytes_of(&copy, &segment_path(base)))
+}
+
+#[test]
+fn row_10_a_segment_of_a_lower_epoch_that_no_recovery_replaced_refuses_writes_and_stays() {
+    for base in [12, 16, 20, 30] {
+        for clean in [true, false] {
+            let (disk, strange) = parted(base);
+            if clean {
+                open(&disk.kill()).writer.close().unwrap();
+            }
+            let disk = disk.kill();
+            assert_eq!(named(&disk, ".log").len(), 3);
+            plant(&disk, &segment_path(base), &strange);
+            check_refuses(&disk, 20, &[], DamageReason::Stray);
+        }
+    }
+}
+
+#[test]
+fn row_9_a_replaced_segment_that_was_set_aside_is_removed() {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk);
+    fill(&mut log, 5);
+    log.flusher.flush().unwrap();
+    fill(&mut log, 1);
+    log.writer.roll(Timestamp(1)).unwrap();
+    fill(&mut log, 2);
+    let disk = disk.kill();
+    let old = bytes_of(&disk, &segment_path(12));
+    disk.flip_bit(&segment_path(0), entry_pos(&disk, &segment_path(0), 10) + 5, 0);
+    let report = open(&disk).report;
+    assert_eq!((report.verdict, report.torn_files.len()), (RecoveryVerdict::TornTail, 2));
+    let disk = disk.kill();
+    plant(&disk, &segment_path(12), &old);
+    let (_, disk) = check_goes_on(&disk, RecoveryVerdict::CleanEnd, 10);
+    assert_eq!(named(&disk, "012.log"), Vec::<String>::new());
+    assert_eq!(named(&disk, "012.torn").len(), 1);
 }
 
 #[test]

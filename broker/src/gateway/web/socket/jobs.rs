@@ -15,7 +15,7 @@ use super::{
 use crate::{
     delivery::ResumePoint,
     gateway::{
-        grpc::push_convert,
+        grpc::{push_convert, reason_convert},
         web::{
             WebDoor,
             call::Call,
@@ -133,7 +133,7 @@ fn message(id: &Id, session_id: &str, told: Out) -> String {
             json!({"op": "lost", "topic": topic, "partition": partition, "ranges": ranges(&lost)})
         }
         Out::Heartbeat(told) => {
-            let idle = told.idle.as_ref().map(push_convert::idle_reason);
+            let idle = told.idle.as_ref().map(reason_convert::idle_reason);
             let idle = idle.map(|reason| enum_name(reason.as_str_name(), "IDLE_REASON_"));
             json!({
                 "op": "heartbeat",
