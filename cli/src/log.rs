@@ -202,6 +202,7 @@ fn finding_json(finding: &Finding) -> Value {
         Finding::Torn { .. } => "torn",
         Finding::Leftover { .. } => "leftover",
         Finding::Foreign { .. } => "foreign",
+        Finding::Lost { .. } => "lost",
     };
     let mut value = json!({ "kind": kind, "message": finding.to_string() });
     if let Finding::Damage(damage) = finding {
@@ -336,6 +337,7 @@ fn kind(kind: InspectedKind) -> &'static str {
         InspectedKind::Seal => "seal",
         InspectedKind::Control => "control",
         InspectedKind::Gap => "gap",
+        InspectedKind::Lost => "lost",
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! - [`log`]: one partition's log and its three hands, [`LogWriter`], [`LogFlusher`], [`LogReader`].
 //! - `recovery`: directory to log, by decision table; [`RecoveryReport`].
-//! - `segment`, `segment_writer`, `segment_read`, `segment_file`: one segment, seen by each of them.
+//! - `segment`, `segment_writer`, `segment_output`, `segment_read`, `segment_file`: one segment, seen by each of them.
 //! - `format`, `index`, `mark`, `state`, `producers`: the bytes of every file.
 //! - [`compaction`]: keeps the newest record of each key, [`LogCompactor`].
 //! - [`inspect`]: looks at logs offline, for reading only.
@@ -47,6 +47,7 @@ mod retention;
 mod scan;
 mod segment;
 mod segment_file;
+mod segment_output;
 mod segment_read;
 mod segment_writer;
 mod state;
@@ -64,6 +65,9 @@ pub use self::{
     options::{
         INDEX_INTERVAL_BYTES, LogOptions, PRODUCER_COUNT_MAX, RetentionPolicy, SEALED_FILES_MAX,
     },
-    recovery::{RecoveryReport, RecoveryVerdict},
+    recovery::{
+        RecoveryReport, RecoveryVerdict,
+        repair::{LogRepair, Loss, Repair},
+    },
     timestamp::Timestamp,
 };

@@ -27,6 +27,7 @@
 
 mod links;
 mod producers;
+pub(crate) mod repair;
 mod report;
 mod rewrite;
 mod survey;
