@@ -10,7 +10,7 @@
 //! - [`inspect`]: looks at logs offline, for reading only.
 //! - `scan`: walks entries up to the first break. `retention`: what to drop, as a pure function.
 //! - [`disk`]: the disk as a small trait, with a real and a crashing simulated twin.
-//! - [`data_dir`], [`lock`], [`ballast`], [`recycle`], [`space`]: the data directory as a whole.
+//! - [`data_dir`], [`lock`], [`ballast`], [`recycle`], [`space`], [`own_logs`]: the data directory as a whole.
 //!
 //! Invariants:
 //! 1. log start <= flushed <= log end; each only rises while a log is open.
@@ -28,6 +28,7 @@ pub mod failpoint;
 pub mod inspect;
 pub mod lock;
 pub mod log;
+pub mod own_logs;
 pub mod planted;
 pub mod recycle;
 pub mod space;

@@ -29,13 +29,20 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-use riverrun_proto::{LeaderEpoch, Offset};
+use riverrun_proto::{LeaderEpoch, Offset, PartitionId, TopicId, limits};
+use uuid::Uuid;
 
 use self::{layout::Layout, pieces::Found};
 use super::{Site, recover, survey};
-use crate::{LogFailure, LogOptions, RecoveryVerdict, StorageError, Timestamp, disk::Disk};
+use crate::{
+    INDEX_INTERVAL_BYTES, LogFailure, LogOptions, PRODUCER_COUNT_MAX, RecoveryVerdict,
+    SEALED_FILES_MAX, StorageError, Timestamp,
+    data_dir::{DataDir, LOGS_DIR, QUARANTINE_DIR},
+    disk::Disk,
+};
 
 /// One log to be repaired. Nobody else may have it open.
 #[derive(Debug)]
@@ -111,6 +118,34 @@ impl Repair {
 }
 
 impl LogRepair {
+    /// The repair of the log in `dir`, below the data directory. `None` when that is not `logs/<topic id>/<partition>`.
+    pub fn in_data_dir(data_dir: &DataDir, dir: &Path, now: Timestamp) -> Option<LogRepair> {
+        let mut names = dir.components().rev().map(|part| part.as_os_str().to_str());
+        let partition: u32 = names.next()??.parse().ok()?;
+        let topic_id = TopicId(Uuid::try_parse(names.next()??).ok()?);
+        let is_below = names.next()?? == LOGS_DIR && names.next().is_none();
+        let quarantine = Path::new(QUARANTINE_DIR);
+        let quarantine = quarantine.join(topic_id.to_string()).join(partition.to_string());
+        let options = LogOptions {
+            topic_id,
+            partition: PartitionId(partition),
+            segment_bytes_max: 16 << 20,
+            segment_age_max: Duration::MAX,
+            batch_bytes_max: limits::BATCH_BYTES_MAX,
+            index_interval_bytes: INDEX_INTERVAL_BYTES,
+            producer_count_max: PRODUCER_COUNT_MAX,
+            producer_age_max: Duration::MAX,
+            sealed_files_max: SEALED_FILES_MAX,
+        };
+        is_below.then(|| LogRepair {
+            disk: data_dir.disk(),
+            dir: dir.to_owned(),
+            quarantine,
+            options,
+            now,
+        })
+    }
+
     /// What a repair would do. Reads every entry, changes nothing.
     ///
     /// # Errors
