@@ -15,10 +15,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use riverrun_proto::{Offset, TopicId};
+use riverrun_proto::Offset;
 use riverrun_storage::{
     data_dir::{DataDir, Meta, OpenDataDirError},
     disk::{Disk, RealDiskOptions},
+    own_logs::{METADATA_LOG, SUBSCRIPTIONS_LOG},
     recycle::{RecycleLimits, RecyclePool},
 };
 use thiserror::Error;
@@ -45,8 +46,7 @@ use crate::{
     subscription::{
         SubscriptionStore,
         disk_log::{
-            Known, OpenSubscriptionsError, Opened, SUBSCRIPTIONS_LOG, SubscriptionsLog,
-            TakeIntoUse, open_log,
+            Known, OpenSubscriptionsError, Opened, SubscriptionsLog, TakeIntoUse, open_log,
         },
     },
     topic::{
@@ -55,8 +55,6 @@ use crate::{
     },
 };
 
-/// Id of the metadata log's directory.
-const METADATA_LOG: TopicId = TopicId(Uuid::from_u128(1));
 /// Time that calls in flight have to finish when the broker stops.
 const GRACE: Duration = Duration::from_secs(4);
 

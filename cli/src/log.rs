@@ -1,7 +1,9 @@
-//! `riverrun log`: looks at stored files without a broker, read-only.
+//! `riverrun log`: looks at stored files without a broker, and repairs them.
 //!
-//! A directory is a data directory or that of one partition. Nothing is changed and no lock is taken. In one
-//! that a broker uses, what it is working on is not judged.
+//! A directory is a data directory or that of one partition. `verify` and `dump` change nothing and take no lock; in a
+//! directory that a broker uses, what it is working on is not judged.
+
+mod repair;
 
 use std::{
     ops::ControlFlow,
@@ -37,6 +39,8 @@ pub(crate) enum LogCommand {
     },
     /// Print what is stored: entries, or records with --format
     Dump(DumpArgs),
+    /// Say what of a damaged log is lost and, with --accept-loss, give that up: the log then takes records again
+    Repair(repair::RepairArgs),
 }
 
 /// What `log dump` takes.
@@ -62,6 +66,7 @@ pub(crate) fn run(command: &LogCommand) -> Result<(), Stop> {
     match command {
         LogCommand::Verify { dir, output } => verify(dir, output.output),
         LogCommand::Dump(args) => dump(args),
+        LogCommand::Repair(args) => repair::run(args),
     }
 }
 
@@ -202,6 +207,7 @@ fn finding_json(finding: &Finding) -> Value {
         Finding::Torn { .. } => "torn",
         Finding::Leftover { .. } => "leftover",
         Finding::Foreign { .. } => "foreign",
+        Finding::Lost { .. } => "lost",
     };
     let mut value = json!({ "kind": kind, "message": finding.to_string() });
     if let Finding::Damage(damage) = finding {
@@ -336,6 +342,7 @@ fn kind(kind: InspectedKind) -> &'static str {
         InspectedKind::Seal => "seal",
         InspectedKind::Control => "control",
         InspectedKind::Gap => "gap",
+        InspectedKind::Lost => "lost",
     }
 }
 

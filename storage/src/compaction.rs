@@ -31,7 +31,7 @@ use thiserror::Error;
 
 use self::{
     key_map::KeyMap,
-    rewrite::{Rewriter, Rewritten, Rules},
+    rewrite::{Rewriter, Rules},
 };
 use crate::{
     Damage, IoFailure, LogFailure, LogFlusher, Timestamp,
@@ -42,6 +42,7 @@ use crate::{
     paths,
     scan::{ChunkReader, Scanner},
     segment::Segment,
+    segment_output::WrittenSegment,
     segment_read, state,
 };
 
@@ -227,16 +228,16 @@ impl LogCompactor {
             Ok(ControlFlow::Continue(()))
         })?;
         let rewritten = rewriter.finish(segment.last_append_time())?;
-        if rewritten.removed_count == 0 && rewritten.end_pos >= segment.end_pos() {
+        if rewritten.removed_count == 0 && rewritten.written.end_pos >= segment.end_pos() {
             state::remove_if_present(disk, &path)?;
             return Ok(());
         }
         let bytes_before = segment.end_pos();
-        if self.put_in_place(segment, &path, &rewritten)? {
+        if self.put_in_place(segment, &path, &rewritten.written)? {
             done.segment_count += 1;
             done.record_count += rewritten.removed_count;
             done.bytes_before += bytes_before;
-            done.bytes_after += rewritten.end_pos;
+            done.bytes_after += rewritten.written.end_pos;
         }
         Ok(())
     }
@@ -271,15 +272,15 @@ impl LogCompactor {
         &self,
         old: &Arc<Segment>,
         path: &Path,
-        rewritten: &Rewritten,
+        written: &WrittenSegment,
     ) -> Result<bool, CompactError> {
         let shared = &self.shared;
         // A reader that holds `old` goes on in the old file, whose name is about to go.
         old.pin(shared.disk.as_ref())?;
-        let header = (rewritten.header, rewritten.header_crc);
+        let header = (written.header, written.header_crc);
         let interval = u32::try_from(old.index_interval_bytes).expect("made from 32 bits");
         let new = Segment::new(old.path.clone(), header, interval);
-        new.set_finished(rewritten.end_pos, rewritten.chain, &rewritten.facts);
+        new.set_finished(written.end_pos, written.chain, &written.facts);
         {
             let _layout = shared.layout.lock();
             let held = |segment: &Arc<Segment>| Arc::ptr_eq(segment, old);

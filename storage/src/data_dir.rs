@@ -36,6 +36,8 @@ use crate::{
 pub const LOGS_DIR: &str = "logs";
 /// Directory of segment files waiting to be used again.
 pub const RECYCLE_DIR: &str = "recycle";
+/// Directory of what repairs set aside; made by the first of them.
+pub const QUARANTINE_DIR: &str = "quarantine";
 /// Made by ext4 in the root of a file system.
 const LOST_FOUND: &str = "lost+found";
 /// Permissions that others than the owner have.
@@ -67,6 +69,12 @@ pub enum OpenDataDirError {
         path: PathBuf,
         /// One of the names found.
         found: String,
+    },
+    /// It is empty.
+    #[error("`{}` is not a data directory: it has no `meta.properties`", path.display())]
+    NotADataDir {
+        /// The path given.
+        path: PathBuf,
     },
     /// Written by a newer version of this program.
     #[error("`{}` has format version `{found}`; this program reads `{supported}`", path.display())]
@@ -146,6 +154,30 @@ impl DataDir {
         }
         let path = path.to_owned();
         Ok(DataDir { disk: Arc::new(disk), meta, path, file_system, _lock: lock })
+    }
+
+    /// Opens the data directory at `path`, which must be there: nothing is created, except that a missing lock
+    /// file may be.
+    ///
+    /// # Errors
+    /// As [`DataDir::open`], and when there is no data directory at `path`.
+    pub fn open_existing(
+        path: &Path,
+        options: RealDiskOptions,
+    ) -> Result<DataDir, OpenDataDirError> {
+        check_owner(path)?;
+        let disk = RealDisk::open(path, options).map_err(|source| failure("open", path, source))?;
+        let load = || meta::load(&disk).map_err(|source| failure("read", path, source));
+        let stored = judge(&disk, path, &load()?)?;
+        stored.ok_or_else(|| OpenDataDirError::NotADataDir { path: path.to_owned() })?;
+        let lock = DirLock::acquire(path).map_err(|error| lock_failure(path, error))?;
+        let stored = judge(&disk, path, &load()?)?;
+        let meta = stored.ok_or_else(|| OpenDataDirError::NotADataDir { path: path.to_owned() })?;
+        check_dirs(&disk, path)?;
+        let looked = disk.file_system();
+        let file_system = looked.map_err(|source| failure("look at", path, source))?;
+        let (disk, path) = (Arc::new(disk), path.to_owned());
+        Ok(DataDir { disk, meta, path, file_system, _lock: lock })
     }
 
     /// Opens the data directory at `path` for reading only: nothing in it is changed, and its disk refuses

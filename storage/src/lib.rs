@@ -4,13 +4,13 @@
 //!
 //! - [`log`]: one partition's log and its three hands, [`LogWriter`], [`LogFlusher`], [`LogReader`].
 //! - `recovery`: directory to log, by decision table; [`RecoveryReport`].
-//! - `segment`, `segment_writer`, `segment_read`, `segment_file`: one segment, seen by each of them.
+//! - `segment`, `segment_writer`, `segment_output`, `segment_read`, `segment_file`: one segment, seen by each of them.
 //! - `format`, `index`, `mark`, `state`, `producers`: the bytes of every file.
 //! - [`compaction`]: keeps the newest record of each key, [`LogCompactor`].
 //! - [`inspect`]: looks at logs offline, for reading only.
 //! - `scan`: walks entries up to the first break. `retention`: what to drop, as a pure function.
 //! - [`disk`]: the disk as a small trait, with a real and a crashing simulated twin.
-//! - [`data_dir`], [`lock`], [`ballast`], [`recycle`], [`space`]: the data directory as a whole.
+//! - [`data_dir`], [`lock`], [`ballast`], [`recycle`], [`space`], [`own_logs`]: the data directory as a whole.
 //!
 //! Invariants:
 //! 1. log start <= flushed <= log end; each only rises while a log is open.
@@ -28,6 +28,7 @@ pub mod failpoint;
 pub mod inspect;
 pub mod lock;
 pub mod log;
+pub mod own_logs;
 pub mod planted;
 pub mod recycle;
 pub mod space;
@@ -47,6 +48,7 @@ mod retention;
 mod scan;
 mod segment;
 mod segment_file;
+mod segment_output;
 mod segment_read;
 mod segment_writer;
 mod state;
@@ -64,6 +66,9 @@ pub use self::{
     options::{
         INDEX_INTERVAL_BYTES, LogOptions, PRODUCER_COUNT_MAX, RetentionPolicy, SEALED_FILES_MAX,
     },
-    recovery::{RecoveryReport, RecoveryVerdict},
+    recovery::{
+        RecoveryReport, RecoveryVerdict,
+        repair::{LogRepair, Loss, Repair},
+    },
     timestamp::Timestamp,
 };

@@ -29,6 +29,7 @@
 mod leftovers;
 mod links;
 mod producers;
+pub(crate) mod repair;
 mod report;
 mod rewrite;
 mod survey;

@@ -7,6 +7,7 @@ mod groups;
 mod logs;
 mod offline;
 mod produce;
+mod repair;
 mod serve;
 mod subscriptions;
 mod topics;

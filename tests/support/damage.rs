@@ -12,10 +12,15 @@ pub(crate) fn partition_dir(data_dir: &Path, topic_id: &str, partition: u32) -> 
 
 /// Flips a bit in the first record of a segment, however many share its batch.
 pub(crate) fn flip_first_record(segment: &Path) {
-    let mut bytes = fs::read(segment).unwrap();
     // Behind the header block, the first entry's header and its batch's header.
-    bytes[4096 + 96 + 61 + 8] ^= 1;
-    fs::write(segment, bytes).unwrap();
+    flip_bit(segment, 4096 + 96 + 61 + 8);
+}
+
+/// Flips a bit of the byte at `pos` of a file.
+pub(crate) fn flip_bit(path: &Path, pos: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[pos] ^= 1;
+    fs::write(path, bytes).unwrap();
 }
 
 /// Cuts a segment file, whoever uses it.

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use riverrun_proto::TopicId;
-use uuid::Uuid;
+use riverrun_storage::own_logs;
 
 use super::state_log::{Pending, StateLog, StateLogError};
 use crate::partition::{
@@ -13,12 +13,9 @@ use crate::partition::{
     state_log::{Replay, StateLog as DiskLog, StoreError},
 };
 
-/// Id of the first shard's log. Internal ids lie below 2^16.
-const GROUPS_LOG_BASE: u128 = 0x100;
-
 /// The id under which shard `shard` of the groups' log stands on disk. Never changes.
 pub fn groups_log_id(shard: u8) -> TopicId {
-    TopicId(Uuid::from_u128(GROUPS_LOG_BASE + u128::from(shard)))
+    own_logs::groups_log(shard)
 }
 
 /// The entries that a start found, in order.

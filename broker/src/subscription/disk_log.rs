@@ -13,9 +13,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use riverrun_proto::TopicId;
+use riverrun_storage::own_logs::SUBSCRIPTIONS_LOG;
 use thiserror::Error;
-use uuid::Uuid;
 
 use super::{
     record::RecordError,
@@ -30,9 +29,6 @@ use crate::{
         state_log::{Replay, StateLog as DiskLog, StateLogError as OpenLogError, StoreError},
     },
 };
-
-/// Id of the log's directory. Internal ids lie below 2^16. Never changes.
-pub const SUBSCRIPTIONS_LOG: TopicId = TopicId(Uuid::from_u128(0x200));
 
 /// Subscriptions that cannot be opened. Nothing on disk was changed.
 #[derive(Debug, Error)]

@@ -11,7 +11,7 @@
 //! Invariants: every offset stays covered, so offsets are never reused and the chain is unbroken; the
 //! new file is complete, sealed and synced before it gets the segment's name.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use bytes::Bytes;
 use riverrun_proto::{
@@ -23,15 +23,12 @@ use riverrun_proto::{
 use super::{CompactError, key_map::KeyMap};
 use crate::{
     IoFailure, Timestamp,
-    disk::{Disk, DiskFile, OpenMode},
+    disk::Disk,
     fixed::crc32,
-    format::{EntryHeader, EntryKind, HEADER_BLOCK_BYTES, SegmentFacts, SegmentHeader},
-    scan::Place,
-    state::remove_if_present,
+    format::{EntryHeader, EntryKind, SegmentHeader},
+    segment_output::{SegmentOutput, WrittenSegment},
 };
 
-/// Bytes gathered before they are written.
-const BUFFER_BYTES: usize = 1 << 20;
 /// Batch headers that one gap entry carries at most.
 const GAP_HEADERS_MAX: usize = 1024;
 
@@ -61,7 +58,7 @@ impl Rules<'_> {
     pub(super) fn changes(&self, entry: &EntryHeader, payload: &[u8]) -> bool {
         let time = entry.append_time;
         match entry.kind {
-            EntryKind::Seal | EntryKind::Control => false,
+            EntryKind::Seal | EntryKind::Control | EntryKind::Lost => false,
             EntryKind::Gap => payload.chunks_exact(HEADER_BYTES).any(|block| {
                 !BatchHeader::peek(block).is_ok_and(|batch| self.remembers(&batch, time))
             }),
@@ -92,16 +89,8 @@ impl Rules<'_> {
 /// A finished new file.
 #[derive(Debug)]
 pub(super) struct Rewritten {
-    /// Its header block.
-    pub(super) header: SegmentHeader,
-    /// Checksum of the header block.
-    pub(super) header_crc: u32,
-    /// Where it ends, the seal included.
-    pub(super) end_pos: u64,
-    /// Header crc of the seal.
-    pub(super) chain: u32,
-    /// What it holds.
-    pub(super) facts: SegmentFacts,
+    /// The segment it holds.
+    pub(super) written: WrittenSegment,
     /// Records left out.
     pub(super) removed_count: u64,
 }
@@ -110,7 +99,7 @@ pub(super) struct Rewritten {
 #[derive(Debug)]
 pub(super) struct Rewriter<'a> {
     rules: &'a Rules<'a>,
-    out: Output<'a>,
+    out: SegmentOutput<'a>,
     gap: Option<Gap>,
     removed_count: u64,
 }
@@ -134,7 +123,7 @@ impl<'a> Rewriter<'a> {
         header: SegmentHeader,
         rules: &'a Rules<'a>,
     ) -> Result<Rewriter<'a>, IoFailure> {
-        let out = Output::create(disk, path, header)?;
+        let out = SegmentOutput::create(disk, path, header)?;
         Ok(Rewriter { rules, out, gap: None, removed_count: 0 })
     }
 
@@ -142,7 +131,7 @@ impl<'a> Rewriter<'a> {
     pub(super) fn entry(&mut self, entry: &EntryHeader, payload: &[u8]) -> Result<(), IoFailure> {
         match entry.kind {
             EntryKind::Seal => Ok(()),
-            EntryKind::Control => self.copy(entry, payload),
+            EntryKind::Control | EntryKind::Lost => self.copy(entry, payload),
             EntryKind::Gap => self.add_to_gap(entry, payload),
             EntryKind::Records => self.batch(entry, payload),
         }
@@ -152,7 +141,8 @@ impl<'a> Rewriter<'a> {
     pub(super) fn finish(mut self, now: Timestamp) -> Result<Rewritten, IoFailure> {
         self.write_gap()?;
         let removed_count = self.removed_count;
-        self.out.finish(now).map(|rewritten| Rewritten { removed_count, ..rewritten })
+        let written = self.out.finish(now)?;
+        Ok(Rewritten { written, removed_count })
     }
 
     fn batch(&mut self, entry: &EntryHeader, payload: &[u8]) -> Result<(), IoFailure> {
@@ -229,106 +219,6 @@ impl<'a> Rewriter<'a> {
             ..gap.last
         };
         self.out.entry(&header, &gap.batch_headers)
-    }
-}
-
-/// A new segment file, written front to back.
-#[derive(Debug)]
-struct Output<'a> {
-    file: Arc<dyn DiskFile>,
-    path: &'a Path,
-    header: SegmentHeader,
-    header_crc: u32,
-    /// Position of the buffer's first byte.
-    start: u64,
-    buffer: Vec<u8>,
-    /// What the next entry continues.
-    place: Place,
-    facts: SegmentFacts,
-}
-
-impl<'a> Output<'a> {
-    fn create(
-        disk: &dyn Disk,
-        path: &'a Path,
-        header: SegmentHeader,
-    ) -> Result<Output<'a>, IoFailure> {
-        remove_if_present(disk, path)?;
-        let file = disk
-            .open(path, OpenMode::CreateNew)
-            .map_err(|error| IoFailure::new("create", path, error))?;
-        let (block, header_crc) = header.encode();
-        let pos = HEADER_BLOCK_BYTES as u64;
-        Ok(Output {
-            file,
-            path,
-            header,
-            header_crc,
-            start: 0,
-            buffer: block.to_vec(),
-            place: Place { pos, offset: header.base, chain: header_crc },
-            facts: SegmentFacts::empty(header.base),
-        })
-    }
-
-    /// Writes `entry` behind what is there, with the salt and chain of this file.
-    fn entry(&mut self, entry: &EntryHeader, payload: &[u8]) -> Result<(), IoFailure> {
-        assert_eq!(entry.base_offset, self.place.offset, "every offset stays covered");
-        let header =
-            EntryHeader { salt: self.header.salt(), previous_crc: self.place.chain, ..*entry };
-        let (block, crc) = header.encode();
-        self.buffer.extend_from_slice(&block);
-        self.buffer.extend_from_slice(payload);
-        self.buffer.resize(self.buffer.len().next_multiple_of(8), 0);
-        self.place = Place {
-            pos: self.place.pos + header.stride(),
-            offset: header.end_offset(),
-            chain: crc,
-        };
-        if header.kind != EntryKind::Seal {
-            self.facts.add(&header, crc);
-        }
-        if self.buffer.len() >= BUFFER_BYTES { self.write_buffer() } else { Ok(()) }
-    }
-
-    fn finish(mut self, now: Timestamp) -> Result<Rewritten, IoFailure> {
-        let facts = self.facts;
-        let payload = facts.encode();
-        let seal = EntryHeader {
-            kind: EntryKind::Seal,
-            length: length(&payload),
-            base_offset: self.place.offset,
-            count: 0,
-            leader_epoch: self.header.leader_epoch,
-            durable_upto: self.header.durable_upto,
-            append_time: now,
-            max_timestamp: Timestamp::MIN,
-            payload_crc: crc32(&payload),
-            salt: 0,
-            previous_crc: 0,
-        };
-        self.entry(&seal, &payload)?;
-        self.write_buffer()?;
-        self.file.sync().map_err(|error| IoFailure::new("sync", self.path, error))?;
-        Ok(Rewritten {
-            header: self.header,
-            header_crc: self.header_crc,
-            end_pos: self.place.pos,
-            chain: self.place.chain,
-            facts,
-            removed_count: 0,
-        })
-    }
-
-    fn write_buffer(&mut self) -> Result<(), IoFailure> {
-        let path = self.path;
-        let at = |op| move |error| IoFailure::new(op, path, error);
-        let end = self.start + self.buffer.len() as u64;
-        self.file.allocate(end).map_err(at("allocate"))?;
-        self.file.write_at(self.start, &[&self.buffer]).map_err(at("write"))?;
-        self.start = end;
-        self.buffer.clear();
-        Ok(())
     }
 }
 

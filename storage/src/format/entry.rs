@@ -37,11 +37,17 @@ pub(crate) enum EntryKind {
     Seal,
     /// Something of the replicated log; readers skip it.
     Control,
-    /// Offsets whose records compaction removed; no payload.
+    /// Offsets whose records compaction removed.
     Gap,
+    /// Offsets whose records were lost, and which a repair gave up; no payload.
+    Lost,
 }
 
 impl EntryKind {
+    /// All of them.
+    const ALL: [EntryKind; 5] =
+        [EntryKind::Records, EntryKind::Seal, EntryKind::Control, EntryKind::Gap, EntryKind::Lost];
+
     /// Its byte.
     fn code(self) -> u8 {
         match self {
@@ -49,14 +55,13 @@ impl EntryKind {
             EntryKind::Seal => 2,
             EntryKind::Control => 3,
             EntryKind::Gap => 4,
+            EntryKind::Lost => 5,
         }
     }
 
     /// The kind of a byte.
     fn of(code: u8) -> Option<EntryKind> {
-        [EntryKind::Records, EntryKind::Seal, EntryKind::Control, EntryKind::Gap]
-            .into_iter()
-            .find(|kind| kind.code() == code)
+        EntryKind::ALL.into_iter().find(|kind| kind.code() == code)
     }
 }
 

@@ -113,6 +113,29 @@ impl Previous {
 }
 
 impl SegmentHeader {
+    /// The salt that the entries behind an invalid block carry if its epoch and creation time are what was written.
+    pub(crate) fn salt_of_invalid(
+        block: &[u8; HEADER_BLOCK_BYTES],
+        (topic_id, partition): (TopicId, PartitionId),
+        base: Offset,
+    ) -> u64 {
+        let (leader_epoch, created) =
+            (LeaderEpoch(u32_at(block, 36)), Timestamp(i64_at(block, 56)));
+        let (durable_upto, previous, stands_for, recycled) = (Offset::ZERO, None, None, false);
+        let header = SegmentHeader {
+            topic_id,
+            partition,
+            leader_epoch,
+            base,
+            created,
+            durable_upto,
+            previous,
+            stands_for,
+            recycled,
+        };
+        header.salt()
+    }
+
     /// The number that marks entries of this life of the file.
     pub(crate) fn salt(&self) -> u64 {
         let mut identity = [0; 48];

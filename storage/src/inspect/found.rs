@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -20,6 +21,8 @@ pub enum InspectedKind {
     Control,
     /// Offsets whose records compaction removed.
     Gap,
+    /// Offsets whose records were lost, and which a repair gave up.
+    Lost,
 }
 
 impl From<format::EntryKind> for InspectedKind {
@@ -29,6 +32,7 @@ impl From<format::EntryKind> for InspectedKind {
             format::EntryKind::Seal => InspectedKind::Seal,
             format::EntryKind::Control => InspectedKind::Control,
             format::EntryKind::Gap => InspectedKind::Gap,
+            format::EntryKind::Lost => InspectedKind::Lost,
         }
     }
 }
@@ -83,7 +87,7 @@ pub struct InspectedSegment {
     pub entry_count: u64,
     /// Offsets covered by record batches.
     pub record_count: u64,
-    /// Offsets whose records compaction removed.
+    /// Offsets without records: compaction removed them, or a repair gave them up.
     pub gap_count: u64,
     /// When the file was made.
     pub created: Option<Timestamp>,
@@ -107,6 +111,15 @@ pub enum Finding {
         /// Bytes up to the last that is not zero.
         bytes: u64,
     },
+    /// Records that were damaged, and that a repair gave up: no damage any more.
+    Lost {
+        /// The segment file that says so.
+        path: PathBuf,
+        /// Where it says so.
+        pos: u64,
+        /// Their offsets.
+        offsets: Range<Offset>,
+    },
     /// A file that an interrupted step left; a start removes it.
     Leftover {
         /// The file.
@@ -124,7 +137,7 @@ impl Finding {
     pub(super) fn is_of_work_under_way(&self) -> bool {
         match self {
             Finding::Torn { .. } | Finding::Leftover { .. } => true,
-            Finding::Damage(_) | Finding::Foreign { .. } => false,
+            Finding::Damage(_) | Finding::Lost { .. } | Finding::Foreign { .. } => false,
         }
     }
 }
@@ -136,6 +149,14 @@ impl fmt::Display for Finding {
             Finding::Torn { path, pos, offset, bytes } => {
                 write!(f, "`{bytes}` bytes at `{pos}` of `{}` are torn: ", path.display())?;
                 write!(f, "a crash left them behind offset `{offset}`, never known durable")
+            }
+            Finding::Lost { path, pos, offsets } => {
+                write!(
+                    f,
+                    "offsets `{}..{}` were lost and given up by ",
+                    offsets.start, offsets.end
+                )?;
+                write!(f, "a repair, which noted it at byte `{pos}` of `{}`", path.display())
             }
             Finding::Leftover { path } => {
                 write!(f, "`{}` was left by an interrupted step", path.display())
@@ -175,7 +196,10 @@ impl InspectedLog {
     pub fn damages(&self) -> impl Iterator<Item = &Damage> {
         self.findings.iter().filter_map(|finding| match finding {
             Finding::Damage(damage) => Some(damage),
-            Finding::Torn { .. } | Finding::Leftover { .. } | Finding::Foreign { .. } => None,
+            Finding::Torn { .. }
+            | Finding::Lost { .. }
+            | Finding::Leftover { .. }
+            | Finding::Foreign { .. } => None,
         })
     }
 

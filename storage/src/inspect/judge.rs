@@ -50,6 +50,12 @@ impl Walked<'_> {
             let judged = segment.breaks.iter().filter_map(judge);
             findings.extend(judged);
             findings.extend(self.judge_link(segment, next));
+            let lost = segment.lost.iter().map(|(pos, offsets)| Finding::Lost {
+                path: segment.path.clone(),
+                pos: *pos,
+                offsets: offsets.clone(),
+            });
+            findings.extend(lost);
         }
         findings
     }

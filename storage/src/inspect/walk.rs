@@ -47,8 +47,11 @@ pub(super) struct WalkedSegment {
     /// Highest proof of durability in it.
     pub(super) durable_upto: Offset,
     pub(super) breaks: Vec<Break>,
+    /// Offsets that a repair gave up, and where that stands.
+    pub(super) lost: Vec<(u64, Range<Offset>)>,
     pub(super) file_bytes: u64,
     entry_count: u64,
+    /// Offsets without records.
     gap_count: u64,
 }
 
@@ -68,6 +71,15 @@ impl WalkedSegment {
     /// Whether compaction wrote the segment in place of one that ended so.
     pub(super) fn stands_for(&self, previous: &Previous) -> bool {
         self.header.is_some_and(|header| header.stands_for == Some(*previous))
+    }
+
+    /// Notes offsets that a repair gave up, with those right before as one.
+    fn note_lost(&mut self, pos: u64, offsets: Range<Offset>) {
+        self.gap_count += offsets.end.since(offsets.start);
+        match self.lost.last_mut().filter(|(_, before)| before.end == offsets.start) {
+            Some((_, before)) => before.end = offsets.end,
+            None => self.lost.push((pos, offsets)),
+        }
     }
 
     pub(super) fn into_inspected(self) -> InspectedSegment {
@@ -163,6 +175,7 @@ fn walk_segment(
         is_sealed: false,
         durable_upto: header.map_or(Offset::ZERO, |(header, _)| header.durable_upto),
         breaks: Vec::new(),
+        lost: Vec::new(),
         file_bytes,
         entry_count: 0,
         gap_count: 0,
@@ -306,8 +319,10 @@ impl Walker<'_> {
         }
         walked.entry_count += 1;
         walked.facts.add(&header, crc);
-        if header.kind == EntryKind::Gap {
-            walked.gap_count += u64::from(header.count);
+        match header.kind {
+            EntryKind::Gap => walked.gap_count += u64::from(header.count),
+            EntryKind::Lost => walked.note_lost(pos, header.base_offset..header.end_offset()),
+            EntryKind::Records | EntryKind::Control | EntryKind::Seal => {}
         }
         Ok(())
     }

@@ -98,7 +98,7 @@ pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<crate::disk::DirEn
 }
 
 /// Creates `dir` and the directories above it that are missing, durably.
-fn create_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), IoFailure> {
+pub(crate) fn create_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), IoFailure> {
     let mut ancestors: Vec<_> = dir.ancestors().filter(|dir| !dir.as_os_str().is_empty()).collect();
     ancestors.reverse();
     for dir in ancestors {

@@ -72,7 +72,7 @@ fn replay(
         let bytes = match entry.header.kind {
             EntryKind::Records => HEADER_BYTES,
             EntryKind::Gap => usize::try_from(entry.header.length).expect("fits memory"),
-            EntryKind::Seal | EntryKind::Control => continue,
+            EntryKind::Seal | EntryKind::Control | EntryKind::Lost => continue,
         };
         let headers = reader.bytes(entry.pos + ENTRY_BYTES as u64, bytes).map_err(at("read"))?;
         for block in headers.unwrap_or_default().chunks_exact(HEADER_BYTES) {

@@ -3,6 +3,7 @@
 mod cuts;
 mod flips;
 mod fuzzed;
+mod repairs;
 mod rows;
 mod unwritten;
 

@@ -143,7 +143,10 @@ fn unwritten(
 /// The segments without those that lie between one and the successor that it fits: they come from elsewhere, a
 /// history that parted from this one, and their records are not this log's. Where such a history began later, its
 /// higher epoch makes segments of this log look superseded; those that fit are taken in again.
-fn in_line<'a>(site: Site<'_>, survey: &'a Survey) -> Result<Vec<&'a FoundSegment>, StorageError> {
+pub(super) fn in_line<'a>(
+    site: Site<'_>,
+    survey: &'a Survey,
+) -> Result<Vec<&'a FoundSegment>, StorageError> {
     let found = &survey.segments;
     let mut line = Vec::with_capacity(found.len());
     let mut at = 0;

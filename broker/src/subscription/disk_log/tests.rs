@@ -7,6 +7,7 @@ use riverrun_storage::{
         Disk,
         sim::{CrashPolicy, SimDisk},
     },
+    own_logs::METADATA_LOG,
     recycle::{RecycleLimits, RecyclePool},
 };
 
@@ -25,8 +26,6 @@ use crate::{
         registry::{NewTopic, RegistryLimits, is_log_in_use},
     },
 };
-
-const METADATA_LOG: TopicId = TopicId(Uuid::from_u128(1));
 
 /// As much of a broker as subscriptions need.
 struct House {

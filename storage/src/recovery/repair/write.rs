@@ -1,0 +1,147 @@
+//! Makes the log what the layout says, one durable step after another.
+
+use riverrun_proto::Offset;
+
+use super::{
+    super::{Site, survey::Survey},
+    layout::{Layout, NewSegment, Part, Tie},
+    pieces::Found,
+    salvage::Run,
+};
+use crate::{
+    IoFailure, StorageError, Timestamp,
+    disk::OpenMode,
+    fixed::crc32,
+    format::{EntryHeader, EntryKind, HEADER_BLOCK_BYTES, Previous, SegmentHeader},
+    mark::{Mark, MarkPage},
+    paths,
+    scan::{ChunkReader, Scanner},
+    segment_output::SegmentOutput,
+    state,
+};
+
+/// Name of the file that a segment is written to before it takes its place.
+const TEMPORARY: &str = "repaired.tmp";
+
+/// Writes mark, state and segments.
+pub(super) fn write(
+    site: Site<'_>,
+    survey: &Survey,
+    found: &Found<'_>,
+    layout: &Layout,
+) -> Result<(), StorageError> {
+    begin(site, survey, found)?;
+    if found.state.is_none() {
+        state::store(site.disk, site.dir, &found.state_anew())?;
+    }
+    let mut end = None;
+    for segment in &layout.segments {
+        let previous = match segment.tie {
+            Tie::Told(told) => told,
+            Tie::Written => end,
+        };
+        end = Some(write_segment(site, segment, previous)?);
+    }
+    Ok(())
+}
+
+/// Says that the log was not closed, so that whoever opens it next begins an epoch, and how far it was durable, which bytes that
+/// are about to go may be the only ones to prove.
+fn begin(site: Site<'_>, survey: &Survey, found: &Found<'_>) -> Result<(), IoFailure> {
+    let mut page = MarkPage::load(site.disk, site.dir)?;
+    let last = survey.segments.last().map_or(Offset::ZERO, |found| found.base);
+    let pos = HEADER_BLOCK_BYTES as u64;
+    let unknown = Mark { clean: false, flushed: Offset::ZERO, segment_base: last, pos, chain: 0 };
+    let mark = Mark { clean: false, flushed: found.durable, ..page.newest().unwrap_or(unknown) };
+    page.write(site.disk, mark)?;
+    page.sync()?;
+    site.disk.sync_dir(site.dir).map_err(|error| IoFailure::new("sync", site.dir, error))
+}
+
+/// Writes one segment and puts it in its place, durably. How it ends.
+fn write_segment(
+    site: Site<'_>,
+    segment: &NewSegment,
+    previous: Option<Previous>,
+) -> Result<Previous, StorageError> {
+    let temporary = site.dir.join(TEMPORARY);
+    let header = SegmentHeader { previous, ..segment.header };
+    let mut writer =
+        Writer { out: SegmentOutput::create(site.disk, &temporary, header)?, last: blank(&header) };
+    for part in &segment.parts {
+        match part {
+            Part::Copy(run) => writer.copy(site, segment, *run)?,
+            Part::Lost(offsets, _) => writer.give_up(offsets.end)?,
+        }
+    }
+    let time = writer.last.append_time;
+    let written = writer.out.finish(time)?;
+    let at = |op| move |error| IoFailure::new(op, site.dir, error);
+    site.disk.rename(&temporary, &segment.path).map_err(at("rename"))?;
+    state::remove_if_present(site.disk, &paths::index(site.dir, header.base))?;
+    site.disk.sync_dir(site.dir).map_err(at("sync"))?;
+    Ok(written.end())
+}
+
+/// What a lost entry says that comes before all others of its segment.
+fn blank(header: &SegmentHeader) -> EntryHeader {
+    // Where the segment before it ends, append times may not fall.
+    let before = header.previous.map(|previous| previous.facts.last_append_time);
+    EntryHeader {
+        kind: EntryKind::Lost,
+        length: 0,
+        base_offset: header.base,
+        count: 0,
+        leader_epoch: header.leader_epoch,
+        durable_upto: header.durable_upto,
+        append_time: before.filter(|time| *time != Timestamp::MIN).unwrap_or(Timestamp(0)),
+        max_timestamp: Timestamp::MIN,
+        payload_crc: crc32(&[]),
+        salt: 0,
+        previous_crc: 0,
+    }
+}
+
+/// A segment being written.
+struct Writer<'a> {
+    out: SegmentOutput<'a>,
+    /// The last entry: epoch and times of what is lost behind it.
+    last: EntryHeader,
+}
+
+impl Writer<'_> {
+    /// Copies the entries of `run`.
+    fn copy(&mut self, site: Site<'_>, segment: &NewSegment, run: Run) -> Result<(), StorageError> {
+        let at = |op| move |error| IoFailure::new(op, &segment.path, error);
+        let file = site.disk.open(&segment.path, OpenMode::Read).map_err(at("open"))?;
+        let reader = ChunkReader::new(file.as_ref(), run.end.pos);
+        let mut scanner = Scanner::new(reader, segment.salt, run.start);
+        while scanner.place() != run.end {
+            let entry = scanner.next().map_err(at("read"))?;
+            let entry = entry.expect("it was read before, and nobody else has the log open");
+            let payload = scanner.reader.payload(entry.pos, &entry.header).map_err(at("read"))?;
+            self.out.entry(&entry.header, payload.expect("the scanner read it"))?;
+            self.last = entry.header;
+        }
+        Ok(())
+    }
+
+    /// Says of all offsets up to `end` that they were lost.
+    fn give_up(&mut self, end: Offset) -> Result<(), IoFailure> {
+        while self.out.end_offset() < end {
+            let base_offset = self.out.end_offset();
+            let count = u32::try_from(end.since(base_offset)).unwrap_or(u32::MAX);
+            let lost = EntryHeader {
+                kind: EntryKind::Lost,
+                length: 0,
+                base_offset,
+                count,
+                max_timestamp: Timestamp::MIN,
+                payload_crc: crc32(&[]),
+                ..self.last
+            };
+            self.out.entry(&lost, &[])?;
+        }
+        Ok(())
+    }
+}
