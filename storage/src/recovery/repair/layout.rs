@@ -134,22 +134,25 @@ impl Planner<'_> {
             self.epoch = self.epoch.max(header.leader_epoch);
         }
         let claimed = claim(piece.found, next.map(|next| next.found));
+        let follows = next.map_or(durable, |next| next.found.base);
+        // One without entries has the name of what is to be filled.
+        let is_empty = piece.end_offset() == piece.found.base && follows > piece.found.base;
         let is_whole = match (&piece.salvage, claimed, next) {
             (Some(salvage), Some(_), Some(next)) => {
                 salvage.holes.is_empty() && is_linked(self.site, piece.found, next.found)?
             }
-            (Some(salvage), ..) => salvage.holes.is_empty(),
+            (Some(salvage), ..) => salvage.holes.is_empty() && !is_empty,
             (None, ..) => false,
         };
         if let (Some(salvage), true, true, true) =
             (&piece.salvage, is_whole, tied, piece.found.header.is_some())
         {
-            self.keep(piece, salvage, next.map_or(durable, |next| next.found.base));
+            self.keep(piece, salvage, follows);
             return Ok(());
         }
         let end = match (next, claimed, &piece.salvage) {
-            (Some(next), Some(_), _) | (Some(next), None, None) => next.found.base,
-            (Some(_), None, Some(salvage)) => salvage.end_offset(),
+            (Some(_), None, Some(salvage)) if !is_empty => salvage.end_offset(),
+            (Some(_), ..) => follows,
             (None, ..) => piece.end_offset().max(durable),
         };
         let tie = match piece.found.header {
