@@ -168,7 +168,9 @@ fn several_damages_in_several_segments_are_given_up_at_once() {
         }
     }
     lost.sort_unstable();
-    check_repaired(&disk, end, &lost);
+    let (_, disk) = check_repaired(&disk, end, &lost);
+    let first = open(&disk).reader.append_time(Offset(0)).unwrap();
+    assert_eq!(first, Some(Timestamp(1_000)), "as old as the file that held it");
 }
 
 #[test]
