@@ -15,7 +15,7 @@ use super::{
     salvage::{Run, Salvage, after},
 };
 use crate::{
-    StorageError,
+    StorageError, Timestamp,
     format::{Previous, SegmentHeader},
     paths,
 };
@@ -47,6 +47,8 @@ pub(super) struct NewSegment {
     pub(super) header: SegmentHeader,
     /// The tie.
     pub(super) tie: Tie,
+    /// No entry behind it was appended before, as far as is known.
+    pub(super) time: Timestamp,
     /// Salt of the entries copied.
     pub(super) salt: u64,
     /// What it holds.
@@ -100,6 +102,7 @@ pub(super) fn plan(
         layout: Layout { segments: Vec::new(), cut: Vec::new(), end: found.log_start.min(first) },
         tie: Tie::Told(None),
         last_base: None,
+        time: site.now,
         epoch: epoch.unwrap_or_else(|| survey.highest_epoch().max(LeaderEpoch(1))),
     };
     for (number, piece) in found.pieces.iter().enumerate() {
@@ -117,6 +120,8 @@ struct Planner<'a> {
     tie: Tie,
     /// Base of the last segment.
     last_base: Option<Offset>,
+    /// When the file was made that comes next.
+    time: Timestamp,
     /// No new segment has a lower epoch.
     epoch: LeaderEpoch,
 }
@@ -129,27 +134,31 @@ impl Planner<'_> {
         next: Option<&Piece<'_>>,
         durable: Offset,
     ) -> Result<(), StorageError> {
+        self.time = piece.found.header.map_or(self.time, |(header, _)| header.created);
         let tied = self.lead_to(piece);
         if let Some((header, _)) = piece.found.header {
             self.epoch = self.epoch.max(header.leader_epoch);
         }
         let claimed = claim(piece.found, next.map(|next| next.found));
+        let follows = next.map_or(durable, |next| next.found.base);
+        // One without entries has the name of what is to be filled.
+        let is_empty = piece.end_offset() == piece.found.base && follows > piece.found.base;
         let is_whole = match (&piece.salvage, claimed, next) {
             (Some(salvage), Some(_), Some(next)) => {
                 salvage.holes.is_empty() && is_linked(self.site, piece.found, next.found)?
             }
-            (Some(salvage), ..) => salvage.holes.is_empty(),
+            (Some(salvage), ..) => salvage.holes.is_empty() && !is_empty,
             (None, ..) => false,
         };
         if let (Some(salvage), true, true, true) =
             (&piece.salvage, is_whole, tied, piece.found.header.is_some())
         {
-            self.keep(piece, salvage, next.map_or(durable, |next| next.found.base));
+            self.keep(piece, salvage, follows);
             return Ok(());
         }
         let end = match (next, claimed, &piece.salvage) {
-            (Some(next), Some(_), _) | (Some(next), None, None) => next.found.base,
-            (Some(_), None, Some(salvage)) => salvage.end_offset(),
+            (Some(_), None, Some(salvage)) if !is_empty => salvage.end_offset(),
+            (Some(_), ..) => follows,
             (None, ..) => piece.end_offset().max(durable),
         };
         let tie = match piece.found.header {
@@ -213,6 +222,7 @@ impl Planner<'_> {
             path: paths::segment(self.site.dir, base),
             header,
             tie: self.tie,
+            time: self.time,
             salt: 0,
             parts,
         });
@@ -245,7 +255,8 @@ impl Planner<'_> {
             recycled: false,
         };
         let (salt, parts) = parts(piece, end);
-        self.push(NewSegment { path: piece.found.path.clone(), header, tie, salt, parts });
+        let (path, time) = (piece.found.path.clone(), self.time);
+        self.push(NewSegment { path, header, tie, time, salt, parts });
         self.layout.end = end;
     }
 

@@ -104,7 +104,9 @@ pub(super) fn find<'a>(site: Site<'_>, survey: &'a Survey) -> Result<Found<'a>, 
         [header, piece.salvage.as_ref().map(|salvage| salvage.durable_upto)]
     });
     let proven = proven.flatten().max().unwrap_or_default();
-    let durable = marked.max(proven).max(log_start);
+    // Without a state file nothing says what was durable, and what reads back counts as found.
+    let read = pieces.last().filter(|_| state.is_none()).map(Piece::end_offset).unwrap_or_default();
+    let durable = marked.max(proven).max(log_start).max(read);
     leave_the_torn(&mut pieces, durable);
     Ok(Found { pieces, strangers, log_start, durable, state })
 }

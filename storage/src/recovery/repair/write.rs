@@ -66,8 +66,10 @@ fn write_segment(
 ) -> Result<Previous, StorageError> {
     let temporary = site.dir.join(TEMPORARY);
     let header = SegmentHeader { previous, ..segment.header };
-    let mut writer =
-        Writer { out: SegmentOutput::create(site.disk, &temporary, header)?, last: blank(&header) };
+    let mut writer = Writer {
+        out: SegmentOutput::create(site.disk, &temporary, header)?,
+        last: blank(&header, segment.time),
+    };
     for part in &segment.parts {
         match part {
             Part::Copy(run) => writer.copy(site, segment, *run)?,
@@ -84,7 +86,7 @@ fn write_segment(
 }
 
 /// What a lost entry says that comes before all others of its segment.
-fn blank(header: &SegmentHeader) -> EntryHeader {
+fn blank(header: &SegmentHeader, time: Timestamp) -> EntryHeader {
     // Where the segment before it ends, append times may not fall.
     let before = header.previous.map(|previous| previous.facts.last_append_time);
     EntryHeader {
@@ -94,7 +96,7 @@ fn blank(header: &SegmentHeader) -> EntryHeader {
         count: 0,
         leader_epoch: header.leader_epoch,
         durable_upto: header.durable_upto,
-        append_time: before.filter(|time| *time != Timestamp::MIN).unwrap_or(Timestamp(0)),
+        append_time: before.filter(|time| *time != Timestamp::MIN).unwrap_or(time),
         max_timestamp: Timestamp::MIN,
         payload_crc: crc32(&[]),
         salt: 0,

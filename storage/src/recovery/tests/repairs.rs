@@ -168,7 +168,9 @@ fn several_damages_in_several_segments_are_given_up_at_once() {
         }
     }
     lost.sort_unstable();
-    check_repaired(&disk, end, &lost);
+    let (_, disk) = check_repaired(&disk, end, &lost);
+    let first = open(&disk).reader.append_time(Offset(0)).unwrap();
+    assert_eq!(first, Some(Timestamp(1_000)), "as old as the file that held it");
 }
 
 #[test]
@@ -239,6 +241,15 @@ fn a_file_that_was_cut_off_costs_what_is_behind_the_cut() {
             check_repaired(&disk, end, &(until - 4..until).collect::<Vec<_>>());
         }
     }
+}
+
+#[test]
+fn a_file_that_keeps_no_entry_makes_room_for_the_note_of_its_loss() {
+    let (disk, bases, end) = rolled(false);
+    let last = bases.len() - 1;
+    file(&disk, &segment_path(bases[last - 1])).set_len(4529).unwrap();
+    disk.remove_file(&segment_path(bases[last])).unwrap();
+    check_repaired(&disk, end, &(bases[last - 1]..end).collect::<Vec<_>>());
 }
 
 #[test]
@@ -384,7 +395,8 @@ fn a_repair_may_be_cut_short_anywhere() {
 /// Every record that can be read, each checked.
 fn read_what_is_there(log: &OpenedLog, end: u64) -> Vec<(u64, bytes::Bytes)> {
     let mut records = Vec::new();
-    let mut next = Offset(0);
+    let mut next = log.reader.offsets().log_start;
+    let end = end.min(log.reader.offsets().log_end.0);
     while next < Offset(end) {
         match log.reader.read(next, Offset(end), 1) {
             Ok(run) if run.next_offset > next => {
@@ -435,4 +447,51 @@ fn compaction_keeps_the_note_of_a_loss() {
     assert!(found.findings.iter().any(is_note), "{:?}", found.findings);
     let read: Vec<u64> = read_all(&log.reader).into_iter().map(|(offset, _)| offset).collect();
     assert_eq!(read, [9, 10, 11]);
+}
+
+#[test]
+fn whatever_is_damaged_a_repair_keeps_what_could_be_read() {
+    let (whole, _, end) = rolled(false);
+    let (clean, ..) = rolled(true);
+    for seed in seed()..seed() + 150 {
+        let mut rng = Rng::new(seed);
+        let disk = if seed % 2 == 0 { whole.copy() } else { clean.copy() };
+        for _ in 0..=rng.below(3) {
+            harm(&disk, &mut rng);
+        }
+        let log = open(&disk.copy());
+        let before = read_what_is_there(&log, end);
+        let log_end = log.reader.offsets().log_end;
+        drop(log);
+        let done = repair(&disk).accept_loss();
+        let done = done.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let found = Inspector::new(Arc::new(disk.clone())).verify(Path::new(DIR)).unwrap();
+        assert!(found.is_sound(), "seed {seed}: {:?}", found.findings);
+        assert!(!repair(&disk).look().unwrap().is_needed(), "seed {seed}");
+        let mut log = open(&disk);
+        let after = read_what_is_there(&log, end);
+        for record in &before {
+            assert!(after.contains(record), "seed {seed}: {} is gone, {done:?}", record.0);
+        }
+        assert!(log.writer.log_end() >= log_end, "seed {seed}: {done:?}");
+        fill(&mut log, 1);
+    }
+}
+
+/// Damages one file.
+fn harm(disk: &SimDisk, rng: &mut Rng) {
+    let mut names = named(disk, ".log");
+    names.extend(["state", "mark"].map(str::to_owned));
+    let number = usize::try_from(rng.below(names.len() as u64)).unwrap();
+    let path = Path::new(DIR).join(&names[number]);
+    let Ok(open) = disk.open(&path, OpenMode::Write) else { return };
+    let (pos, other) = (rng.below(open.len().max(1)), rng.below(open.len().max(1)));
+    match rng.below(6) {
+        0 => disk.remove_file(&path).unwrap(),
+        1 => open.set_len(pos).unwrap(),
+        _ if open.is_empty() => {}
+        2 => disk.zero_sector(&path, pos),
+        3 if names[number].ends_with(".log") => disk.swap_sectors(&path, pos, other),
+        _ => disk.flip_bit(&path, pos, u8::try_from(rng.below(8)).unwrap()),
+    }
 }
