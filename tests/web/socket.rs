@@ -430,7 +430,10 @@ async fn what_is_wrong_of_what_goes_on_is_named_and_the_socket_lives_on() {
         (json!({"op": "drain", "id": 0, "now": 1}), "now"),
         (json!({"op": "settle", "id": 0, "sync": true, "items": []}), "settle_id"),
         (json!({"op": "settle", "id": 0, "items": [{"lease": "x", "outcome": "ack"}]}), "lease"),
-        (json!({"op": "credit", "id": 0, "credit": {"records_total": u64::MAX}}), "messages_total"),
+        (
+            json!({"op": "credit", "id": 0, "credit": {"records_total": u64::MAX}}),
+            "credit.records_total",
+        ),
     ] {
         let answer = socket.ask(message).await;
         Socket::refused(&answer, json!(0), ("INVALID_ARGUMENT", refused));
@@ -457,7 +460,7 @@ async fn a_message_past_the_limit_closes_the_socket_with_the_limit() {
     assert_eq!(socket.ask(fits).await["op"], "produced");
     socket.say_text(&" ".repeat((256 << 10) + 1)).await;
     let closed = socket.closed().await;
-    assert_eq!(u16::from(closed.code), 1008);
+    assert_eq!(u16::from(closed.code), 1009);
     assert!(closed.reason.contains("262144"), "{closed:?}");
 }
 
@@ -492,4 +495,32 @@ async fn the_end_of_the_broker_ends_its_sockets_politely() {
     assert_eq!(u16::from(silent.closed().await.code), 1001);
     drop((socket, silent));
     timeout(DEADLINE, stopping).await.expect("it does not wait for sockets").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_polite_end_is_answered_and_what_was_held_is_free_at_once() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    create(web, "t", 1).await;
+    let mut socket = Socket::open(web).await;
+    socket.asks(produce(0..1), "produced").await;
+    let once = json!({"max_failures": 1});
+    for session in ["one", "two", "three"] {
+        socket.asks(subscribe("w", session, 1, once.clone()), "subscribed").await;
+        let job = until(&mut socket, "jobs").await;
+        let held = (&job["records"][0]["offset"], &job["records"][0]["failures"]);
+        assert_eq!(held, (&json!(0), &json!(0)), "an end is no failure: {job}");
+        socket.0.send(Message::Ping("there?".into())).await.unwrap();
+        let pong = timeout(DEADLINE, socket.0.next()).await.unwrap().unwrap().unwrap();
+        assert!(pong.is_pong() || pong.is_ping(), "{pong:?}");
+        socket.0.close(None).await.unwrap();
+        while !timeout(DEADLINE, socket.0.next())
+            .await
+            .unwrap()
+            .expect("an answer")
+            .unwrap()
+            .is_close()
+        {}
+        socket = Socket::open(web).await;
+    }
 }

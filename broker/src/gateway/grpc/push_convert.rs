@@ -56,7 +56,7 @@ pub(super) fn spec(wire: v1::SubscriptionSpec) -> Result<Spec, PushError> {
     Ok(Spec { topics: wire.topics, start, settings })
 }
 
-pub(crate) fn credit(wire: v1::Credit) -> Result<(u64, u64), PushError> {
+pub(super) fn credit(wire: v1::Credit) -> Result<(u64, u64), PushError> {
     let within = |field, total: u64| match total <= CREDIT_MAX {
         true => Ok(total),
         false => Err(invalid(field, format!("at most {CREDIT_MAX}"), total)),

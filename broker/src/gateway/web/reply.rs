@@ -47,8 +47,13 @@ pub(super) async fn counted(
 
 /// Bytes that hold their share of the room until they are sent.
 pub(super) async fn count(bytes: Vec<u8>, room: &Room) -> Result<Bytes, Problem> {
-    let _share = room.take(bytes.len()).await?;
-    Ok(Bytes::from_owner(Counted { bytes, _share }))
+    let share = room.take(bytes.len()).await?;
+    Ok(held(bytes, share))
+}
+
+/// Bytes whose room was taken before.
+pub(super) fn held(bytes: Vec<u8>, share: Share) -> Bytes {
+    Bytes::from_owner(Counted { bytes, _share: share })
 }
 
 /// A text of the program's own.
@@ -77,7 +82,7 @@ pub(super) async fn room_for(items: usize, room: &Room) -> Result<Share, Problem
 /// JSON whose room was taken before.
 pub(super) fn paid(value: &Value, share: Share) -> Response {
     let bytes = value.to_string().into_bytes();
-    typed(JSON, Bytes::from_owner(Counted { bytes, _share: share }))
+    typed(JSON, held(bytes, share))
 }
 
 fn typed(media_type: HeaderValue, bytes: Bytes) -> Response {

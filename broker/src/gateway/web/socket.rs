@@ -1,4 +1,4 @@
-//! `GET /v1/ws`: a WebSocket on which records are produced, topics are tailed and subscriptions are worked, as JSON text messages.
+//! `GET /v1/ws`: a WebSocket on which records are produced, topics are tailed and subscriptions are worked, as JSON texts.
 //!
 //! ```text
 //! client                                                     broker
@@ -13,9 +13,9 @@
 //! what is refused or failed                              ->  {"op":"problem","id":...,"error":{...}}; a tail is over then
 //! ```
 //!
-//! An `id` is the client's own name for what it asked. What is asked is done one after the other; tails go on beside. Frames
-//! wait for the socket, and tails for the frames: nothing is held for a client that does not read, and the connection's
-//! `write_timeout` cuts it. A `cursor` is one of server-sent events too.
+//! An `id` is the client's own name for what it asked. What is asked is done one after the other; tails and subscriptions go on
+//! beside. Frames wait for the socket, and whoever writes them waits for the frames: a tail holds one message at most for a client
+//! that does not read, and the connection's `write_timeout` cuts it. A `cursor` is one of server-sent events too.
 //!
 //! Not here: compression.
 

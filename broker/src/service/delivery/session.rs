@@ -270,6 +270,8 @@ impl Drop for SessionIn {
 impl Drop for SessionOut {
     fn drop(&mut self) {
         self.live.lose(self.session);
+        // Nobody takes mail any more: who waits for room in the mailbox waits in vain.
+        self.mailbox.cut(End::Drained);
     }
 }
 
@@ -331,8 +333,8 @@ impl SessionOut {
         self.is_settled = true;
     }
 
-    /// Gives everything back and ends.
-    fn release(&mut self) {
+    /// Gives everything back, which counts as no failure, and ends.
+    pub fn release(&mut self) {
         self.live.event(|state, now| state.delivery.closed(self.session, now));
         self.ended = true;
     }

@@ -1,11 +1,10 @@
 //! Messages of a client.
 
-use riverrun_proto::grpc::v1;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
 use crate::gateway::{
-    grpc::push_convert,
+    grpc::push_convert::CREDIT_MAX,
     web::{
         body,
         problem::Problem,
@@ -197,8 +196,15 @@ pub(super) fn check_plain(text: &str) -> Result<(), Problem> {
 impl Credit {
     /// Both totals.
     pub(super) fn totals(self) -> Result<(u64, u64), Problem> {
-        let Credit { records_total: messages_total, bytes_total } = self;
-        let bytes_total = bytes_total.unwrap_or(push_convert::CREDIT_MAX);
-        Ok(push_convert::credit(v1::Credit { messages_total, bytes_total })?)
+        let Credit { records_total, bytes_total } = self;
+        let bytes_total = bytes_total.unwrap_or(CREDIT_MAX);
+        for (field, total) in
+            [("credit.records_total", records_total), ("credit.bytes_total", bytes_total)]
+        {
+            if total > CREDIT_MAX {
+                return Err(Problem::field(field, &format!("at most {CREDIT_MAX}"), total));
+            }
+        }
+        Ok((records_total, bytes_total))
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         record, reply,
         tail::{Cursor, Form},
     },
-    quota::Room,
+    quota::{Room, Share},
 };
 
 /// What a step of a tail found.
@@ -55,13 +55,35 @@ impl Form for Found {
     }
 }
 
+/// Something for the writer.
+#[derive(Debug)]
+pub(super) enum Frame {
+    /// A message; its bytes are counted for as long as it is there, unless it is small.
+    Text(Utf8Bytes),
+    /// A sign of life.
+    Ping,
+    /// What waits in the sink is to be sent.
+    Flush,
+}
+
 /// A refusal or a failure of what was asked as `id`.
-pub(super) fn problem(id: Option<&Id>, problem: &Problem) -> String {
-    json!({"op": "problem", "id": id.map(Id::json), "error": problem.to_json()}).to_string()
+pub(super) fn problem(id: Option<&Id>, problem: &Problem) -> Frame {
+    small(&json!({"op": "problem", "id": id.map(Id::json), "error": problem.to_json()}))
+}
+
+/// A message that is not counted.
+pub(super) fn small(message: &Value) -> Frame {
+    Frame::Text(message.to_string().into())
 }
 
 /// A message whose bytes are counted until they are on the socket.
-pub(super) async fn counted(text: String, room: &Room) -> Result<Utf8Bytes, Problem> {
-    let bytes = reply::count(text.into_bytes(), room).await?;
-    Ok(Utf8Bytes::try_from(bytes).expect("it was written as text"))
+pub(super) async fn counted(text: String, room: &Room) -> Result<Frame, Problem> {
+    let share = room.take(text.len()).await?;
+    Ok(paid(text, share))
+}
+
+/// A message whose room was taken before.
+pub(super) fn paid(text: String, share: Share) -> Frame {
+    let bytes = reply::held(text.into_bytes(), share);
+    Frame::Text(Utf8Bytes::try_from(bytes).expect("it was written as text"))
 }

@@ -2,7 +2,6 @@
 //!
 //! The socket's own pings tell whether the client lives, so a session needs no signs of life of its own.
 
-use axum::extract::ws::Utf8Bytes;
 use riverrun_proto::grpc::v1;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::Sender;
@@ -10,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     asked::{Id, Subscribe},
-    frame,
+    frame::{self, Frame},
 };
 use crate::{
     delivery::ResumePoint,
@@ -74,31 +73,37 @@ pub(super) async fn open(
 pub(super) async fn run(
     (id, session_id): (Id, String),
     mut output: SessionOut,
-    (out, room): (Sender<Utf8Bytes>, Room),
+    (out, room): (Sender<Frame>, Room),
 ) {
     while let Some(told) = output.next().await {
-        let text = match told {
-            Ok(told) => message(&id, &session_id, told),
-            Err(error) => frame::problem(Some(&id), &error.into()),
+        let frame = match told {
+            Ok(told) => roomy(message(&id, &session_id, told), &room).await,
+            Err(error) => Ok(frame::problem(Some(&id), &error.into())),
         };
-        let (text, problem) = match roomy(text, &room).await {
-            Ok(text) => (text, false),
-            // Its leases run out or are resumed.
-            Err(problem) => (frame::problem(Some(&id), &problem).into(), true),
+        let (frame, given_up) = match frame {
+            Ok(frame) => (frame, false),
+            // What was handed out goes back and counts as no failure.
+            Err(problem) => {
+                output.release();
+                (frame::problem(Some(&id), &problem), true)
+            }
         };
-        if out.send(text).await.is_err() || problem {
+        if out.send(frame).await.is_err() {
             return;
+        }
+        if given_up {
+            break;
         }
     }
     // When it is gone nobody waits for it.
-    drop(out.send(json!({"op": "ended", "id": id.json()}).to_string().into()).await);
+    drop(out.send(frame::small(&json!({"op": "ended", "id": id.json()}))).await);
 }
 
 /// Counts a message, with more patience than an answer has: what it brings is leased by now.
-async fn roomy(text: String, room: &Room) -> Result<Utf8Bytes, Problem> {
+async fn roomy(text: String, room: &Room) -> Result<Frame, Problem> {
     for _ in 1..TRIES {
-        if let Ok(message) = frame::counted(text.clone(), room).await {
-            return Ok(message);
+        if let Ok(share) = room.take(text.len()).await {
+            return Ok(frame::paid(text, share));
         }
     }
     frame::counted(text, room).await

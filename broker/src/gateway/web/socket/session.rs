@@ -2,22 +2,25 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use futures_util::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{
-    sync::mpsc::{self, Receiver, Sender},
+    sync::{
+        mpsc::{self, Receiver, Sender},
+        oneshot,
+    },
     task::{self, AbortHandle, JoinError, JoinSet},
-    time::{interval, timeout},
+    time::{interval, sleep, timeout},
 };
 
 use super::{
-    MESSAGE_BYTES_MAX,
     asked::{self, CreditIn, Head, Id, Produce, Settle},
-    frame, jobs,
+    frame::{self, Frame},
+    jobs,
     tailing::{self, Told},
 };
 use crate::{
@@ -26,7 +29,7 @@ use crate::{
         call::Call,
         problem::Problem,
         produce::{self, To},
-        receive,
+        receive, reply,
         tail::Tail,
     },
     service::{delivery::session::SessionIn, produce::Acks},
@@ -42,6 +45,8 @@ const OPS: &str = "produce, tail, end, subscribe, credit, settle, pause, resume 
 const PING: Duration = Duration::from_secs(15);
 /// A client that says nothing for so long, not even to pings, is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
+/// Time to send what waits once the client is not listened to any more.
+const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of a message that are not counted.
 const FREE_BYTES: usize = 8 << 10;
 /// Most bytes of the reason in a close frame.
@@ -52,7 +57,7 @@ pub(super) struct Session {
     door: WebDoor,
     call: Call,
     going: HashMap<Id, Going>,
-    running: JoinSet<Id>,
+    running: JoinSet<()>,
 }
 
 /// Something that goes on beside.
@@ -69,7 +74,14 @@ enum What {
 }
 
 /// Why a session ends.
-type End = (u16, String);
+struct End {
+    /// Of the close frame.
+    code: u16,
+    /// For people.
+    reason: String,
+    /// Push sessions are not lost by it.
+    gives_back: bool,
+}
 
 impl Session {
     pub(super) fn new(door: WebDoor, call: Call) -> Session {
@@ -80,47 +92,65 @@ impl Session {
     pub(super) async fn run(self, socket: WebSocket) {
         let (sink, stream) = socket.split();
         let (out, frames) = mpsc::channel(WAITING_MAX);
-        let (why, ended) = tokio::sync::oneshot::channel();
+        let (why, ended) = oneshot::channel();
         let reading = async {
             drop(why.send(self.read(stream, out).await));
+            // What still waits is not sent to a client that does not take it.
+            sleep(LINGER).await;
         };
-        let writing = async {
-            let mut sink = write(sink, frames).await?;
-            let (code, reason) = ended.await.ok()?;
-            let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-            sink.send(close).await.ok()
-        };
-        tokio::join!(reading, writing);
+        tokio::select! {
+            () = write(sink, frames, ended) => {}
+            () = reading => {}
+        }
     }
 
     /// Does what the client asks, and ends what goes on beside when it leaves.
-    async fn read(mut self, mut stream: SplitStream<WebSocket>, out: Sender<Utf8Bytes>) -> End {
+    async fn read(mut self, mut stream: SplitStream<WebSocket>, out: Sender<Frame>) -> End {
+        let end = self.read_on(&mut stream, &out).await;
+        // A polite end, and that of the broker, count against no record: what is held is given back.
+        for going in self.going.values() {
+            if let (What::Jobs(session), true) = (&going.what, end.gives_back) {
+                session.drain();
+            }
+        }
+        end
+    }
+
+    async fn read_on(&mut self, stream: &mut SplitStream<WebSocket>, out: &Sender<Frame>) -> End {
         let shutdown = self.door.shutdown.clone();
         loop {
             let next = tokio::select! {
-                next = timeout(SILENCE_MAX, stream.next()) => next,
+                biased;
+                // First, so that the id of what said its last is free for the message that follows.
                 Some(over) = self.running.join_next_with_id() => {
                     self.forget(over);
                     continue;
                 }
-                () = shutdown.begun() => return (close_code::AWAY, "the broker stops".into()),
-                () = out.closed() => return (close_code::AWAY, "nothing can be sent".into()),
+                next = timeout(SILENCE_MAX, stream.next()) => next,
+                () = shutdown.begun() => return End::politely(close_code::AWAY, "the broker stops"),
+                () = out.closed() => return End::of("nothing can be sent"),
             };
             let text = match next {
-                Err(_) => return (close_code::AWAY, "the client was silent".into()),
-                Ok(None | Some(Ok(Message::Close(_)))) => return (close_code::NORMAL, "".into()),
-                Ok(Some(Err(error))) => return (close_code::POLICY, reason(&error)),
-                Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
+                Err(_) => return End::of("the client was silent"),
+                Ok(Some(Ok(Message::Close(_)))) => return End::politely(close_code::NORMAL, ""),
+                Ok(None) => return End::of("the connection was lost"),
+                Ok(Some(Err(error))) => return End::broken(&error),
+                // Its answer stands in the buffer of the sink by now: no more of them than the writer takes.
+                Ok(Some(Ok(Message::Ping(_)))) => {
+                    drop(out.send(Frame::Flush).await);
+                    continue;
+                }
+                Ok(Some(Ok(Message::Pong(_)))) => continue,
                 Ok(Some(Ok(Message::Text(text)))) => text,
                 Ok(Some(Ok(Message::Binary(_)))) => {
                     let problem = Problem::field("message", "text", "binary");
-                    drop(out.send(frame::problem(None, &problem).into()).await);
+                    drop(out.send(frame::problem(None, &problem)).await);
                     continue;
                 }
             };
             // What waits for room in a mailbox waits for the writer, which may be gone.
             let answer = tokio::select! {
-                answer = self.answer(&text, &out) => answer,
+                answer = self.answer(&text, out) => answer,
                 () = out.closed() => continue,
             };
             if let Some(answer) = answer {
@@ -129,35 +159,29 @@ impl Session {
         }
     }
 
-    /// Forgets a tail that is over, unless another has its id by now.
-    fn forget(&mut self, over: Result<(task::Id, Id), JoinError>) {
-        let Ok((task, id)) = over else { return };
-        if self.going.get(&id).is_some_and(|going| going.task.id() == task) {
-            self.going.remove(&id);
-        }
+    /// Forgets what is over.
+    fn forget(&mut self, over: Result<(task::Id, ()), JoinError>) {
+        let over = over.map_or_else(|error| error.id(), |(task, ())| task);
+        self.going.retain(|_, going| going.task.id() != over);
     }
 
     /// What to say to a message at once.
-    async fn answer(&mut self, text: &str, out: &Sender<Utf8Bytes>) -> Option<Utf8Bytes> {
+    async fn answer(&mut self, text: &str, out: &Sender<Frame>) -> Option<Frame> {
         let head = body::parse::<Head>(text.as_bytes());
         let id = head.as_ref().ok().and_then(|head| head.id().ok().flatten());
         let answer = match head {
             Ok(head) => self.act(&head, text, out).await,
             Err(problem) => Err(problem),
         };
-        let answer = match answer {
-            Ok(answer) => frame::counted(answer?.to_string(), &self.call.caller.replies).await,
-            Err(problem) => Err(problem),
-        };
-        Some(answer.unwrap_or_else(|problem| frame::problem(id.as_ref(), &problem).into()))
+        answer.unwrap_or_else(|problem| Some(frame::problem(id.as_ref(), &problem)))
     }
 
     async fn act(
         &mut self,
         head: &Head,
         text: &str,
-        out: &Sender<Utf8Bytes>,
-    ) -> Result<Option<Value>, Problem> {
+        out: &Sender<Frame>,
+    ) -> Result<Option<Frame>, Problem> {
         let id = head.id()?;
         match head.op.as_str() {
             "produce" => self.produce(id.as_ref(), text).await.map(Some),
@@ -171,7 +195,7 @@ impl Session {
         }
     }
 
-    async fn produce(&self, id: Option<&Id>, text: &str) -> Result<Value, Problem> {
+    async fn produce(&self, id: Option<&Id>, text: &str) -> Result<Frame, Problem> {
         let _share = match text.len() > FREE_BYTES {
             true => self.call.caller.receiving.take(text.len()).await?,
             false => Default::default(),
@@ -184,11 +208,14 @@ impl Session {
         let topic = self.door.services.admin.topic(&asked.topic)?;
         let to = To { partition: asked.partition, acks };
         let records = produce::converted(asked.records)?;
+        // Taken before anything is done, so that what is done is answered.
+        let share = reply::room_for(records.len(), &self.call.caller.replies).await?;
         let placed = produce::append((&self.door, &self.call), topic, to, records).await?;
-        Ok(json!({"op": "produced", "id": id.map(Id::json), "records": placed}))
+        let answer = json!({"op": "produced", "id": id.map(Id::json), "records": placed});
+        Ok(frame::paid(answer.to_string(), share))
     }
 
-    fn tail(&mut self, id: Id, text: &str, out: &Sender<Utf8Bytes>) -> Result<Value, Problem> {
+    fn tail(&mut self, id: Id, text: &str, out: &Sender<Frame>) -> Result<Frame, Problem> {
         let wanted = asked::wanted(text)?;
         self.check_free(&id)?;
         let room = self.call.caller.replies.clone();
@@ -198,11 +225,10 @@ impl Session {
         let told: Told = Arc::new(cursor.into());
         let (own, out, noted) = (id.clone(), out.clone(), told.clone());
         let task = self.running.spawn(async move {
-            tailing::run(own.clone(), tail, out, noted).await;
-            own
+            tailing::run(own, tail, out, noted).await;
         });
         self.going.insert(id, Going { task, what: What::Tail(told) });
-        Ok(answer)
+        Ok(frame::small(&answer))
     }
 
     /// Refuses an id in use, and more than there may be.
@@ -219,7 +245,7 @@ impl Session {
         Ok(())
     }
 
-    fn end(&mut self, id: &Id, text: &str) -> Result<Value, Problem> {
+    fn end(&mut self, id: &Id, text: &str) -> Result<Frame, Problem> {
         asked::check_plain(text)?;
         let Some(Going { task, what: What::Tail(told) }) = self.going.get(id) else {
             let expected = "that of a tail of this socket; a subscription is ended by `drain`";
@@ -228,24 +254,18 @@ impl Session {
         task.abort();
         let cursor = told.lock().clone();
         self.going.remove(id);
-        Ok(json!({"op": "ended", "id": id.json(), "cursor": cursor}))
+        Ok(frame::small(&json!({"op": "ended", "id": id.json(), "cursor": cursor})))
     }
 
     /// Opens a push session; it says itself that it is open.
-    async fn subscribe(
-        &mut self,
-        id: Id,
-        text: &str,
-        out: &Sender<Utf8Bytes>,
-    ) -> Result<(), Problem> {
+    async fn subscribe(&mut self, id: Id, text: &str, out: &Sender<Frame>) -> Result<(), Problem> {
         let asked = body::parse(text.as_bytes())?;
         self.check_free(&id)?;
         let (session_id, input, output) = jobs::open((&self.door, &self.call), asked).await?;
         let (own, room) = (id.clone(), self.call.caller.replies.clone());
         let outlet = (out.clone(), room);
         let task = self.running.spawn(async move {
-            jobs::run((own.clone(), session_id), output, outlet).await;
-            own
+            jobs::run((own, session_id), output, outlet).await;
         });
         self.going.insert(id, Going { task, what: What::Jobs(input) });
         Ok(())
@@ -287,27 +307,56 @@ fn needed(id: Option<Id>) -> Result<Id, Problem> {
     id.ok_or_else(|| Problem::field("id", "given", "none"))
 }
 
-/// What a broken message is told, in so many bytes as a close frame takes.
-fn reason(error: &axum::Error) -> String {
-    let mut text = format!("{error} (a message has at most {MESSAGE_BYTES_MAX} bytes)");
-    text.truncate(text.floor_char_boundary(REASON_BYTES_MAX));
-    text
+impl End {
+    /// Both sides know.
+    fn politely(code: u16, reason: &str) -> End {
+        End { code, reason: reason.to_owned(), gives_back: true }
+    }
+
+    /// The client may come back for what it holds.
+    fn of(reason: &str) -> End {
+        End { code: close_code::AWAY, reason: reason.to_owned(), gives_back: false }
+    }
+
+    /// A message could not be taken.
+    fn broken(error: &axum::Error) -> End {
+        let mut reason = error.to_string();
+        let is_size = reason.starts_with("Space limit exceeded");
+        let code = if is_size { close_code::SIZE } else { close_code::PROTOCOL };
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        End { code, reason, gives_back: false }
+    }
 }
 
-/// Sends what comes until there is no more; `None` when the socket takes nothing any more.
+/// Sends what comes until there is no more, then closes.
 async fn write(
     mut sink: SplitSink<WebSocket, Message>,
-    mut frames: Receiver<Utf8Bytes>,
-) -> Option<SplitSink<WebSocket, Message>> {
+    mut frames: Receiver<Frame>,
+    ended: oneshot::Receiver<End>,
+) {
     let mut pings = interval(PING);
     loop {
-        let message = tokio::select! {
-            frame = frames.recv() => match frame {
-                Some(text) => Message::Text(text),
-                None => return Some(sink),
-            },
-            _ = pings.tick() => Message::Ping(Default::default()),
+        let frame = tokio::select! {
+            frame = frames.recv() => frame,
+            _ = pings.tick() => Some(Frame::Ping),
         };
-        sink.send(message).await.ok()?;
+        let sent = match frame {
+            // Its bytes are counted for as long as a copy of them waits in the sink.
+            Some(Frame::Text(text)) => sink.send(Message::Text(text.clone())).await,
+            Some(Frame::Ping) => sink.send(Message::Ping(Default::default())).await,
+            Some(Frame::Flush) => sink.flush().await,
+            None => break,
+        };
+        if sent.is_err() {
+            break;
+        }
+    }
+    // Those who still have something to say hear that nobody takes it.
+    drop(frames);
+    if let Ok(End { code, reason, .. }) = ended.await {
+        let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+        // After the client's own close frame only the answer to it is sent, and `close` does that.
+        drop(sink.send(close).await);
+        drop(sink.close().await);
     }
 }

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::extract::ws::Utf8Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::Sender;
 
 use super::{
     asked::Id,
-    frame::{self, Found},
+    frame::{self, Found, Frame},
 };
 use crate::gateway::web::{problem::Problem, tail::Tail};
 
@@ -16,10 +15,10 @@ use crate::gateway::web::{problem::Problem, tail::Tail};
 pub(super) type Told = Arc<Mutex<String>>;
 
 /// Sends what the tail finds until it fails, or nobody takes it.
-pub(super) async fn run(id: Id, mut tail: Tail, out: Sender<Utf8Bytes>, told: Told) {
+pub(super) async fn run(id: Id, mut tail: Tail, out: Sender<Frame>, told: Told) {
     if let Some(gap) = tail.take_recreated() {
         let message = Found::with_gap(gap).message(&id, tail.cursor());
-        if out.send(message.into()).await.is_err() {
+        if out.send(Frame::Text(message.into())).await.is_err() {
             return;
         }
     }
@@ -27,7 +26,7 @@ pub(super) async fn run(id: Id, mut tail: Tail, out: Sender<Utf8Bytes>, told: To
         let ended = step(&id, &mut tail, &out, &told).await;
         if let Err(Some(problem)) = &ended {
             let problem = problem.with_more("cursor", tail.cursor().to_string());
-            drop(out.send(frame::problem(Some(&id), &problem).into()).await);
+            drop(out.send(frame::problem(Some(&id), &problem)).await);
         }
         if ended.is_err() {
             return;
@@ -39,7 +38,7 @@ pub(super) async fn run(id: Id, mut tail: Tail, out: Sender<Utf8Bytes>, told: To
 async fn step(
     id: &Id,
     tail: &mut Tail,
-    out: &Sender<Utf8Bytes>,
+    out: &Sender<Frame>,
     told: &Told,
 ) -> Result<(), Option<Problem>> {
     let before = tail.cursor().clone();
