@@ -264,7 +264,7 @@ async fn a_subscription_is_worked_on_a_socket() {
     assert_eq!(socket.ask(produce(0..3)).await["op"], "produced");
     let settings = json!({"backoff_min_ms": 1, "backoff_max_ms": 1});
     let opened = socket.asks(subscribe("w", "one", 2, settings), "subscribed").await;
-    assert_eq!(opened["session_id"], "one");
+    assert_eq!((&opened["session_id"], &opened["order"]), (&json!("one"), &json!("unordered")));
     let mut jobs = Vec::new();
     while jobs.len() < 2 {
         jobs.extend(until(&mut socket, "jobs").await["records"].as_array().unwrap().clone());

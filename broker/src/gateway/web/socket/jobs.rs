@@ -122,7 +122,7 @@ fn message(id: &Id, session_id: &str, told: Out) -> String {
                 "ack_wait_ms": told.ack_wait_ms,
                 "max_lease_ms": told.max_lease_ms,
                 "max_in_flight": told.max_in_flight,
-                "order": enum_name(told.order().as_str_name(), "ORDER_"),
+                "order": enum_name(told.order().as_str_name(), "DELIVERY_ORDER_"),
             })
         }
         Out::Settled(told) => settled(told),
