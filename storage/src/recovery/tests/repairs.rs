@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::*;
+use super::{
+    rows::{rolled, rolled_to},
+    *,
+};
 use crate::{
     CompactionOptions, LogOffsets, LogRepair, Loss, RecoveryVerdict, Repair,
     inspect::{Finding, Inspector},
@@ -23,27 +26,6 @@ fn repair(disk: &SimDisk) -> LogRepair {
         options: options(),
         now: Timestamp(2_000),
     }
-}
-
-/// A flushed log of five segments, stopped cleanly or killed. Its segments' bases and its end.
-fn rolled(clean: bool) -> (SimDisk, Vec<u64>, u64) {
-    rolled_to(100, clean)
-}
-
-/// The same with `count` batches.
-fn rolled_to(count: u64, clean: bool) -> (SimDisk, Vec<u64>, u64) {
-    let disk = SimDisk::new(1);
-    let mut log = open(&disk);
-    fill(&mut log, count);
-    log.flusher.flush().unwrap();
-    let end = log.writer.log_end().0;
-    if clean {
-        log.writer.close().unwrap();
-    }
-    let disk = disk.kill();
-    let names = named(&disk, ".log");
-    let bases = names.iter().map(|name| name[..20].parse().unwrap()).collect();
-    (disk, bases, end)
 }
 
 /// Offsets that `repair` gives up.

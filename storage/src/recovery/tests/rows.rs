@@ -140,11 +140,16 @@ fn row_4_debris_that_proves_nothing_is_torn() {
     assert!(log.report.torn_bytes > 1_000, "{:?}", log.report);
 }
 
-/// A log of several segments, stopped cleanly or not.
-fn rolled(clean: bool) -> (SimDisk, Vec<u64>, u64) {
+/// A flushed log of several segments, stopped cleanly or killed. Its segments' bases and its end.
+pub(super) fn rolled(clean: bool) -> (SimDisk, Vec<u64>, u64) {
+    rolled_to(100, clean)
+}
+
+/// The same with `count` batches.
+pub(super) fn rolled_to(count: u64, clean: bool) -> (SimDisk, Vec<u64>, u64) {
     let disk = SimDisk::new(1);
     let mut log = open(&disk);
-    fill(&mut log, 100);
+    fill(&mut log, count);
     log.flusher.flush().unwrap();
     let end = log.writer.log_end().0;
     if clean {
