@@ -6,6 +6,7 @@ mod client_groups;
 mod client_produce;
 mod client_push;
 mod data_dir;
+mod dropped_handles;
 mod durability;
 mod explore;
 mod fetch;

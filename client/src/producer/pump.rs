@@ -20,7 +20,8 @@ use super::{
 };
 use crate::clock::{self, Instant};
 
-/// The requests of one session. Ends when another session begins.
+/// The requests of one session. Ends when another session begins or the producer is dead; the connection holds it until then, and its
+/// stream with it.
 pub(super) struct Pump {
     shared: Arc<Shared>,
     session: u64,
@@ -107,14 +108,17 @@ impl Stream for Pump {
         cx: &mut Context<'_>,
     ) -> Poll<Option<v1::AppendRequest>> {
         loop {
-            if !self.shared.is_current(self.session) {
+            if self.shared.is_over(self.session) {
                 return Poll::Ready(None);
             }
             if let Some(request) = self.next() {
                 return Poll::Ready(Some(request));
             }
-            // Registered before the last look, so that a lane listed in between wakes this.
+            // Registered before the last look, so that a lane listed or an end in between wakes this.
             self.shared.wait(self.session, cx.waker());
+            if self.shared.is_over(self.session) {
+                return Poll::Ready(None);
+            }
             if let Some(request) = self.next() {
                 return Poll::Ready(Some(request));
             }

@@ -130,9 +130,9 @@ impl Shared {
         }
     }
 
-    /// Whether `session` is still the one that sends.
-    pub(super) fn is_current(&self, session: u64) -> bool {
-        self.session.load(Ordering::Acquire) == session
+    /// Whether `session` sends nothing any more: another one does, or the producer is dead.
+    pub(super) fn is_over(&self, session: u64) -> bool {
+        self.session() != session || self.dead.get().is_some()
     }
 
     /// The session that sends.
@@ -300,6 +300,7 @@ impl Shared {
             self.settle(settled);
         }
         self.driver.notify_one();
+        self.wake_pump();
     }
 }
 
