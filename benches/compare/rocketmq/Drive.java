@@ -1,5 +1,6 @@
 import com.alibaba.fastjson2.JSON;
 import com.alibaba.fastjson2.JSONObject;
+import java.io.PrintStream;
 import java.lang.management.ManagementFactory;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -78,14 +79,23 @@ public final class Drive {
         records = job.getLongValue("records");
     }
 
-    public static void main(String[] words) throws Exception {
-        JSONObject job = JSON.parseObject(words[0]);
-        Drive drive = new Drive(job);
-        drive.work(job.get("task"));
-        System.out.println(JSON.toJSONString(drive.figures));
-        System.out.flush();
+    public static void main(String[] words) {
+        // Libraries say things on the standard output, which is for the figures alone.
+        PrintStream outcome = System.out;
+        System.setOut(System.err);
+        int status = 1;
+        try {
+            JSONObject job = JSON.parseObject(words[0]);
+            Drive drive = new Drive(job);
+            drive.work(job.get("task"));
+            outcome.println(JSON.toJSONString(drive.figures));
+            outcome.flush();
+            status = 0;
+        } catch (Throwable error) {
+            System.err.println(error);
+        }
         // What the client left running must not hold the process.
-        Runtime.getRuntime().halt(0);
+        Runtime.getRuntime().halt(status);
     }
 
     private void work(Object task) throws Exception {

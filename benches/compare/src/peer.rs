@@ -5,16 +5,13 @@
 
 use std::{
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    case::Workload,
-    error::{Error, Result},
-    process::Process,
-};
+use crate::{case::Workload, error::Result, process::Process};
 
 mod kafka;
 mod nats;
@@ -87,7 +84,6 @@ pub(crate) struct Server {
     /// Its process. This one is measured.
     pub(crate) process: Process,
     /// What it needs beside it, and what ends with it.
-    #[expect(dead_code, reason = "held, so that it is ended when this is dropped")]
     pub(crate) beside: Vec<Process>,
     /// Where clients connect.
     pub(crate) address: String,
@@ -113,9 +109,9 @@ impl Peer {
     pub(crate) fn slowness(self, workload: Workload) -> u64 {
         match (workload, self) {
             // Each consumer of these is a client with threads of its own, or a connection and a process in the server.
-            (Workload::W6, Peer::Kafka) => 100,
+            (Workload::W6, Peer::Kafka | Peer::Rocketmq) => 100,
             (Workload::W6, Peer::RabbitStream | Peer::RabbitQuorum) => 10,
-            (_, Peer::RabbitQuorum) => 40,
+            (_, Peer::RabbitQuorum) | (Workload::W4, Peer::Rocketmq) => 40,
             (Workload::W6 | Workload::W7, _) => 1,
             (_, Peer::Nats | Peer::Redis | Peer::RabbitStream) => 4,
             (_, Peer::Riverrun | Peer::Kafka | Peer::Rocketmq) => 1,
@@ -181,14 +177,36 @@ impl Install {
             (Peer::RabbitStream, Level::Relaxed) => Ok("in the page cache (its only mode)"),
             (Peer::RabbitQuorum, Level::Fsync) => Ok("after fsync (its only mode)"),
             (Peer::RabbitQuorum, Level::Relaxed) => Err("a quorum queue always flushes"),
-            (Peer::Rocketmq, _) => Err(rocketmq::NO_DRIVER),
+            (Peer::Rocketmq, Level::Fsync) => Ok("after fsync (`flushDiskType=SYNC_FLUSH`)"),
+            (Peer::Rocketmq, Level::Relaxed) => Ok("in the page cache (its default)"),
             (Peer::Redis, Level::Fsync) => Ok("after fsync (`appendfsync always`)"),
             (Peer::Redis, Level::Relaxed) => Ok("in memory (`appendfsync everysec`, its default)"),
         }
     }
 }
 
+impl Install {
+    /// The client side of a measurement, which takes its job as the next argument; `dir` is for what it writes.
+    ///
+    /// # Errors
+    /// When this program does not know where it is itself.
+    pub(crate) fn driver(&self, dir: &Path) -> Result<Command> {
+        if self.peer == Peer::Rocketmq {
+            return Ok(rocketmq::driver(self, dir));
+        }
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("drive");
+        Ok(command)
+    }
+}
+
 impl Server {
+    /// Kills it, and what it needs beside it.
+    pub(crate) fn end(&mut self) {
+        self.process.end();
+        self.beside.clear();
+    }
+
     /// Starts a server on the directory `dir`, which holds nothing yet, and waits until it takes connections.
     pub(crate) fn start(
         install: &Install,
@@ -214,7 +232,7 @@ impl Server {
             Peer::Redis => redis::start(install, level, dir, address),
             Peer::Kafka => kafka::start(install, level, dir, address),
             Peer::RabbitStream | Peer::RabbitQuorum => rabbitmq::start(install, dir, address),
-            Peer::Rocketmq => Err(Error::Skipped(rocketmq::NO_DRIVER.into())),
+            Peer::Rocketmq => rocketmq::start(install, level, dir, address),
         }
     }
 }

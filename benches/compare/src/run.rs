@@ -209,7 +209,7 @@ fn one_server(plan: &Plan, round: u32, who: &Contender, results: &mut Results) -
         let done = if unwritten.contains(&case.topic()) {
             Err(Error::Wrong("what it reads was not written".into()))
         } else if case.wants_fresh_server() {
-            server.process.end();
+            server.end();
             fresh(plan, who).and_then(|started| {
                 server = started;
                 stage.measure(&mut server)
@@ -249,7 +249,7 @@ impl Stage<'_> {
 
     /// Kills the server, starts it again on what it left, and sees how soon the first record comes, and how many there are.
     fn restart(&self, server: &mut Server) -> Result<Figures> {
-        server.process.end();
+        server.end();
         let driver = self.drive(server, Task::FirstRecord)?;
         // It is to wait for the server, not the other way round.
         clock::pause(DRIVER_START);
@@ -263,7 +263,7 @@ impl Stage<'_> {
     }
 
     fn drive(&self, server: &Server, task: Task) -> Result<drive::Driver> {
-        drive::launch(&self.job(server, task), self.dir)
+        drive::launch(&self.who.install.driver(self.dir)?, &self.job(server, task), self.dir)
     }
 
     fn timeout(&self) -> f64 {

@@ -25,12 +25,13 @@ pub(crate) struct Driver {
 }
 
 /// Starts a driver, with `dir` for what it says.
-pub(crate) fn launch(job: &Job, dir: &Path) -> Result<Driver> {
+pub(crate) fn launch(driver: &Command, job: &Job, dir: &Path) -> Result<Driver> {
     let (outcome, said) = (dir.join("driver.json"), dir.join("driver.log"));
     let child = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "--"])
-        .arg(std::env::current_exe()?)
-        .args(["drive", &serde_json::to_string(job)?])
+        .arg(driver.get_program())
+        .args(driver.get_args())
+        .arg(serde_json::to_string(job)?)
         .stdin(Stdio::null())
         .stdout(files::create(&outcome)?)
         .stderr(files::create(&said)?)
@@ -60,7 +61,10 @@ impl Driver {
 
     fn failed(&self, how: &str) -> Error {
         let said = files::read_text(&self.said).unwrap_or_default();
-        let said: String = said.trim().chars().take(CHARACTERS_SHOWN).collect();
+        // What it said last says most.
+        let said = said.trim();
+        let skipped = said.chars().count().saturating_sub(CHARACTERS_SHOWN);
+        let said: String = said.chars().skip(skipped).collect();
         Error::Program { program: self.name.clone(), how: format!("{how}: {said}") }
     }
 }
