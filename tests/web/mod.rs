@@ -4,6 +4,7 @@ mod door;
 mod events;
 mod fetch;
 mod groups;
+mod grpc_web;
 mod openapi;
 mod produce;
 mod socket;

@@ -23,7 +23,7 @@ use crate::{
     gateway::{
         accept::{Acceptor, Arrivals},
         caps::Caps,
-        grpc::{APIS, GrpcDoor, Meters, set_health},
+        grpc::{APIS, GrpcDoor, GrpcWeb, Meters, set_health},
         web::WebDoor,
     },
     metrics::DoorMeter,
@@ -203,16 +203,18 @@ impl Doors {
         let refusals = metrics.refusals().clone();
         let meters = Meters { door, refusals, clock: Clock::real() };
         let (services, shutdown) = (rooms.services.clone(), shutdown.watch());
+        let config = config.clone();
+        let grpc = GrpcDoor { services, config, receiving, shutdown, health, meters };
         let web = WebDoor {
-            services: services.clone(),
-            config: config.clone(),
-            receiving: receiving.clone(),
-            shutdown: shutdown.clone(),
+            services: grpc.services.clone(),
+            config: grpc.config.clone(),
+            receiving: grpc.receiving.clone(),
+            shutdown: grpc.shutdown.clone(),
+            grpc: GrpcWeb::new(&grpc),
             turn: Arc::default(),
             sockets: Default::default(),
         };
-        let config = config.clone();
-        Doors { grpc: GrpcDoor { services, config, receiving, shutdown, health, meters }, web }
+        Doors { grpc, web }
     }
 }
 

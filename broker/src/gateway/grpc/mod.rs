@@ -27,6 +27,7 @@ mod reply;
 mod session;
 pub(crate) mod status;
 mod subscription_admin;
+mod web;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -40,9 +41,8 @@ use riverrun_proto::grpc::{
 };
 use tokio::net::TcpStream;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
-use tonic::transport::{Server, server::Router};
+use tonic::{service::Routes, transport::Server};
 
-pub(crate) use self::metered::{APIS, Meters};
 use self::{
     admin::AdminGateway,
     bounded::Bounded,
@@ -55,6 +55,10 @@ use self::{
     received::Receiving,
     refusal::NamedRefusals,
     subscription_admin::SubscriptionsGateway,
+};
+pub(crate) use self::{
+    metered::{APIS, Meters},
+    web::{GrpcWeb, GrpcWebCaller},
 };
 use crate::{
     config::{Config, GrpcConfig, LimitsConfig},
@@ -104,14 +108,14 @@ impl GrpcDoor {
             Ok::<_, io::Error>(Connection::new(socket, caller, handshake_timeout, place))
         });
         let shutdown = self.shutdown.clone();
-        let router = self.router();
-        router
+        server(&self.config.grpc)
+            .add_routes(self.routes())
             .serve_with_incoming_shutdown(connections, async move { shutdown.begun().await })
             .await
     }
 
-    fn router(&self) -> Router {
-        let grpc = &self.config.grpc;
+    /// Every service. A request has to bring its [`Caller`].
+    fn routes(&self) -> Routes {
         let services = &self.services;
         let groups = GroupGateway {
             service: services.groups.clone(),
@@ -134,7 +138,7 @@ impl GrpcDoor {
         let admin = AdminGateway { service: services.admin.clone(), groups: groups.clone() };
         let push = PushGateway { service: services.delivery.clone(), refusals: refusals.clone() };
         let subscriptions = SubscriptionsGateway { service: services.delivery.clone() };
-        let bytes_max = grpc.message_bytes_max;
+        let bytes_max = self.config.grpc.message_bytes_max;
         let health = tonic_health::server::HealthService::from_health_reporter(self.health.clone());
         let produce = ProduceServer::new(produce).max_decoding_message_size(bytes_max);
         let fetch = FetchServer::new(fetch).max_decoding_message_size(bytes_max);
@@ -144,8 +148,7 @@ impl GrpcDoor {
         let subscriptions =
             SubscriptionsServer::new(subscriptions).max_decoding_message_size(bytes_max);
         let meters = &self.meters;
-        server(grpc)
-            .add_service(measured(produce, meters, bytes_max))
+        Routes::new(measured(produce, meters, bytes_max))
             .add_service(measured(fetch, meters, bytes_max))
             .add_service(measured(admin, meters, bytes_max))
             .add_service(measured(groups, meters, bytes_max))

@@ -20,7 +20,8 @@ use crate::config::HttpConfig;
 
 /// What pages may read of a reply beyond what they always may.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "etag, retry-after, location, riverrun-next-offset, riverrun-high-watermark, riverrun-log-start-offset",
+    "etag, retry-after, location, riverrun-next-offset, riverrun-high-watermark, riverrun-log-start-offset, \
+     grpc-status, grpc-message, riverrun-error-bin",
 );
 /// How long a browser may remember what it was allowed, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");

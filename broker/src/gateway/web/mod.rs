@@ -11,6 +11,7 @@ mod connection;
 mod events;
 mod fetch;
 mod groups;
+mod grpc_web;
 mod guard;
 mod health;
 mod metrics;
@@ -46,7 +47,10 @@ use self::{
 };
 use crate::{
     config::Config,
-    gateway::accept::{Arrivals, Handover},
+    gateway::{
+        accept::{Arrivals, Handover},
+        grpc::GrpcWeb,
+    },
     quota::Quota,
     service::Services,
     shutdown::ShutdownWatch,
@@ -68,6 +72,8 @@ pub(crate) struct WebDoor {
     pub(crate) receiving: Quota,
     /// Hears of the end.
     pub(crate) shutdown: ShutdownWatch,
+    /// The services of gRPC, for pages.
+    pub(crate) grpc: GrpcWeb,
     /// WebSockets that are open.
     pub(crate) sockets: TaskTracker,
     /// Moves records without a key from partition to partition.
@@ -100,10 +106,12 @@ impl WebDoor {
     async fn connection(self, router: Router, handover: Handover) {
         let Handover { socket, address, place } = handover;
         let Ok(socket) = TcpStream::from_std(socket) else { return };
-        let caller = Caller::new(address, &self);
+        let caller = (Caller::new(address, &self), self.grpc.caller(address));
         let socket = Connection::new(socket, self.config.http.write_timeout, place);
         let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(caller.clone());
+            let (own, grpc) = caller.clone();
+            request.extensions_mut().insert(own);
+            request.extensions_mut().insert(grpc);
             let mut router = router.clone();
             async move { answer(&mut router, request).await }
         });
@@ -154,7 +162,8 @@ fn router(door: &WebDoor) -> Router {
         .merge(fetch::routes())
         .merge(events::routes())
         .merge(socket::routes())
-        .merge(openapi::routes());
+        .merge(openapi::routes())
+        .merge(grpc_web::routes());
     routes
         .fallback(Problem::unknown_route)
         .method_not_allowed_fallback(Problem::wrong_method)
