@@ -32,7 +32,7 @@ use crate::{
     metrics::WriteMeter,
     offset::disk_log::groups_log_id,
     partition::{
-        DiskGauge, PartitionOpener, ReadOnly, StateLog, Workers,
+        DiskGauge, Partition, PartitionOpener, ReadOnly, StateLog, Workers,
         housekeeping::Housekeeper,
         state_log::{Replay, StateLogError},
     },
@@ -144,6 +144,8 @@ struct Rooms {
     services: Services,
     workers: Arc<Workers>,
     gauge: Arc<DiskGauge>,
+    /// The broker's own logs, as far as they are there.
+    own_logs: Vec<Arc<Partition>>,
     /// The groups' work in the background; taken when serving starts.
     groups: Background,
     /// The subscriptions' work in the background; taken when serving starts.
@@ -286,6 +288,8 @@ impl Rooms {
             starts: Arc::default(),
         };
         let (metadata, groups_log, subscriptions_log) = open_state_logs(&opener)?;
+        let own_logs = [metadata.0.partition(), groups_log.0.partition()].into_iter();
+        let own_logs = own_logs.chain(subscriptions_log.partition()).cloned().collect();
         let limits = RegistryLimits {
             topics_max: config.limits.topics_max,
             partitions_max: config.limits.partitions_max,
@@ -304,6 +308,7 @@ impl Rooms {
             services,
             workers,
             gauge,
+            own_logs,
             groups: Background::new(background),
             subscriptions,
         })

@@ -18,6 +18,7 @@ mod metrics;
 mod produce;
 mod push;
 mod read_only;
+mod scrub;
 mod shutdown;
 mod stray_segments;
 mod topics;

@@ -12,7 +12,8 @@ use std::{
 use futures_util::future::join_all;
 use tokio::{
     runtime::{Builder, Handle},
-    time::{MissedTickBehavior, interval},
+    task::yield_now,
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tonic_health::server::HealthReporter;
 
@@ -27,7 +28,11 @@ use crate::{
         web::WebDoor,
     },
     metrics::DoorMeter,
-    partition::housekeeping::{self, Housekeeper},
+    partition::{
+        Partition,
+        housekeeping::{self, Housekeeper},
+        scrub::{ScrubPace, Scrubber},
+    },
     quota::Quota,
     shutdown::{Shutdown, ShutdownWatch},
     topic::Registry,
@@ -108,6 +113,9 @@ impl Serving {
             threads.push(Thread::start(index, runtime, doors.clone(), visitors)?);
         }
         first.spawn(look_after(rooms.registry.clone(), config, (housekeeper, health), shutdown));
+        if let Some(scrubber) = scrubber(config, rooms) {
+            first.spawn(scrub(scrubber, rooms.clone(), shutdown.watch()));
+        }
         for work in [&rooms.groups, &rooms.subscriptions] {
             if let Some(work) = work.0.lock().take() {
                 first.spawn(work);
@@ -313,6 +321,34 @@ async fn compact(registry: &Registry, (clock, rounds): (Clock, Duration), shutdo
             () = housekeeping::compact(&partitions, &clock) => {}
             () = shutdown.begun() => return,
         }
+    }
+}
+
+/// What re-reads sealed segments, unless the settings say that nothing does.
+fn scrubber(config: &Config, rooms: &Rooms) -> Option<Scrubber> {
+    let pace = ScrubPace {
+        bytes_per_second: config.disk.scrub_bytes_per_second,
+        interval: config.disk.scrub_interval,
+    };
+    Scrubber::new(pace, Clock::real(), rooms.services.metrics.scrubbing().clone())
+}
+
+/// Re-reads sealed segments until the end is announced.
+async fn scrub(mut scrubber: Scrubber, rooms: Rooms, shutdown: ShutdownWatch) {
+    let all = || -> Vec<Arc<Partition>> {
+        let topics = rooms.registry.open_partitions();
+        topics.into_iter().chain(rooms.own_logs.iter().cloned()).collect()
+    };
+    let pass = async {
+        loop {
+            let wait = scrubber.turn(all).await;
+            sleep(wait).await;
+            yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = pass => {}
+        () = shutdown.begun() => {}
     }
 }
 

@@ -29,6 +29,7 @@ mod maintain;
 mod queue;
 mod read;
 mod replicator;
+pub mod scrub;
 pub mod settings;
 mod shard;
 pub mod starts;
@@ -155,6 +156,8 @@ pub struct Partition {
     read_cold: AtomicBool,
     /// Which records were written so lately that they are in memory.
     hot: Hot,
+    /// Damaged places that the scrubber met in its latest pass.
+    damaged_places: AtomicU64,
     /// What was appended. Stays empty in the broker's own logs.
     appended: Traffic,
     /// What fetches read.
@@ -211,6 +214,7 @@ impl Partition {
             complaints: Complaints::default(),
             read_cold: AtomicBool::new(false),
             hot: Hot::new(offsets.log_end),
+            damaged_places: AtomicU64::new(0),
             appended: Traffic::default(),
             fetched: Traffic::default(),
         })

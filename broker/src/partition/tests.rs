@@ -26,17 +26,17 @@ use super::{
 };
 use crate::clock::Clock;
 
-const TOPIC: TopicId = TopicId(Uuid::from_u128(77));
+pub(super) const TOPIC: TopicId = TopicId(Uuid::from_u128(77));
 const SOON: Duration = Duration::from_secs(20);
 
 /// A data directory on a simulated disk and the threads that work on it.
-struct House {
-    disk: SimDisk,
-    opener: PartitionOpener,
+pub(super) struct House {
+    pub(super) disk: SimDisk,
+    pub(super) opener: PartitionOpener,
 }
 
 impl House {
-    fn new() -> House {
+    pub(super) fn new() -> House {
         let disk = SimDisk::new(1);
         disk.create_dir(Path::new("logs")).unwrap();
         disk.sync_dir(Path::new("")).unwrap();
@@ -102,7 +102,7 @@ impl House {
     }
 }
 
-fn settings(durability: Durability) -> PartitionSettings {
+pub(super) fn settings(durability: Durability) -> PartitionSettings {
     let flush_interval = Duration::from_millis(10);
     let internal = PartitionSettings::internal(TOPIC);
     PartitionSettings { durability, flush_interval, is_internal: false, ..internal }
@@ -117,7 +117,11 @@ fn batch(values: &[&str]) -> RecordBatch {
     builder.build().unwrap()
 }
 
-async fn append(partition: &Arc<Partition>, values: &[&str], wait: WaitFor) -> AppendResult {
+pub(super) async fn append(
+    partition: &Arc<Partition>,
+    values: &[&str],
+    wait: WaitFor,
+) -> AppendResult {
     timeout(SOON, partition.append_and_wait(batch(values), wait)).await.expect("answers soon")
 }
 
@@ -142,7 +146,7 @@ async fn values(partition: &Arc<Partition>) -> Vec<String> {
 }
 
 /// Committed, at the durability of the topic.
-const COMMITTED: WaitFor = WaitFor::AtLeast(Durability::Os);
+pub(super) const COMMITTED: WaitFor = WaitFor::AtLeast(Durability::Os);
 
 #[tokio::test]
 async fn an_fsync_receipt_means_on_disk_and_visible() {

@@ -129,7 +129,7 @@ impl RealDisk {
 impl Disk for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let access = match mode {
-            OpenMode::Read => OFlags::RDONLY,
+            OpenMode::Read | OpenMode::ReadUncached => OFlags::RDONLY,
             OpenMode::Write | OpenMode::Append { .. } => OFlags::RDWR,
             OpenMode::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
         };
