@@ -186,7 +186,9 @@ impl Broker {
         let web = config.http.enabled.then(|| listen("http.listen", config.http.listen));
         let listeners =
             Listeners { grpc: listen("grpc.listen", config.grpc.listen)?, web: web.transpose()? };
-        let gauge = Arc::new(DiskGauge::new(config.disk.free_bytes_min));
+        let gauge =
+            DiskGauge::new(config.disk.free_bytes_min).named(name_of_disk(&config, &ground));
+        let gauge = Arc::new(gauge);
         let (pool, housekeeper) = match read_only {
             Some(_) => (Arc::new(RecyclePool::unused(ground.disk.clone())), None),
             None => {
@@ -431,6 +433,18 @@ fn open_data_dir(path: &Path) -> Result<(DataDir, Option<ReadOnly>), OpenDataDir
             Ok((data_dir, Some(read_only)))
         }
         opened => Ok((opened?, None)),
+    }
+}
+
+/// What people call the disk that everything lies on.
+fn name_of_disk(config: &Config, ground: &Ground) -> String {
+    let path = config.data_dir.display();
+    match &ground.data_dir {
+        Some(data_dir) => {
+            let (file_system, device) = (data_dir.file_system().name(), data_dir.device());
+            format!("data directory `{path}` (device {device}, {file_system})")
+        }
+        None => format!("data directory `{path}`"),
     }
 }
 

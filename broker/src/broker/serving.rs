@@ -24,7 +24,7 @@ use crate::{
     gateway::{
         accept::{Acceptor, Arrivals},
         caps::Caps,
-        grpc::{APIS, GrpcDoor, Meters, set_health},
+        grpc::{APIS, GrpcDoor, Health, Meters, set_health},
         web::WebDoor,
     },
     metrics::DoorMeter,
@@ -263,18 +263,18 @@ fn look_after(
     let (end, clock) = (shutdown.watch(), Clock::real());
     let rounds = config.disk.housekeeping_interval;
     async move {
-        set_health(&health, true).await;
+        set_health(&health, Health::Serving).await;
         match housekeeper {
             Some(housekeeper) => {
                 tokio::join!(
-                    keep_house(housekeeper, &registry, rounds, end.clone()),
+                    keep_house((housekeeper, &health), &registry, rounds, end.clone()),
                     compact(&registry, (clock, rounds * COMPACTION_ROUNDS), end),
                 );
             }
             // Nothing can be written, so there is nothing to look after.
             None => end.begun().await,
         }
-        set_health(&health, false).await;
+        set_health(&health, Health::Ended).await;
     }
 }
 
@@ -289,11 +289,12 @@ fn runtime(config: &Config) -> io::Result<tokio::runtime::Runtime> {
 
 /// Does the rounds until the end is announced.
 async fn keep_house(
-    mut housekeeper: Housekeeper,
+    (mut housekeeper, health): (Housekeeper, &HealthReporter),
     registry: &Registry,
     rounds: Duration,
     shutdown: ShutdownWatch,
 ) {
+    let mut is_told = false;
     let mut tick = interval(rounds);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -302,6 +303,9 @@ async fn keep_house(
             () = shutdown.begun() => return,
         }
         housekeeper.look_at_space();
+        if housekeeper.has_disk_failed() && !std::mem::replace(&mut is_told, true) {
+            set_health(health, Health::OnlyReads).await;
+        }
         housekeeper.round(&registry.open_partitions()).await;
         registry.remove_doomed().await;
     }

@@ -139,6 +139,9 @@ families! {
     DISK_FULL = Gauge "riverrun_disk_full" []
         "1 while produce is refused for want of room.";
 
+    DISK_FAILED = Gauge "riverrun_disk_failed" []
+        "1 once so many partitions stopped after failed writes or flushes that the disk counts as failed: every append is refused until the next start.";
+
     BUILD = Info "riverrun_build" ["version"]
         "Version of the broker.";
     PROCESS_START_TIME = Gauge "process_start_time_seconds" []

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
+    housekeeping::Housekeeper,
     queue::WorkQueue,
     replicator::tests::{Others, Told},
     shard::Shard,
@@ -232,6 +233,38 @@ async fn a_failed_flush_acknowledges_nothing_and_is_final() {
     let partition = house.open(Durability::Fsync);
     assert_eq!(values(&partition).await[..1], ["a"]);
     append(&partition, &["d"], COMMITTED).await.expect("a restart heals");
+}
+
+#[tokio::test]
+async fn an_os_topic_whose_file_was_removed_stops_at_the_next_round_although_nothing_is_flushed() {
+    let house = House::new();
+    let (partition, mut shard, _handle) = house.open_by_hand(Durability::Os);
+    let housekeeper = Housekeeper::open(
+        house.opener.disk.clone(),
+        house.opener.clock.clone(),
+        (house.opener.gauge.clone(), house.opener.pool.clone()),
+        1 << 20,
+    );
+    let mut housekeeper = housekeeper.unwrap();
+    let mut write = async |value: &str| {
+        let (completer, ticket) = Completer::ticket();
+        let (batch, share) = (batch(&[value]), Share::default());
+        partition.append(Append { batch, wait: COMMITTED, completer, share }).await;
+        if partition.failure().is_none() {
+            assert!(shard.turn());
+        }
+        timeout(SOON, ticket.wait()).await.expect("answered")
+    };
+    write("a").await.unwrap();
+    housekeeper.round(std::slice::from_ref(&partition)).await;
+    write("b").await.unwrap();
+    let segment = partition_dir(TOPIC, PartitionId(0)).join(format!("{:020}.log", 0));
+    house.disk.remove_file(&segment).unwrap();
+    housekeeper.round(std::slice::from_ref(&partition)).await;
+    let refused = write("c").await.unwrap_err();
+    assert!(matches!(refused, AppendError::Failed(_)), "{refused}");
+    assert!(refused.to_string().contains("removed"), "{refused}");
+    assert!(house.opener.gauge.device().failure().is_none());
 }
 
 #[tokio::test]

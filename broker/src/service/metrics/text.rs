@@ -108,6 +108,7 @@ impl MetricsService {
         text.family(&DISK_FREE_BYTES, |samples| optional(samples, gauge.free_bytes()));
         text.single(&DISK_RESERVE_BYTES, gauge.state().free_bytes_min);
         text.single(&DISK_FULL, gauge.check().is_err());
+        text.single(&DISK_FAILED, gauge.device().failure().is_some());
     }
 
     fn process(&self, text: &mut Exposition) {
