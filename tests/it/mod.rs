@@ -5,7 +5,7 @@ mod client_consume;
 mod client_groups;
 mod client_produce;
 mod client_push;
-mod data_dir;
+pub(crate) mod data_dir;
 mod durability;
 mod explore;
 mod fetch;
