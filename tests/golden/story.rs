@@ -69,13 +69,9 @@ async fn send(stubs: &mut Stubs, request: v1::AppendRequest) -> v1::AppendRespon
 /// Does everything that leaves something on disk.
 pub(super) async fn tell(broker: &TestBroker, hand: &ClockHand) -> Producer {
     let mut push = PushStubs::new(broker).await;
-    let compacted = v1::TopicConfig {
-        cleanup_policy: Some(v1::CleanupPolicy::Compact as i32),
-        segment_ms: Some(1_000),
-        ..v1::TopicConfig::default()
-    };
     for (topic, partitions) in TOPICS {
-        let config = if topic == "prices" { compacted } else { v1::TopicConfig::default() };
+        let segment_ms = (topic == "prices").then_some(1_000);
+        let config = v1::TopicConfig { segment_ms, ..v1::TopicConfig::default() };
         push.topics.create(topic, partitions, config).await;
     }
     for (number, codec) in (0..).zip(CODECS) {
@@ -118,6 +114,8 @@ async fn compact(push: &mut PushStubs, hand: &ClockHand) {
         hand.advance(Duration::from_secs(2));
     }
     push.send_to("prices", 0, &[keyed("d", "d is new")]).await;
+    // Only now, so that one pass sees all of it.
+    clean_up(push, v1::CleanupPolicy::Compact).await;
     in_time(async {
         // The newest record of each key.
         while count(&partition_of(&mut push.topics, "prices", 0).await) > 4 {
@@ -125,13 +123,15 @@ async fn compact(push: &mut PushStubs, hand: &ClockHand) {
         }
     })
     .await;
-    let delete = v1::TopicConfig {
-        cleanup_policy: Some(v1::CleanupPolicy::Delete as i32),
-        ..v1::TopicConfig::default()
-    };
+    clean_up(push, v1::CleanupPolicy::Delete).await;
+}
+
+/// Changes what is done with old records of `prices`.
+async fn clean_up(push: &mut PushStubs, policy: v1::CleanupPolicy) {
+    let config = v1::TopicConfig { cleanup_policy: Some(policy as i32), ..Default::default() };
     let alter = v1::AlterTopicRequest {
         topic: "prices".into(),
-        config: Some(delete),
+        config: Some(config),
         ..v1::AlterTopicRequest::default()
     };
     push.topics.admin.alter_topic(alter).await.unwrap();
