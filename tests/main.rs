@@ -7,6 +7,7 @@
 )]
 
 mod cli;
+mod golden;
 mod it;
 mod kill;
 mod python_stubs;

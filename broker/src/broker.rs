@@ -32,7 +32,7 @@ use crate::{
     metrics::WriteMeter,
     offset::disk_log::groups_log_id,
     partition::{
-        DiskGauge, PartitionOpener, ReadOnly, StateLog, Workers,
+        DiskGauge, Partition, PartitionOpener, ReadOnly, StateLog, Workers,
         housekeeping::Housekeeper,
         state_log::{Replay, StateLogError},
     },
@@ -144,6 +144,8 @@ struct Rooms {
     services: Services,
     workers: Arc<Workers>,
     gauge: Arc<DiskGauge>,
+    /// The broker's own logs, as far as they are there.
+    own_logs: Vec<Arc<Partition>>,
     /// The groups' work in the background; taken when serving starts.
     groups: Background,
     /// The subscriptions' work in the background; taken when serving starts.
@@ -184,7 +186,9 @@ impl Broker {
         let web = config.http.enabled.then(|| listen("http.listen", config.http.listen));
         let listeners =
             Listeners { grpc: listen("grpc.listen", config.grpc.listen)?, web: web.transpose()? };
-        let gauge = Arc::new(DiskGauge::new(config.disk.free_bytes_min));
+        let gauge =
+            DiskGauge::new(config.disk.free_bytes_min).named(name_of_disk(&config, &ground));
+        let gauge = Arc::new(gauge);
         let (pool, housekeeper) = match read_only {
             Some(_) => (Arc::new(RecyclePool::unused(ground.disk.clone())), None),
             None => {
@@ -286,6 +290,8 @@ impl Rooms {
             starts: Arc::default(),
         };
         let (metadata, groups_log, subscriptions_log) = open_state_logs(&opener)?;
+        let own_logs = [metadata.0.partition(), groups_log.0.partition()].into_iter();
+        let own_logs = own_logs.chain(subscriptions_log.partition()).cloned().collect();
         let limits = RegistryLimits {
             topics_max: config.limits.topics_max,
             partitions_max: config.limits.partitions_max,
@@ -304,6 +310,7 @@ impl Rooms {
             services,
             workers,
             gauge,
+            own_logs,
             groups: Background::new(background),
             subscriptions,
         })
@@ -426,6 +433,18 @@ fn open_data_dir(path: &Path) -> Result<(DataDir, Option<ReadOnly>), OpenDataDir
             Ok((data_dir, Some(read_only)))
         }
         opened => Ok((opened?, None)),
+    }
+}
+
+/// What people call the disk that everything lies on.
+fn name_of_disk(config: &Config, ground: &Ground) -> String {
+    let path = config.data_dir.display();
+    match &ground.data_dir {
+        Some(data_dir) => {
+            let (file_system, device) = (data_dir.file_system().name(), data_dir.device());
+            format!("data directory `{path}` (device {device}, {file_system})")
+        }
+        None => format!("data directory `{path}`"),
     }
 }
 

@@ -154,6 +154,10 @@ pub struct DiskConfig {
     pub recycle_files_max: usize,
     /// Most bytes of them.
     pub recycle_bytes_max: u64,
+    /// Most bytes a second that are re-read to find damage, over all partitions; 0 re-reads nothing.
+    pub scrub_bytes_per_second: u64,
+    /// Time between the beginnings of two passes over all sealed segments; zero re-reads nothing.
+    pub scrub_interval: Duration,
 }
 
 /// Consumer groups.
@@ -199,6 +203,8 @@ impl Default for Config {
                 housekeeping_interval: Duration::from_secs(1),
                 recycle_files_max: 16,
                 recycle_bytes_max: 1 << 30,
+                scrub_bytes_per_second: 8 << 20,
+                scrub_interval: Duration::from_secs(7 * 24 * 3600),
             },
             groups: GroupsConfig { groups_max: 10_000, members_per_group_max: 1_000 },
             subscriptions: SubscriptionsConfig {

@@ -125,6 +125,8 @@ pub struct DataDir {
     path: PathBuf,
     /// What holds it. Constant after open.
     file_system: FileSystem,
+    /// Number of the device that it lies on. Constant after open.
+    device: String,
     _lock: DirLock,
 }
 
@@ -149,11 +151,12 @@ impl DataDir {
         let lock = DirLock::acquire(path).map_err(|error| lock_failure(path, error))?;
         let meta = settle(&disk, path, new)?;
         let file_system = disk.file_system().map_err(failed("look at"))?;
+        let device = disk.device().map_err(failed("look at"))?;
         if let Some(caveat) = file_system.caveat() {
             tracing::warn!(path = %path.display(), "{caveat}");
         }
         let path = path.to_owned();
-        Ok(DataDir { disk: Arc::new(disk), meta, path, file_system, _lock: lock })
+        Ok(DataDir { disk: Arc::new(disk), meta, path, file_system, device, _lock: lock })
     }
 
     /// Opens the data directory at `path`, which must be there: nothing is created, except that a missing lock
@@ -174,10 +177,10 @@ impl DataDir {
         let stored = judge(&disk, path, &load()?)?;
         let meta = stored.ok_or_else(|| OpenDataDirError::NotADataDir { path: path.to_owned() })?;
         check_dirs(&disk, path)?;
-        let looked = disk.file_system();
-        let file_system = looked.map_err(|source| failure("look at", path, source))?;
+        let looked = disk.file_system().and_then(|found| Ok((found, disk.device()?)));
+        let (file_system, device) = looked.map_err(|source| failure("look at", path, source))?;
         let (disk, path) = (Arc::new(disk), path.to_owned());
-        Ok(DataDir { disk, meta, path, file_system, _lock: lock })
+        Ok(DataDir { disk, meta, path, file_system, device, _lock: lock })
     }
 
     /// Opens the data directory at `path` for reading only: nothing in it is changed, and its disk refuses
@@ -198,10 +201,10 @@ impl DataDir {
             return Err(OpenDataDirError::ReadOnly { path: path.to_owned(), source });
         };
         check_dirs(&disk, path)?;
-        let looked = disk.file_system();
-        let file_system = looked.map_err(|source| failure("look at", path, source))?;
+        let looked = disk.file_system().and_then(|found| Ok((found, disk.device()?)));
+        let (file_system, device) = looked.map_err(|source| failure("look at", path, source))?;
         let disk = Arc::new(ReadOnlyDisk::new(Arc::new(disk)));
-        Ok(DataDir { disk, meta, path: path.to_owned(), file_system, _lock: lock })
+        Ok(DataDir { disk, meta, path: path.to_owned(), file_system, device, _lock: lock })
     }
 
     /// Its identity.
@@ -217,6 +220,11 @@ impl DataDir {
     /// What holds it.
     pub fn file_system(&self) -> FileSystem {
         self.file_system
+    }
+
+    /// Number of the device that it lies on, as the system writes it: `8:1`.
+    pub fn device(&self) -> &str {
+        &self.device
     }
 
     /// Where it is.

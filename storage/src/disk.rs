@@ -42,6 +42,9 @@ pub use self::{
 pub enum OpenMode {
     /// An existing file for reading only; it is never written or mapped through this handle.
     Read,
+    /// As [`OpenMode::Read`], for bytes that should come from the medium: the real disk has the system drop what it
+    /// holds of a range before and after each read, so that nothing is displaced that other readers have cached.
+    ReadUncached,
     /// An existing file for reading and writing.
     Write,
     /// A new file for reading and writing; an existing one is an error.

@@ -108,6 +108,16 @@ pub enum LogFailure {
     ReadOnly,
 }
 
+impl LogFailure {
+    /// True when the disk failed to write: not damage, and not a file that somebody removed.
+    pub fn is_of_disk(&self) -> bool {
+        match self {
+            LogFailure::Io(failure) => failure.source.kind() != io::ErrorKind::NotFound,
+            LogFailure::Damaged(_) | LogFailure::ReadOnly => false,
+        }
+    }
+}
+
 impl StorageError {
     /// True when there was no room on the disk.
     pub fn is_disk_full(&self) -> bool {

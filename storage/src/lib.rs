@@ -7,6 +7,7 @@
 //! - `segment`, `segment_writer`, `segment_output`, `segment_read`, `segment_file`: one segment, seen by each of them.
 //! - `format`, `index`, `mark`, `state`, `producers`: the bytes of every file.
 //! - [`compaction`]: keeps the newest record of each key, [`LogCompactor`].
+//! - `scrub`: re-reads the sealed segments of an open log for damage, [`LogScrubber`].
 //! - [`inspect`]: looks at logs offline, for reading only.
 //! - `scan`: walks entries up to the first break. `retention`: what to drop, as a pure function.
 //! - [`disk`]: the disk as a small trait, with a real and a crashing simulated twin.
@@ -46,6 +47,7 @@ mod producers;
 mod recovery;
 mod retention;
 mod scan;
+mod scrub;
 mod segment;
 mod segment_file;
 mod segment_output;
@@ -70,5 +72,6 @@ pub use self::{
         RecoveryReport, RecoveryVerdict,
         repair::{LogRepair, Loss, Repair},
     },
+    scrub::{LogScrubber, Scrubbed},
     timestamp::Timestamp,
 };

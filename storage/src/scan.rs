@@ -28,17 +28,24 @@ pub(crate) struct ChunkReader<'a> {
     buffer: Vec<u8>,
     /// Position of the buffer's first byte.
     start: u64,
+    /// Bytes read from the file so far.
+    fetched: u64,
 }
 
 impl<'a> ChunkReader<'a> {
     /// Reads `file` up to `end`, or to its length when that is less.
     pub(crate) fn new(file: &'a dyn DiskFile, end: u64) -> ChunkReader<'a> {
-        ChunkReader { file, end: end.min(file.len()), buffer: Vec::new(), start: 0 }
+        ChunkReader { file, end: end.min(file.len()), buffer: Vec::new(), start: 0, fetched: 0 }
     }
 
     /// First position that is not read.
     pub(crate) fn end(&self) -> u64 {
         self.end
+    }
+
+    /// Bytes read from the file so far, those that were read twice counted twice.
+    pub(crate) fn fetched(&self) -> u64 {
+        self.fetched
     }
 
     /// The `len` bytes at `pos`, or `None` when they go past the end.
@@ -57,6 +64,7 @@ impl<'a> ChunkReader<'a> {
                 self.buffer.clear();
                 return Err(error);
             }
+            self.fetched += self.buffer.len() as u64;
         }
         let at = usize::try_from(pos - self.start).expect("a place in the buffer");
         Ok(Some(&self.buffer[at..at + len]))

@@ -133,6 +133,11 @@ impl Segment {
         self.chain.store(u64::from(chain), Ordering::Release);
     }
 
+    /// Header crc of the last entry, once nothing is appended any more.
+    pub(crate) fn chain(&self) -> u32 {
+        u32::try_from(self.chain.load(Ordering::Acquire)).expect("stored from 32 bits")
+    }
+
     /// True once nothing is appended any more.
     pub(crate) fn is_sealed(&self) -> bool {
         self.sealed.load(Ordering::Acquire)
@@ -277,8 +282,7 @@ impl Segment {
         let Some(bytes) = read_small(disk, &paths::index(dir, self.base))? else {
             return Ok(None);
         };
-        let chain = u32::try_from(self.chain.load(Ordering::Acquire)).expect("stored from 32 bits");
-        let key = IndexKey { base: self.base, end_pos: self.end_pos(), chain };
+        let key = IndexKey { base: self.base, end_pos: self.end_pos(), chain: self.chain() };
         Ok(SparseIndex::decode(&bytes, key, HEADER_BLOCK_BYTES as u64))
     }
 
@@ -309,7 +313,7 @@ impl Segment {
 
     /// The index file that describes the finished segment, which holds `facts`.
     pub(crate) fn encode_index(&self, facts: &SegmentFacts) -> Option<Vec<u8>> {
-        let chain = u32::try_from(self.chain.load(Ordering::Acquire)).expect("stored from 32 bits");
+        let chain = self.chain();
         self.index.read().as_ref().map(|index| index.encode(self.end_pos(), chain, facts))
     }
 }

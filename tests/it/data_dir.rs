@@ -71,7 +71,7 @@ pub(super) async fn refusal(dir: &TempDir) -> StartError {
 }
 
 /// Every file below `dir` with its bytes.
-pub(super) fn tree(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(crate) fn tree(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -200,7 +200,7 @@ async fn what_is_no_file_under_a_segments_name_is_refused() {
 }
 
 /// Copies the directory `from` with everything in it.
-pub(super) fn copy_tree(from: &Path, to: &Path) {
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
+use riverrun_broker::clock::Clock;
 use riverrun_proto::grpc::v1;
 use riverrun_storage::disk::sim::{Call, CrashPolicy, Fault, FaultError, SimDisk};
 use tokio::time::timeout;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use super::data_dir::{commit, try_commit};
 use crate::support::{
     broker::{Stubs, TestBroker},
+    http::call,
     records::{append, code, fetch, values},
 };
 
@@ -68,6 +73,149 @@ async fn a_failed_flush_stops_one_partition_and_no_other() {
     let described = stubs.admin.describe_topic(describe).await.unwrap().into_inner();
     assert!(described.partitions[0].failure.is_some());
     stubs.append("good", &["a"]).await;
+}
+
+#[tokio::test]
+async fn three_stopped_partitions_are_a_failed_disk_which_every_partition_names_and_health_tells() {
+    let disk = SimDisk::new(4);
+    // The clock stands, so that no mark is flushed where the test means a flush of records.
+    let (clock, _hand) = Clock::manual(1_700_000_000_000);
+    let broker = TestBroker::start_at((disk.clone(), clock), |config| {
+        config.disk.housekeeping_interval = Duration::from_millis(10);
+    })
+    .await;
+    let mut stubs = broker.stubs().await;
+    let topics = ["bad0", "bad1", "bad2", "good"];
+    for topic in topics {
+        stubs.create(topic, 1, self::topic(v1::Durability::Fsync)).await;
+        stubs.append(topic, &["a"]).await;
+    }
+    let fault = Fault { call: Call::Sync, nth: 1, error: FaultError::Io, lasting: false };
+    for topic in &topics[..3] {
+        assert_eq!(health(&broker, "").await, ServingStatus::Serving);
+        stubs.append("good", &["b"]).await;
+        disk.inject(fault);
+        let lost = stubs.produce.append(append(topic, &["b"])).await.unwrap_err();
+        assert_eq!(code(&lost), v1::ErrorCode::Indeterminate, "{topic}");
+        disk.heal();
+    }
+    for topic in topics {
+        let refused = stubs.produce.append(append(topic, &["c"])).await.unwrap_err();
+        assert_eq!(code(&refused), v1::ErrorCode::PartitionFailed, "{topic}: {refused}");
+    }
+    let refused = stubs.produce.append(append("good", &["c"])).await.unwrap_err();
+    for part in ["disk of data directory `simulated` has failed", "3 partitions"] {
+        assert!(refused.message().contains(part), "{refused}");
+    }
+    let new = v1::CreateTopicRequest { topic: "u".into(), partitions: 1, ..Default::default() };
+    let refused = stubs.admin.create_topic(new).await.unwrap_err();
+    assert!(refused.message().contains("disk of data directory"), "{refused}");
+    let stored = try_commit(&broker, "good", 1).await;
+    assert!(!matches!(stored, Ok(None)), "an offset that is not known to be there");
+    let describe = v1::DescribeTopicRequest { topic: "good".into() };
+    let described = stubs.admin.describe_topic(describe).await.unwrap().into_inner();
+    assert!(described.partitions[0].failure.is_some());
+
+    for topic in &topics[..3] {
+        assert_eq!(stubs.read(topic).await, ["a"], "{topic}");
+    }
+    assert_eq!(read_all(&mut stubs, "good").await, ["a", "b", "b", "b"], "reads go on");
+    let told = timeout(SOON, async {
+        while health(&broker, "").await == ServingStatus::Serving {
+            tokio::task::yield_now().await;
+        }
+    });
+    told.await.expect("health tells");
+    assert_eq!(health(&broker, "riverrun.v1.Produce").await, ServingStatus::NotServing);
+    assert_eq!(health(&broker, "riverrun.v1.Fetch").await, ServingStatus::Serving);
+    let ready = call(broker.web_address(), "GET /readyz", b"").await;
+    ready.refused((503, "PARTITION_FAILED"), &["disk of data directory `simulated`"]);
+
+    let left = disk.crash(CrashPolicy::lose_all());
+    drop((stubs, broker));
+    let broker = TestBroker::start_on(left, |_| ()).await;
+    let mut stubs = broker.stubs().await;
+    assert_eq!(read_all(&mut stubs, "good").await, ["a", "b", "b", "b"]);
+    stubs.append("good", &["c"]).await;
+}
+
+#[tokio::test]
+async fn a_file_system_that_turns_read_only_under_the_broker_refuses_writes_by_name_and_loses_nothing()
+ {
+    // How the system refuses depends on what is under way: a copy, a flush, or a change of names and lengths alone.
+    const NAMES: &[Call] = &[
+        Call::Create,
+        Call::CreateDir,
+        Call::Allocate,
+        Call::Rename,
+        Call::Remove,
+        Call::SyncDir,
+        Call::SetLen,
+    ];
+    for (calls, is_written) in
+        [(&[Call::Write, Call::Sync][..], false), (&[Call::Sync], false), (&[], true)]
+    {
+        let disk = SimDisk::new(8);
+        let broker = TestBroker::start_on(disk.clone(), |_| ()).await;
+        let mut stubs = broker.stubs().await;
+        for topic in ["t", "u"] {
+            stubs.create(topic, 1, self::topic(v1::Durability::Fsync)).await;
+            stubs.append(topic, &["a"]).await;
+        }
+        assert_eq!(commit(&broker, "t", 1).await, None);
+        for call in NAMES.iter().chain(calls) {
+            let (call, error) = (*call, FaultError::ReadOnly);
+            disk.inject(Fault { call, nth: 1, error, lasting: true });
+        }
+        let mut acknowledged = vec!["a".to_owned()];
+        let mut refusals = 0;
+        // Room that was allocated before lasts for a while when only names and lengths are refused.
+        for _ in 0..40 {
+            let value = "v".repeat(60_000);
+            match timeout(SOON, stubs.produce.append(append("t", &[value.as_str()])))
+                .await
+                .expect("answered")
+            {
+                Ok(_) => acknowledged.push(value),
+                Err(refused) => {
+                    let told = [
+                        v1::ErrorCode::Indeterminate,
+                        v1::ErrorCode::PartitionFailed,
+                        v1::ErrorCode::ReadOnly,
+                    ];
+                    assert!(told.contains(&code(&refused)), "{calls:?}: {refused}");
+                    assert!(
+                        refused.message().contains("Read-only file system"),
+                        "{calls:?}: {refused}"
+                    );
+                    refusals += 1;
+                }
+            }
+        }
+        assert!(refusals > 0 && is_written == (acknowledged.len() > 1), "{calls:?}: {refusals}");
+        assert_eq!(read_all(&mut stubs, "t").await, acknowledged, "{calls:?}: reads go on");
+        assert_eq!(stubs.read("u").await, ["a"], "{calls:?}");
+        let new = v1::CreateTopicRequest { topic: "w".into(), partitions: 1, ..Default::default() };
+        let refused = timeout(SOON, stubs.admin.create_topic(new)).await.expect("answered");
+        let refused = refused.expect_err("a topic that cannot be made");
+        assert!(refused.message().contains("Read-only file system"), "{calls:?}: {refused}");
+
+        let left = disk.crash(CrashPolicy::lose_all());
+        drop((stubs, broker));
+        let broker = TestBroker::start_on(left, |_| ()).await;
+        let mut stubs = broker.stubs().await;
+        let found = read_all(&mut stubs, "t").await;
+        assert_eq!(found[..acknowledged.len()], acknowledged, "{calls:?}: what was acknowledged");
+        stubs.append("t", &["b"]).await;
+        assert_eq!(stubs.read("u").await, ["a"], "{calls:?}");
+    }
+}
+
+/// What the health service says of one service.
+async fn health(broker: &TestBroker, service: &str) -> ServingStatus {
+    let mut client = HealthClient::new(broker.channel().await);
+    let request = HealthCheckRequest { service: service.into() };
+    client.check(request).await.unwrap().into_inner().status()
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use crate::support::{
 };
 
 /// What the broker says now.
-async fn scrape(broker: &TestBroker) -> Scrape {
+pub(super) async fn scrape(broker: &TestBroker) -> Scrape {
     let text = in_time(broker.inside().services().metrics.render()).await;
     Scrape::parse(&text)
 }

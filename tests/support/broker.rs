@@ -7,8 +7,8 @@ use riverrun_proto::grpc::v1::{
     admin_client::AdminClient, fetch_client::FetchClient, produce_client::ProduceClient,
 };
 use riverrun_storage::{
-    data_dir::Meta,
-    disk::{Disk, sim::SimDisk},
+    data_dir::{DataDir, Meta},
+    disk::{Disk, RealDiskOptions, sim::SimDisk},
 };
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
@@ -52,6 +52,24 @@ impl TestBroker {
         let mut config = config(&dir.path().join("data"));
         change(&mut config);
         let broker = spawn_blocking(move || Broker::start(config).expect("the broker starts"));
+        TestBroker { broker: Some(broker.await.expect("does not panic")), dir: Some(dir) }
+    }
+
+    /// As [`TestBroker::start_in`], with a clock of the test's.
+    pub(crate) async fn start_in_at(
+        (dir, clock): (TempDir, Clock),
+        change: impl FnOnce(&mut Config),
+    ) -> TestBroker {
+        let mut config = config(&dir.path().join("data"));
+        change(&mut config);
+        let broker = spawn_blocking(move || {
+            let new = Meta { cluster_id: Uuid::from_u128(5), node_id: 0 };
+            let held = DataDir::open(&config.data_dir, new, RealDiskOptions::default());
+            let held = held.expect("opens");
+            let (disk, meta) = (held.disk(), held.meta());
+            let ground = Ground { disk, meta, clock, data_dir: Some(held) };
+            Broker::start_on(config, ground).expect("starts")
+        });
         TestBroker { broker: Some(broker.await.expect("does not panic")), dir: Some(dir) }
     }
 

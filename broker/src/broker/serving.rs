@@ -12,7 +12,8 @@ use std::{
 use futures_util::future::join_all;
 use tokio::{
     runtime::{Builder, Handle},
-    time::{MissedTickBehavior, interval},
+    task::yield_now,
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tonic_health::server::HealthReporter;
 
@@ -23,11 +24,15 @@ use crate::{
     gateway::{
         accept::{Acceptor, Arrivals},
         caps::Caps,
-        grpc::{APIS, GrpcDoor, GrpcWeb, Meters, set_health},
+        grpc::{APIS, GrpcDoor, GrpcWeb, Health, Meters, set_health},
         web::WebDoor,
     },
     metrics::DoorMeter,
-    partition::housekeeping::{self, Housekeeper},
+    partition::{
+        Partition,
+        housekeeping::{self, Housekeeper},
+        scrub::{ScrubPace, Scrubber},
+    },
     quota::Quota,
     shutdown::{Shutdown, ShutdownWatch},
     topic::Registry,
@@ -108,6 +113,9 @@ impl Serving {
             threads.push(Thread::start(index, runtime, doors.clone(), visitors)?);
         }
         first.spawn(look_after(rooms.registry.clone(), config, (housekeeper, health), shutdown));
+        if let Some(scrubber) = scrubber(config, rooms) {
+            first.spawn(scrub(scrubber, rooms.clone(), shutdown.watch()));
+        }
         for work in [&rooms.groups, &rooms.subscriptions] {
             if let Some(work) = work.0.lock().take() {
                 first.spawn(work);
@@ -257,18 +265,18 @@ fn look_after(
     let (end, clock) = (shutdown.watch(), Clock::real());
     let rounds = config.disk.housekeeping_interval;
     async move {
-        set_health(&health, true).await;
+        set_health(&health, Health::Serving).await;
         match housekeeper {
             Some(housekeeper) => {
                 tokio::join!(
-                    keep_house(housekeeper, &registry, rounds, end.clone()),
+                    keep_house((housekeeper, &health), &registry, rounds, end.clone()),
                     compact(&registry, (clock, rounds * COMPACTION_ROUNDS), end),
                 );
             }
             // Nothing can be written, so there is nothing to look after.
             None => end.begun().await,
         }
-        set_health(&health, false).await;
+        set_health(&health, Health::Ended).await;
     }
 }
 
@@ -283,11 +291,12 @@ fn runtime(config: &Config) -> io::Result<tokio::runtime::Runtime> {
 
 /// Does the rounds until the end is announced.
 async fn keep_house(
-    mut housekeeper: Housekeeper,
+    (mut housekeeper, health): (Housekeeper, &HealthReporter),
     registry: &Registry,
     rounds: Duration,
     shutdown: ShutdownWatch,
 ) {
+    let mut is_told = false;
     let mut tick = interval(rounds);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -296,6 +305,9 @@ async fn keep_house(
             () = shutdown.begun() => return,
         }
         housekeeper.look_at_space();
+        if housekeeper.has_disk_failed() && !std::mem::replace(&mut is_told, true) {
+            set_health(health, Health::OnlyReads).await;
+        }
         housekeeper.round(&registry.open_partitions()).await;
         registry.remove_doomed().await;
     }
@@ -315,6 +327,34 @@ async fn compact(registry: &Registry, (clock, rounds): (Clock, Duration), shutdo
             () = housekeeping::compact(&partitions, &clock) => {}
             () = shutdown.begun() => return,
         }
+    }
+}
+
+/// What re-reads sealed segments, unless the settings say that nothing does.
+fn scrubber(config: &Config, rooms: &Rooms) -> Option<Scrubber> {
+    let pace = ScrubPace {
+        bytes_per_second: config.disk.scrub_bytes_per_second,
+        interval: config.disk.scrub_interval,
+    };
+    Scrubber::new(pace, Clock::real(), rooms.services.metrics.scrubbing().clone())
+}
+
+/// Re-reads sealed segments until the end is announced.
+async fn scrub(mut scrubber: Scrubber, rooms: Rooms, shutdown: ShutdownWatch) {
+    let all = || -> Vec<Arc<Partition>> {
+        let topics = rooms.registry.open_partitions();
+        topics.into_iter().chain(rooms.own_logs.iter().cloned()).collect()
+    };
+    let pass = async {
+        loop {
+            let wait = scrubber.turn(all).await;
+            sleep(wait).await;
+            yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = pass => {}
+        () = shutdown.begun() => {}
     }
 }
 

@@ -53,6 +53,7 @@ const fn key(name: &'static str, field: Field, meaning: &'static str) -> Key {
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const TIB: usize = 1 << 40;
@@ -264,6 +265,16 @@ pub(super) const KEYS: &[Key] = &[
         "disk.recycle_bytes_max",
         Field::Size64(|c| &mut c.disk.recycle_bytes_max, 0, 1 << 50),
         "Most bytes of those files. All are given back when the disk gets full.",
+    ),
+    key(
+        "disk.scrub_bytes_per_second",
+        Field::Size64(|c| &mut c.disk.scrub_bytes_per_second, 0, 1 << 40),
+        "Sealed segments are re-read from the disk in the background, to find damage before somebody needs them: at most so much in a second, over all partitions. \"0B\" re-reads nothing.",
+    ),
+    key(
+        "disk.scrub_interval",
+        Field::Time(|c| &mut c.disk.scrub_interval, Duration::ZERO, YEAR),
+        "Time between the beginnings of two passes over all sealed segments; one that takes longer is followed by the next at once. The first begins a minute after the start. \"0ms\" re-reads nothing.",
     ),
     key(
         "groups.groups_max",

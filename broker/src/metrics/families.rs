@@ -61,6 +61,15 @@ families! {
     GROUP_COMMIT_RECORDS = Histogram "riverrun_group_commit_records" []
         "Records of a topic that became durable by one flush.";
 
+    SCRUB_BYTES = Counter "riverrun_scrub_bytes" []
+        "Bytes of sealed segments that were re-read to find damage.";
+    SCRUB_PASSES = Counter "riverrun_scrub_passes" []
+        "Passes over the sealed segments of all partitions that came to their end.";
+    SCRUB_DAMAGES = Counter "riverrun_scrub_damages" []
+        "Damaged places met by such passes, each time they were met, the broker's own logs included.";
+    DAMAGED_PLACES = Gauge "riverrun_damaged_places" ["topic", "partition"]
+        "Damaged places of a partition that the latest pass over it met; the log of the broker names them.";
+
     GROUPS = Gauge "riverrun_groups" []
         "Consumer groups.";
     GROUP_MEMBERS = Gauge "riverrun_group_members" ["group"]
@@ -129,6 +138,9 @@ families! {
         "Produce is refused while less than this is free (`disk.free_bytes_min`).";
     DISK_FULL = Gauge "riverrun_disk_full" []
         "1 while produce is refused for want of room.";
+
+    DISK_FAILED = Gauge "riverrun_disk_failed" []
+        "1 once so many partitions stopped after failed writes or flushes that the disk counts as failed: every append is refused until the next start.";
 
     BUILD = Info "riverrun_build" ["version"]
         "Version of the broker.";

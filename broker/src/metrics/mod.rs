@@ -2,7 +2,7 @@
 //!
 //! - [`families`]: every metric there is, in one table; [`family`] says what one consists of.
 //! - [`counter`], [`histogram`]: numbers that are counted where things happen. [`traffic`], [`writing`],
-//!   [`door`], [`refusals`]: meters made of them, for the rooms that count.
+//!   [`door`], [`refusals`], [`scrubbing`]: meters made of them, for the rooms that count.
 //! - [`exposition`]: OpenMetrics text. [`process`]: what the operating system says of this process.
 //!
 //! Invariants:
@@ -21,6 +21,7 @@ pub mod family;
 pub mod histogram;
 pub mod process;
 pub mod refusals;
+pub mod scrubbing;
 pub mod traffic;
 pub mod writing;
 
@@ -32,6 +33,7 @@ pub use self::{
     family::{Family, Kind},
     histogram::Histogram,
     refusals::Refusals,
+    scrubbing::ScrubMeter,
     traffic::Traffic,
     writing::WriteMeter,
 };

@@ -1,12 +1,13 @@
-//! How much room the disk has, as last looked at, and whether that is enough for records.
+//! The disk as partitions need to know it: how much room it has, as last looked at, whether that is enough for
+//! records, and whether it failed.
 //!
-//! Only produce asks here. Offset commits, deletes and metadata go on when the disk is full.
+//! Only produce asks for room. Offset commits, deletes and metadata go on when the disk is full.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
-use super::error::DiskFull;
+use super::{device::Device, error::DiskFull};
 
 /// Free room of the disk.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct DiskGauge {
     full: AtomicBool,
     /// Logs that are only read because there was no room to recover them, and the most that was free then.
     waiting: Mutex<Option<u64>>,
+    /// Whether it still does what it says.
+    device: Device,
 }
 
 impl DiskGauge {
@@ -26,7 +29,18 @@ impl DiskGauge {
             free_bytes_min,
             full: AtomicBool::new(false),
             waiting: Mutex::new(None),
+            device: Device::new("the data directory".into()),
         }
+    }
+
+    /// The same, of a disk with a name.
+    pub fn named(self, name: String) -> DiskGauge {
+        DiskGauge { device: Device::new(name), ..self }
+    }
+
+    /// Whether the disk failed.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Enters what the disk says. True when the answer to [`DiskGauge::check`] changed.

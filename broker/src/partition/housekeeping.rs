@@ -67,6 +67,11 @@ impl Housekeeper {
         }
     }
 
+    /// True once the disk failed: nothing is written until the next start.
+    pub fn has_disk_failed(&self) -> bool {
+        self.gauge.device().failure().is_some()
+    }
+
     /// Gives back the files that wait to be used again; what cannot be removed now is tried again next time.
     fn drain_pool(&self) {
         if let Err(error) = self.pool.drain() {
@@ -88,8 +93,10 @@ impl Housekeeper {
 
 /// Makes a compaction pass over each of `partitions` that needs one, one after another.
 pub async fn compact(partitions: &[Arc<Partition>], clock: &Clock) {
-    let compacted =
-        |partition: &&Arc<Partition>| partition.has_compaction() && partition.read_only().is_none();
+    let compacted = |partition: &&Arc<Partition>| {
+        let is_stopped = partition.failure().is_some() || partition.read_only().is_some();
+        partition.has_compaction() && !is_stopped
+    };
     for partition in partitions.iter().filter(compacted) {
         match partition.compact(clock.steady_ms()).await {
             Ok((0, _)) => {}
@@ -106,6 +113,7 @@ pub async fn compact(partitions: &[Arc<Partition>], clock: &Clock) {
 
 async fn look_after(partition: &Arc<Partition>, now_ms: i64) {
     partition.close_idle_files();
+    partition.check_file();
     let facts = partition.facts();
     let is_empty = facts.visible.log_start == facts.log_end;
     let is_stopped = partition.failure().is_some() || partition.read_only().is_some();

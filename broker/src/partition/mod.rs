@@ -17,6 +17,7 @@
 //!   a thread that no append or flush waits for, reads where the caller is when they come from memory and on the blocking pool when they may not.
 
 mod complaints;
+pub mod device;
 pub mod directory;
 mod durability;
 pub mod error;
@@ -29,6 +30,7 @@ mod maintain;
 mod queue;
 mod read;
 mod replicator;
+pub mod scrub;
 pub mod settings;
 mod shard;
 pub mod starts;
@@ -135,7 +137,7 @@ pub struct Partition {
     tail: Arc<Tail>,
     /// This node may append, as the replicator last said. Written with the ledger locked.
     leads: AtomicBool,
-    /// Why the partition refuses writes. Set once.
+    /// Why the partition refuses writes, when the reason is its own. Set once.
     failure: OnceLock<PartitionFailed>,
     /// Why nothing can be written, when the data directory is only read. Constant.
     read_only: Option<ReadOnly>,
@@ -155,6 +157,8 @@ pub struct Partition {
     read_cold: AtomicBool,
     /// Which records were written so lately that they are in memory.
     hot: Hot,
+    /// Damaged places that the scrubber met in its latest pass.
+    damaged_places: AtomicU64,
     /// What was appended. Stays empty in the broker's own logs.
     appended: Traffic,
     /// What fetches read.
@@ -211,6 +215,7 @@ impl Partition {
             complaints: Complaints::default(),
             read_cold: AtomicBool::new(false),
             hot: Hot::new(offsets.log_end),
+            damaged_places: AtomicU64::new(0),
             appended: Traffic::default(),
             fetched: Traffic::default(),
         })
@@ -236,9 +241,9 @@ impl Partition {
         self.settings.read().clone()
     }
 
-    /// Why the partition refuses writes, if it does.
+    /// Why the partition refuses writes, if it does: its own reason, or its disk's.
     pub fn failure(&self) -> Option<&PartitionFailed> {
-        self.failure.get()
+        self.failure.get().or_else(|| self.gauge.device().failure())
     }
 
     /// Why nothing can be written, when the data directory is only read.

@@ -280,7 +280,7 @@ impl Partition {
         self.complaints.is_news(place, self.shard.clock.elapsed())
     }
 
-    fn read_failure(&self, error: LogReadError) -> ReadError {
+    pub(super) fn read_failure(&self, error: LogReadError) -> ReadError {
         match error {
             LogReadError::OutOfRange { requested, .. } => {
                 let VisibleRange { log_start, high_watermark } = self.visible();

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
+    housekeeping::Housekeeper,
     queue::WorkQueue,
     replicator::tests::{Others, Told},
     shard::Shard,
@@ -26,17 +27,17 @@ use super::{
 };
 use crate::clock::Clock;
 
-const TOPIC: TopicId = TopicId(Uuid::from_u128(77));
+pub(super) const TOPIC: TopicId = TopicId(Uuid::from_u128(77));
 const SOON: Duration = Duration::from_secs(20);
 
 /// A data directory on a simulated disk and the threads that work on it.
-struct House {
-    disk: SimDisk,
-    opener: PartitionOpener,
+pub(super) struct House {
+    pub(super) disk: SimDisk,
+    pub(super) opener: PartitionOpener,
 }
 
 impl House {
-    fn new() -> House {
+    pub(super) fn new() -> House {
         let disk = SimDisk::new(1);
         disk.create_dir(Path::new("logs")).unwrap();
         disk.sync_dir(Path::new("")).unwrap();
@@ -102,7 +103,7 @@ impl House {
     }
 }
 
-fn settings(durability: Durability) -> PartitionSettings {
+pub(super) fn settings(durability: Durability) -> PartitionSettings {
     let flush_interval = Duration::from_millis(10);
     let internal = PartitionSettings::internal(TOPIC);
     PartitionSettings { durability, flush_interval, is_internal: false, ..internal }
@@ -117,7 +118,11 @@ fn batch(values: &[&str]) -> RecordBatch {
     builder.build().unwrap()
 }
 
-async fn append(partition: &Arc<Partition>, values: &[&str], wait: WaitFor) -> AppendResult {
+pub(super) async fn append(
+    partition: &Arc<Partition>,
+    values: &[&str],
+    wait: WaitFor,
+) -> AppendResult {
     timeout(SOON, partition.append_and_wait(batch(values), wait)).await.expect("answers soon")
 }
 
@@ -142,7 +147,7 @@ async fn values(partition: &Arc<Partition>) -> Vec<String> {
 }
 
 /// Committed, at the durability of the topic.
-const COMMITTED: WaitFor = WaitFor::AtLeast(Durability::Os);
+pub(super) const COMMITTED: WaitFor = WaitFor::AtLeast(Durability::Os);
 
 #[tokio::test]
 async fn an_fsync_receipt_means_on_disk_and_visible() {
@@ -228,6 +233,38 @@ async fn a_failed_flush_acknowledges_nothing_and_is_final() {
     let partition = house.open(Durability::Fsync);
     assert_eq!(values(&partition).await[..1], ["a"]);
     append(&partition, &["d"], COMMITTED).await.expect("a restart heals");
+}
+
+#[tokio::test]
+async fn an_os_topic_whose_file_was_removed_stops_at_the_next_round_although_nothing_is_flushed() {
+    let house = House::new();
+    let (partition, mut shard, _handle) = house.open_by_hand(Durability::Os);
+    let housekeeper = Housekeeper::open(
+        house.opener.disk.clone(),
+        house.opener.clock.clone(),
+        (house.opener.gauge.clone(), house.opener.pool.clone()),
+        1 << 20,
+    );
+    let mut housekeeper = housekeeper.unwrap();
+    let mut write = async |value: &str| {
+        let (completer, ticket) = Completer::ticket();
+        let (batch, share) = (batch(&[value]), Share::default());
+        partition.append(Append { batch, wait: COMMITTED, completer, share }).await;
+        if partition.failure().is_none() {
+            assert!(shard.turn());
+        }
+        timeout(SOON, ticket.wait()).await.expect("answered")
+    };
+    write("a").await.unwrap();
+    housekeeper.round(std::slice::from_ref(&partition)).await;
+    write("b").await.unwrap();
+    let segment = partition_dir(TOPIC, PartitionId(0)).join(format!("{:020}.log", 0));
+    house.disk.remove_file(&segment).unwrap();
+    housekeeper.round(std::slice::from_ref(&partition)).await;
+    let refused = write("c").await.unwrap_err();
+    assert!(matches!(refused, AppendError::Failed(_)), "{refused}");
+    assert!(refused.to_string().contains("removed"), "{refused}");
+    assert!(house.opener.gauge.device().failure().is_none());
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The writing side of a partition: appends, flushes, and the receipts they end in.
 
 use std::{
+    io::ErrorKind,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
@@ -8,7 +9,7 @@ use std::{
 
 use riverrun_proto::Offset;
 use riverrun_storage::{
-    AppendError as LogAppendError, Appended, Timestamp,
+    AppendError as LogAppendError, Appended, LogFailure, StorageError, Timestamp,
     failpoint::{Place, passes},
     planted::{Bug, planted},
 };
@@ -16,7 +17,7 @@ use riverrun_storage::{
 use super::Durability;
 use super::{
     Append, AppendError, AppendReceipt, AppendTicket, Completer, NotLeader, Partition,
-    PartitionFailed, Role, WaitFor, Waiting,
+    PartitionFailed, ReadOnly, Role, WaitFor, Waiting,
     ledger::{AppendFacts, Ledger, Needs},
     shard::{Act, Command, Flush},
 };
@@ -28,7 +29,7 @@ impl Partition {
     /// # Errors
     /// Closed, failed, led by another node, or no room on the disk.
     pub fn check_writable(&self) -> Result<(), AppendError> {
-        if let Some(failure) = self.failure.get() {
+        if let Some(failure) = self.failure() {
             return Err(failure.clone().into());
         }
         if let Some(read_only) = &self.read_only {
@@ -119,6 +120,9 @@ impl Partition {
         let Append { batch, wait, completer, share } = append;
         if let Err(error) = self.check_leads() {
             return completer.complete(Err(error.into()));
+        }
+        if let Some(failure) = self.gauge.device().failure() {
+            return completer.complete(Err(failure.clone().into()));
         }
         if planted(Bug::AckRefused) && self.check_room().is_err() {
             let base_offset = self.reader.offsets().log_end;
@@ -287,6 +291,12 @@ impl Partition {
             }
             LogAppendError::Io(failure) => {
                 tracing::warn!(partition = %self.name(), bytes, %failure, "no room made for a batch");
+                if failure.source.kind() == ErrorKind::ReadOnlyFilesystem {
+                    // Mounted anew after the start, so it is not known as `read_only`.
+                    let dir = failure.path.parent().unwrap_or(&failure.path).into();
+                    let cause = failure.to_string().into();
+                    return ReadOnly::Directory { dir, cause }.into();
+                }
                 AppendError::Io { reason: failure.to_string().into() }
             }
             LogAppendError::OutOfOrderSequence { producer_id, expected, got } => {
@@ -306,7 +316,7 @@ impl Partition {
             }
             LogAppendError::Failed(failure) => {
                 let known = self.failure.get().is_some();
-                self.fail(PartitionFailed::from(&failure));
+                self.fail_of_log(&failure);
                 // The batch that met the failure first may be half written; later ones are surely not.
                 if known { self.closed_or_failed() } else { self.indeterminate() }
             }
@@ -321,10 +331,10 @@ impl Partition {
         let began = self.shard.clock.elapsed();
         let flushed = match catch_unwind(AssertUnwindSafe(|| self.flusher.flush())) {
             Ok(Ok(flushed)) => flushed,
-            Ok(Err(error)) => return self.fail(PartitionFailed::because(error.to_string())),
+            Ok(Err(error)) => return self.fail_of_flush(&error),
             Err(_) => {
-                return self
-                    .fail(PartitionFailed::because("the flusher panicked; the log says more"));
+                self.fail(PartitionFailed::because("the flusher panicked; the log says more"));
+                return;
             }
         };
         let took = self.shard.clock.elapsed().saturating_sub(began);
@@ -337,6 +347,17 @@ impl Partition {
             ledger.flushed_to(flushed)
         });
         self.start_flush();
+    }
+
+    /// Stops when the file with unflushed records was removed by somebody: a flush would tell so, and where none is
+    /// asked for it may be long in coming.
+    pub(super) fn check_file(&self) {
+        if self.failure.get().is_some() || self.is_closed() {
+            return;
+        }
+        if let Err(error) = self.flusher.check_file() {
+            self.fail_of_flush(&error);
+        }
     }
 
     /// Gives receipts; what is flushed is below `flushed`.
@@ -376,17 +397,41 @@ impl Partition {
         }
         match catch_unwind(AssertUnwindSafe(|| self.flusher.sync_mark())) {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => self.fail(PartitionFailed::because(error.to_string())),
+            Ok(Err(error)) => self.fail_of_flush(&error),
             Err(_) => {
-                self.fail(PartitionFailed::because("the flusher panicked; the log says more"))
+                self.fail(PartitionFailed::because("the flusher panicked; the log says more"));
             }
         }
     }
 
-    /// Stops the partition for writing: those who wait are told, readers are woken.
-    fn fail(&self, failure: PartitionFailed) {
+    /// Stops the partition because its log did.
+    fn fail_of_log(&self, failure: &LogFailure) {
+        if self.fail(PartitionFailed::from(failure)) && failure.is_of_disk() {
+            self.gauge.device().note_stopped(&failure.to_string());
+        }
+    }
+
+    /// Stops the partition because a flush failed.
+    fn fail_of_flush(&self, error: &StorageError) {
+        match error {
+            StorageError::Failed(failure) => self.fail_of_log(failure),
+            StorageError::Io(_)
+            | StorageError::Missing { .. }
+            | StorageError::Foreign { .. }
+            | StorageError::Version { .. }
+            | StorageError::Option { .. }
+            | StorageError::OutOfRange { .. } => {
+                self.fail(PartitionFailed::because(error.to_string()));
+            }
+        }
+    }
+
+    /// Stops the partition for writing: those who wait are told, readers are woken. True when it had not stopped
+    /// before.
+    fn fail(&self, failure: PartitionFailed) -> bool {
         let reason = failure.reason.clone();
-        if self.failure.set(failure).is_ok() {
+        let is_first = self.failure.set(failure).is_ok();
+        if is_first {
             tracing::error!(partition = %self.name(), %reason, "partition stopped");
         }
         let lost = self.ledger.lock().fail();
@@ -394,6 +439,7 @@ impl Partition {
             waiting.completer.complete(Err(self.indeterminate()));
         }
         self.tail.wake_all();
+        is_first
     }
 
     fn indeterminate(&self) -> AppendError {

@@ -9,7 +9,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
-    partition::MaintainError,
+    partition::{MaintainError, PartitionFailed},
     topic::{
         Registry, Topic,
         error::{FindError, TopicError, UnknownTopicOrPartition},
@@ -53,6 +53,11 @@ impl AdminService {
     /// The cluster.
     pub fn cluster(&self) -> &ClusterInfo {
         &self.cluster
+    }
+
+    /// Why nothing at all is appended any more, when the disk failed.
+    pub fn disk_failure(&self) -> Option<&PartitionFailed> {
+        self.registry.disk_failure()
     }
 
     /// A topic.

@@ -19,7 +19,7 @@ use crate::{
     blocking,
     clock::Clock,
     config::MetricsConfig,
-    metrics::{DoorMeter, Exposition, Refusals, WriteMeter},
+    metrics::{DoorMeter, Exposition, Refusals, ScrubMeter, WriteMeter},
     partition::DiskGauge,
     quota::Quota,
     service::{DeliveryService, GroupService},
@@ -50,6 +50,7 @@ pub struct MetricsService {
     /// When the broker started, in milliseconds since 1970-01-01 UTC.
     started_ms: i64,
     refusals: Arc<Refusals>,
+    scrubbing: Arc<ScrubMeter>,
     /// The meters of the doors. Only ever added to, when the broker starts.
     doors: Mutex<Vec<Arc<DoorMeter>>>,
     /// Bounds to tell of. Only ever added to, when the broker starts.
@@ -68,6 +69,7 @@ impl MetricsService {
             started_ms: clock.wall_ms(),
             clock,
             refusals: Arc::default(),
+            scrubbing: Arc::default(),
             doors: Mutex::default(),
             quotas: Mutex::new(vec![sessions]),
             rendering: tokio::sync::Mutex::default(),
@@ -77,6 +79,11 @@ impl MetricsService {
     /// Where doors count what they refuse.
     pub fn refusals(&self) -> &Arc<Refusals> {
         &self.refusals
+    }
+
+    /// Where the scrubber counts what it reads.
+    pub fn scrubbing(&self) -> &Arc<ScrubMeter> {
+        &self.scrubbing
     }
 
     /// Tells of a door, too. `apis` are the names of its calls.

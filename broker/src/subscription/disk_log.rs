@@ -24,7 +24,7 @@ use crate::{
     clock::Clock,
     offset::state_log::{Pending, StateLog, StateLogError},
     partition::{
-        AppendError, PartitionOpener, ReadOnly,
+        AppendError, Partition, PartitionOpener, ReadOnly,
         directory::OpenError,
         state_log::{Replay, StateLog as DiskLog, StateLogError as OpenLogError, StoreError},
     },
@@ -68,6 +68,13 @@ pub struct Opened {
     log: Option<(DiskLog, Replay)>,
     /// Why nothing can be written, when that is so.
     read_only: Option<ReadOnly>,
+}
+
+impl Opened {
+    /// The log as a partition, where there is one.
+    pub fn partition(&self) -> Option<&Arc<Partition>> {
+        self.log.as_ref().map(|(log, _)| log.partition())
+    }
 }
 
 /// What the metadata log says of the log.

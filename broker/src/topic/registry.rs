@@ -42,7 +42,7 @@ use super::{
 use crate::{
     clock::Clock,
     partition::{
-        Partition, PartitionOpener, StateLog,
+        Partition, PartitionFailed, PartitionOpener, StateLog,
         state_log::{PAYLOAD_BYTES_MAX, Replay, StoreError},
     },
 };
@@ -114,6 +114,11 @@ impl Registry {
             version: watch::Sender::new(0),
             any_producer_epoch: AtomicBool::new(raised),
         })
+    }
+
+    /// Why nothing at all is appended any more, when the disk failed.
+    pub fn disk_failure(&self) -> Option<&PartitionFailed> {
+        self.opener.gauge.device().failure()
     }
 
     /// A live topic.

@@ -21,10 +21,11 @@ A [Grafana dashboard](operations/grafana-dashboard.json) and [Prometheus rules](
 ";
 
 /// Names of the groups of metrics, by what their names begin with.
-const PARTS: [(&str, &[&str]); 9] = [
+const PARTS: [(&str, &[&str]); 10] = [
     ("Topics and partitions", &["riverrun_topic_", "riverrun_partition_"]),
     ("Records in and out", &["riverrun_produce_", "riverrun_fetch_"]),
     ("Writing", &["riverrun_append_", "riverrun_flush_", "riverrun_group_commit_"]),
+    ("Damage", &["riverrun_scrub_", "riverrun_damaged_"]),
     ("Consumer groups", &["riverrun_group"]),
     ("Push subscriptions", &["riverrun_subscription"]),
     ("Connections and requests", &["riverrun_connection", "riverrun_request"]),

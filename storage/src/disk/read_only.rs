@@ -22,7 +22,7 @@ impl ReadOnlyDisk {
 impl Disk for ReadOnlyDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         match mode {
-            OpenMode::Read => self.disk.open(path, mode),
+            OpenMode::Read | OpenMode::ReadUncached => self.disk.open(path, mode),
             OpenMode::Write | OpenMode::CreateNew | OpenMode::Append { .. } => Err(refused()),
         }
     }

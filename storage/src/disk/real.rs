@@ -81,6 +81,15 @@ impl RealDisk {
         FileSystem::of(&self.root)
     }
 
+    /// Number of the device that holds it, as the system writes it: `8:1`.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn device(&self) -> io::Result<String> {
+        let device = rustix::fs::fstat(&self.root)?.st_dev;
+        Ok(format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device)))
+    }
+
     /// Calls `act` with the directory that `names` lead to.
     fn in_dir<T>(
         &self,
@@ -129,7 +138,7 @@ impl RealDisk {
 impl Disk for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let access = match mode {
-            OpenMode::Read => OFlags::RDONLY,
+            OpenMode::Read | OpenMode::ReadUncached => OFlags::RDONLY,
             OpenMode::Write | OpenMode::Append { .. } => OFlags::RDWR,
             OpenMode::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
         };

@@ -437,7 +437,7 @@ impl Disk for SimDisk {
 impl SimFile {
     fn check_writable(&self) -> io::Result<()> {
         match self.mode {
-            OpenMode::Read => Err(io::ErrorKind::PermissionDenied.into()),
+            OpenMode::Read | OpenMode::ReadUncached => Err(io::ErrorKind::PermissionDenied.into()),
             OpenMode::Write | OpenMode::CreateNew | OpenMode::Append { .. } => Ok(()),
         }
     }

@@ -131,15 +131,20 @@ fn a_file_open_for_append_keeps_its_limit_and_length(disk: &dyn Disk) {
 
 fn a_read_handle_follows_the_writer_and_can_not_write(disk: &dyn Disk) {
     file(disk, "a", &[]);
-    let reader = disk.open(Path::new("a"), OpenMode::Read).unwrap();
+    let modes = [OpenMode::Read, OpenMode::ReadUncached];
+    let readers = modes.map(|mode| disk.open(Path::new("a"), mode).unwrap());
     let writer = disk.open(Path::new("a"), OpenMode::Append { bytes_max: 1 << 16 }).unwrap();
     writer.allocate(8192).unwrap();
     writer.write_at(8000, &[b"new"]).unwrap();
-    assert_eq!(reader.len(), 8192);
-    assert_eq!(&content(&*reader)[8000..8004], b"new\0");
-    check_kind(reader.write_at(0, &[b"x"]), io::ErrorKind::PermissionDenied);
-    check_kind(reader.allocate(9000), io::ErrorKind::PermissionDenied);
-    check_kind(reader.set_len(0), io::ErrorKind::PermissionDenied);
+    for reader in readers {
+        assert_eq!(reader.len(), 8192);
+        assert_eq!(&content(&*reader)[8000..8004], b"new\0");
+        reader.read_at(8192, &mut []).unwrap();
+        check_kind(reader.read_at(8190, &mut [0; 3]), io::ErrorKind::UnexpectedEof);
+        check_kind(reader.write_at(0, &[b"x"]), io::ErrorKind::PermissionDenied);
+        check_kind(reader.allocate(9000), io::ErrorKind::PermissionDenied);
+        check_kind(reader.set_len(0), io::ErrorKind::PermissionDenied);
+    }
 }
 
 fn allocated_bytes_read_as_zeros(disk: &dyn Disk) {

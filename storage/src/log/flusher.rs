@@ -65,6 +65,28 @@ impl LogFlusher {
         offsets.flushed < offsets.log_end
     }
 
+    /// Stops the log when it holds records that are not flushed and somebody removed the file that they are in: they are
+    /// gone at the next start, and so would be all that follow. Costs a call that reads nothing.
+    ///
+    /// # Errors
+    /// When the log stopped, now or earlier.
+    pub fn check_file(&self) -> Result<(), StorageError> {
+        self.shared.check()?;
+        let active = |shared: &Shared| shared.segments.read().last().cloned();
+        let Some(segment) = active(&self.shared).filter(|_| self.is_behind()) else {
+            return Ok(());
+        };
+        let failed = |error| IoFailure::new("sync", &segment.path, error);
+        let Some(file) = segment.writable() else { return Ok(()) };
+        let has_name = file.has_name().map_err(failed)?;
+        // One that is not active any more may have been dropped for good reason.
+        let is_active = active(&self.shared).is_some_and(|last| Arc::ptr_eq(&last, &segment));
+        if !has_name && is_active {
+            return Err(self.shared.fail(failed(removed())).into());
+        }
+        Ok(())
+    }
+
     /// Why the log stopped, if it did.
     pub fn failure(&self) -> Option<LogFailure> {
         self.shared.failure().cloned()
@@ -144,10 +166,13 @@ fn flush_segment(segment: &Segment, must_have_name: bool) -> Result<bool, IoFail
     synced.map_err(failed)?;
     passes(Place::AfterSync);
     if must_have_name && !file.has_name().map_err(failed)? {
-        let removed = "the file was removed while the log was open";
-        return Err(failed(io::Error::new(io::ErrorKind::NotFound, removed)));
+        return Err(failed(removed()));
     }
     segment.set_flushed_pos(end);
     segment.close();
     Ok(true)
+}
+
+fn removed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the file was removed while the log was open")
 }

@@ -10,7 +10,7 @@ use riverrun_proto::{LeaderEpoch, Offset, RecordBatch, limits::INFLATED_BYTES_MA
 
 use super::shared::Shared;
 use crate::{
-    IoFailure, LogFailure, LogOffsets, ReadError, Timestamp,
+    IoFailure, LogFailure, LogOffsets, LogScrubber, ReadError, Timestamp,
     disk::DiskFile,
     format::{ENTRY_BYTES, EntryHeader, EntryKind},
     scan::ChunkReader,
@@ -157,6 +157,11 @@ impl LogReader {
     /// Segments kept.
     pub fn segment_count(&self) -> usize {
         self.shared.segments.read().len()
+    }
+
+    /// Whoever re-reads the sealed segments of this log. Each goes its own way.
+    pub fn scrubber(&self) -> LogScrubber {
+        LogScrubber::new(self.shared.clone())
     }
 
     /// Bytes of memory that indexes hold.

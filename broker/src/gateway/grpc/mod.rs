@@ -230,10 +230,20 @@ fn described() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
+/// What the health service says of the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// All of them serve.
+    Serving,
+    /// Only reading is served, so the broker as a whole is not what it should be.
+    OnlyReads,
+    /// None of them does.
+    Ended,
+}
+
 /// Marks every service as serving, or not.
-pub(crate) async fn set_health(health: &tonic_health::server::HealthReporter, serving: bool) {
+pub(crate) async fn set_health(reporter: &tonic_health::server::HealthReporter, health: Health) {
     use tonic_health::ServingStatus::{NotServing, Serving};
-    let status = if serving { Serving } else { NotServing };
     for service in [
         "",
         "riverrun.v1.Produce",
@@ -243,6 +253,12 @@ pub(crate) async fn set_health(health: &tonic_health::server::HealthReporter, se
         "riverrun.v1.Push",
         "riverrun.v1.Subscriptions",
     ] {
-        health.set_service_status(service, status).await;
+        let serves = match health {
+            Health::Serving => true,
+            Health::OnlyReads => service == "riverrun.v1.Fetch",
+            Health::Ended => false,
+        };
+        let status = if serves { Serving } else { NotServing };
+        reporter.set_service_status(service, status).await;
     }
 }

@@ -1,7 +1,7 @@
 //! `/healthz` and `/readyz`, for those who watch the process.
 //!
 //! Alive is whoever answers. Ready is the door from its first connection on, because it opens after the last log
-//! was recovered, until the end is announced.
+//! was recovered, until the end is announced or the disk failed.
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use serde_json::json;
@@ -24,6 +24,9 @@ async fn readyz(State(door): State<WebDoor>) -> Answer {
     if door.shutdown.has_begun() {
         let message = "the broker is stopping";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message));
+    }
+    if let Some(failure) = door.services.admin.disk_failure() {
+        return Err(failure.clone().into());
     }
     Ok(reply::json(&json!({"status": "ready"})))
 }

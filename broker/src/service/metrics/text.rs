@@ -31,6 +31,8 @@ impl MetricsService {
         }
         traffic(&mut text, &seen.topics, by_partition);
         self.writing(&mut text);
+        self.damage_found(&mut text);
+        damage(&mut text, &seen.topics, by_partition);
         groups(&mut text, &seen.groups, by_partition);
         subscriptions(&mut text, &seen.subscriptions);
         self.doors(&mut text);
@@ -54,6 +56,12 @@ impl MetricsService {
         ] {
             text.family(family, |samples| samples.add_histogram(&[], &times.snapshot()));
         }
+    }
+
+    fn damage_found(&self, text: &mut Exposition) {
+        text.single(&SCRUB_BYTES, self.scrubbing.bytes.get());
+        text.single(&SCRUB_PASSES, self.scrubbing.passes.get());
+        text.single(&SCRUB_DAMAGES, self.scrubbing.damages.get());
     }
 
     fn doors(&self, text: &mut Exposition) {
@@ -100,6 +108,7 @@ impl MetricsService {
         text.family(&DISK_FREE_BYTES, |samples| optional(samples, gauge.free_bytes()));
         text.single(&DISK_RESERVE_BYTES, gauge.state().free_bytes_min);
         text.single(&DISK_FULL, gauge.check().is_err());
+        text.single(&DISK_FAILED, gauge.device().failure().is_some());
     }
 
     fn process(&self, text: &mut Exposition) {
@@ -198,6 +207,20 @@ fn traffic(text: &mut Exposition, topics: &[TopicSeen], by_partition: bool) {
             }
         });
     }
+}
+
+fn damage(text: &mut Exposition, topics: &[TopicSeen], by_partition: bool) {
+    text.family(&DAMAGED_PLACES, |samples| {
+        for TopicSeen { topic, partitions } in topics {
+            let open = partitions.iter().filter_map(|one| Some((one, &one.open.as_ref()?.0)));
+            let counted = open.map(|(one, partition)| (one.number, partition.damaged_places()));
+            if by_partition {
+                counted.for_each(|(number, count)| samples.add(&[&topic.name, &number], count));
+            } else {
+                samples.add(&[&topic.name], counted.map(|(_, count)| count).sum::<u64>());
+            }
+        }
+    });
 }
 
 fn groups(text: &mut Exposition, groups: &[GroupSeen], by_partition: bool) {

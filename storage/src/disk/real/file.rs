@@ -3,11 +3,15 @@
 use std::{
     fs::File,
     io::{self, IoSlice},
+    num::NonZeroU64,
     os::unix::fs::FileExt,
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use rustix::{fs::FallocateFlags, io::Errno};
+use rustix::{
+    fs::{Advice, FallocateFlags, fadvise},
+    io::Errno,
+};
 
 use super::super::{
     DiskFile, OpenMode, check_append_limit, check_range, mmap::Map, open_for_append,
@@ -17,6 +21,8 @@ use super::super::{
 const GATHER_BYTES_MIN: usize = 64 << 10;
 /// Most parts of one `pwritev` (the kernel's `IOV_MAX`).
 const PARTS_MAX: usize = 1024;
+/// The system drops what it holds of a file by pages of this size or a power of two more.
+const PAGE_BYTES: u64 = 4096;
 /// Bytes written at a time where blocks can only be allocated by writing.
 const ZEROS_BYTES: usize = 64 << 10;
 
@@ -50,7 +56,7 @@ impl RealFile {
 
     fn check_writable(&self) -> io::Result<()> {
         match self.mode {
-            OpenMode::Read => Err(io::ErrorKind::PermissionDenied.into()),
+            OpenMode::Read | OpenMode::ReadUncached => Err(io::ErrorKind::PermissionDenied.into()),
             OpenMode::Write | OpenMode::CreateNew | OpenMode::Append { .. } => Ok(()),
         }
     }
@@ -65,6 +71,22 @@ impl RealFile {
             at += part as u64;
         }
         Ok(())
+    }
+
+    /// Reads past what the system holds of the range, and leaves nothing of it there. Pages that are mapped or not
+    /// written back stay; they are not what lies on the medium anyway.
+    fn read_uncached(&self, pos: u64, buf: &mut [u8]) -> io::Result<()> {
+        let start = pos - pos % PAGE_BYTES;
+        let end = pos.saturating_add(buf.len() as u64).next_multiple_of(PAGE_BYTES);
+        let Some(len) = NonZeroU64::new(end - start) else { return Ok(()) };
+        // Where advice is not taken, the bytes come from memory as they do for other readers.
+        let drop_range = || fadvise(&self.file, start, Some(len), Advice::DontNeed).ok();
+        // Reading ahead would bring what the next read drops again.
+        fadvise(&self.file, 0, None, Advice::Random).ok();
+        drop_range();
+        let read = self.file.read_exact_at(buf, pos);
+        drop_range();
+        read
     }
 
     fn allocate_blocks(&self, from: u64, to: u64) -> io::Result<()> {
@@ -84,7 +106,7 @@ impl DiskFile for RealFile {
         match self.mode {
             OpenMode::Append { .. } => self.len.load(Ordering::Acquire),
             // Somebody else may be the writer; the length at open serves when the file can not be asked.
-            OpenMode::Read | OpenMode::Write | OpenMode::CreateNew => {
+            OpenMode::Read | OpenMode::ReadUncached | OpenMode::Write | OpenMode::CreateNew => {
                 self.file.metadata().map_or(self.len.load(Ordering::Acquire), |stat| stat.len())
             }
         }
@@ -126,6 +148,9 @@ impl DiskFile for RealFile {
     }
 
     fn read_at(&self, pos: u64, buf: &mut [u8]) -> io::Result<()> {
+        if self.mode == OpenMode::ReadUncached {
+            return self.read_uncached(pos, buf);
+        }
         let Some(map) = &self.map else { return self.file.read_exact_at(buf, pos) };
         let end = pos.checked_add(buf.len() as u64).filter(|end| *end <= self.len());
         if end.is_none() {

@@ -50,6 +50,8 @@ pub enum FaultError {
     Io,
     /// `ENOSPC`: no space is left.
     NoSpace,
+    /// `EROFS`: the file system was mounted anew for reading only, as after an error of its device.
+    ReadOnly,
     /// It panics, as a bug of ours in the caller would.
     Panic,
 }
@@ -59,6 +61,7 @@ impl From<FaultError> for io::Error {
         match error {
             FaultError::Io => Errno::IO.into(),
             FaultError::NoSpace => Errno::NOSPC.into(),
+            FaultError::ReadOnly => Errno::ROFS.into(),
             FaultError::Panic => panic!("a test asked for this panic"),
         }
     }
