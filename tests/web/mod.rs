@@ -7,6 +7,7 @@ mod groups;
 mod openapi;
 mod produce;
 mod socket;
+mod streams;
 mod subscriptions;
 mod topics;
 

@@ -295,6 +295,7 @@ async fn keep_house(
         }
         housekeeper.look_at_space();
         housekeeper.round(&registry.open_partitions()).await;
+        registry.delete_expired_streams().await;
         registry.remove_doomed().await;
     }
 }

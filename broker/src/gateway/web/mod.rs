@@ -22,6 +22,7 @@ mod record;
 mod reply;
 mod settings;
 mod socket;
+mod stream;
 mod subscription_json;
 mod subscription_settings;
 mod subscriptions;
@@ -154,6 +155,7 @@ fn router(door: &WebDoor) -> Router {
         .merge(fetch::routes())
         .merge(events::routes())
         .merge(socket::routes())
+        .merge(stream::routes())
         .merge(openapi::routes());
     routes
         .fallback(Problem::unknown_route)

@@ -23,6 +23,7 @@ fn created(number: u128, name: &str, partitions: u32) -> MetadataCommand {
         topic: name.into(),
         partitions,
         overrides: None,
+        stream: None,
     }))
 }
 
