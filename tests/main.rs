@@ -7,6 +7,7 @@
 )]
 
 mod cli;
+mod conformance;
 mod it;
 mod kill;
 mod python_stubs;
