@@ -7,6 +7,7 @@
 )]
 
 mod cli;
+mod conformance;
 mod golden;
 mod it;
 mod kill;

@@ -39,7 +39,7 @@ use crate::{
     quota::Quota,
     service::{
         AdminService, DeliveryService, FetchFence, FetchService, GroupService, LookupService,
-        MetricsService, ProduceService, Services, WatchService, admin::ClusterInfo,
+        MetricsService, ProduceService, Services, StreamService, WatchService, admin::ClusterInfo,
         delivery::Surroundings, fetch::FetchLimits, group::OpenGroupsError, metrics::MeasuredRooms,
     },
     shutdown::{Shutdown, ShutdownWatch},
@@ -407,9 +407,13 @@ fn services(
     };
     let metrics = MetricsService::new(measured, config.metrics.clone(), ground.clock.clone());
     [&in_flight, &reading, &waiters].into_iter().for_each(|quota| metrics.add_quota(quota));
+    let (produce, fetch) = (Arc::new(produce), Arc::new(fetch));
+    let clock = ground.clock.clone();
+    let streams = StreamService::new(registry.clone(), produce.clone(), fetch.clone(), clock);
     let services = Services {
-        produce: Arc::new(produce),
-        fetch: Arc::new(fetch),
+        produce,
+        fetch,
+        streams: Arc::new(streams),
         watch: Arc::new(WatchService::new(registry.clone(), waiters.clone())),
         lookup: Arc::new(LookupService::new(registry.clone())),
         admin: Arc::new(AdminService::new(registry.clone(), cluster)),

@@ -95,6 +95,8 @@ pub struct HttpConfig {
     pub body_timeout: Duration,
     /// Longest time a client may take nothing of a reply that is there.
     pub write_timeout: Duration,
+    /// Longest time that a long poll of a stream waits for data.
+    pub stream_wait: Duration,
     /// Origins whose pages may call, beyond the door's own.
     pub cors_origins: Vec<String>,
     /// Names by which a door on a loopback address may be called, beyond `localhost` and addresses.
@@ -246,6 +248,7 @@ impl Default for HttpConfig {
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
+            stream_wait: Duration::from_secs(20),
             cors_origins: Vec::new(),
             hosts: Vec::new(),
         }

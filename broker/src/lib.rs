@@ -21,6 +21,7 @@ pub mod partition;
 pub mod quota;
 pub mod service;
 pub mod shutdown;
+pub mod stream;
 pub mod subscription;
 pub mod topic;
 

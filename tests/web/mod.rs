@@ -8,6 +8,7 @@ mod grpc_web;
 mod openapi;
 mod produce;
 mod socket;
+mod streams;
 mod subscriptions;
 mod topics;
 

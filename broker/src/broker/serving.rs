@@ -309,6 +309,7 @@ async fn keep_house(
             set_health(health, Health::OnlyReads).await;
         }
         housekeeper.round(&registry.open_partitions()).await;
+        registry.delete_expired_streams().await;
         registry.remove_doomed().await;
     }
 }

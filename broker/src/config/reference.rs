@@ -162,6 +162,11 @@ pub(super) const KEYS: &[Key] = &[
         "Longest time a client may take nothing of a reply that is there before the connection is closed.",
     ),
     key(
+        "http.stream_wait",
+        Field::Time(|c| &mut c.http.stream_wait, MS, Duration::from_secs(60)),
+        "Longest time a long poll of a stream (`/v1/stream/{topic}?live=long-poll`) waits for data.",
+    ),
+    key(
         "http.cors_origins",
         Field::Words(|c| &mut c.http.cors_origins),
         "Origins whose pages may call, such as `https://example.org`, beyond the door's own; `*` allows all. Requests of other pages are refused.",

@@ -12,7 +12,7 @@ use crate::{
     partition::{MaintainError, PartitionFailed},
     topic::{
         Registry, Topic,
-        error::{FindError, TopicError, UnknownTopicOrPartition},
+        error::{FindError, TopicError, TopicIsStream, UnknownTopicOrPartition},
         registry::{NewTopic, TopicChange},
     },
 };
@@ -32,6 +32,9 @@ pub enum DeleteRecordsError {
     /// The partition cannot be found.
     #[error(transparent)]
     Find(#[from] FindError),
+    /// The topic is a stream.
+    #[error(transparent)]
+    Stream(#[from] TopicIsStream),
     /// The partition refused.
     #[error(transparent)]
     Maintain(#[from] MaintainError),
@@ -110,13 +113,15 @@ impl AdminService {
         partition: u32,
         before: Offset,
     ) -> Result<Offset, DeleteRecordsError> {
-        let partition = self.registry.partition(topic, &[], partition)?;
+        let topic = self.registry.topic(topic).map_err(FindError::from)?;
+        topic.refuse_stream()?;
+        let partition = topic.partition(partition)?;
         Ok(partition.drop_before(before).await?)
     }
 }
 
 /// Runs `change` to its end even when the caller goes away.
-async fn to_its_end<T: Send + 'static>(
+pub(super) async fn to_its_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, TopicError>> + Send + 'static,
 ) -> Result<T, TopicError> {
     tokio::spawn(change).await.unwrap_or(Err(TopicError::Interrupted))

@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod offsets;
 pub mod produce;
 pub mod reset;
+pub mod stream;
 pub mod watch;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use self::{
     lookup::LookupService,
     metrics::MetricsService,
     produce::ProduceService,
+    stream::StreamService,
     watch::WatchService,
 };
 
@@ -38,6 +40,8 @@ pub struct Services {
     pub watch: Arc<WatchService>,
     /// Finds offsets.
     pub lookup: Arc<LookupService>,
+    /// Streams of bytes and of JSON.
+    pub streams: Arc<StreamService>,
     /// Describes and changes topics.
     pub admin: Arc<AdminService>,
     /// Groups and stored offsets.

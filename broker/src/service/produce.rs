@@ -17,7 +17,7 @@ use crate::{
     quota::{Quota, QuotaExceeded, Share},
     topic::{
         Registry,
-        error::{FindError, InitProducerError},
+        error::{FindError, InitProducerError, TopicIsStream},
         producers::ProducerIdentity,
     },
 };
@@ -73,6 +73,9 @@ pub enum ProduceError {
     /// The partition cannot be found.
     #[error(transparent)]
     Find(#[from] FindError),
+    /// The topic is a stream.
+    #[error(transparent)]
+    Stream(#[from] TopicIsStream),
     /// The batch is malformed.
     #[error("record batch is refused: {0}")]
     Decode(#[from] DecodeError),
@@ -157,9 +160,25 @@ impl ProduceService {
         completer: impl FnOnce() -> Completer,
     ) -> Result<(), ProduceError> {
         let share = self.room_for(&request.payload, connection).await?;
-        let Checked { partition, batch, wait } = self.check(request).await?;
+        let Checked { partition, batch, wait } = self.check(request, false).await?;
         partition.append(Append { batch, wait, completer: completer(), share }).await;
         Ok(())
+    }
+
+    /// Appends records to a stream, as its own service decided, and waits until they are durable.
+    ///
+    /// # Errors
+    /// Why they were refused or not acknowledged.
+    pub(super) async fn append_to_stream(
+        &self,
+        request: ProduceRequest,
+        connection: &Quota,
+    ) -> Result<AppendReceipt, ProduceError> {
+        let share = self.room_for(&request.payload, Some(connection)).await?;
+        let Checked { partition, batch, wait } = self.check(request, true).await?;
+        let (completer, ticket) = Completer::ticket();
+        partition.append(Append { batch, wait, completer, share }).await;
+        Ok(ticket.wait().await?)
     }
 
     /// Takes room for the records, waiting a moment for it. Many structured records are refused instead:
@@ -243,8 +262,17 @@ impl ProduceService {
         given.await.unwrap_or(Err(InitProducerError::Interrupted))
     }
 
-    async fn check(&self, request: ProduceRequest) -> Result<Checked, ProduceError> {
-        let partition = self.partition(&request)?;
+    async fn check(
+        &self,
+        request: ProduceRequest,
+        writes_streams: bool,
+    ) -> Result<Checked, ProduceError> {
+        let topic = self.registry.topic(&request.topic).map_err(FindError::from)?;
+        topic.check_id(&request.topic_id).map_err(FindError::from)?;
+        if !writes_streams {
+            topic.refuse_stream()?;
+        }
+        let partition = topic.partition(request.partition)?;
         partition.check_writable()?;
         let settings = partition.settings();
         let bytes_max = settings.log.batch_bytes_max as usize;
@@ -335,7 +363,12 @@ async fn check_keys(batch: RecordBatch) -> Result<RecordBatch, ProduceError> {
     checked.await.unwrap_or(Err(ProduceError::Interrupted))
 }
 
-fn encode(records: &[Record], bytes_max: usize, now_ms: i64) -> Result<RecordBatch, ProduceError> {
+/// Records as one batch; a timestamp of 0 stands for `now_ms`.
+pub(super) fn encode(
+    records: &[Record],
+    bytes_max: usize,
+    now_ms: i64,
+) -> Result<RecordBatch, ProduceError> {
     let options = BuilderOptions { bytes_max, ..BuilderOptions::default() };
     let mut builder = BatchBuilder::new(Compression::None, options);
     for record in records {

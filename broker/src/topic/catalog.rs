@@ -37,6 +37,7 @@ use super::{
     config::{InvalidSetting, TopicConfig},
     producer_epochs::ProducerEpochs,
 };
+use crate::stream::StreamFacts;
 
 /// One topic as the catalog knows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +52,8 @@ pub struct TopicEntry {
     pub given: v1::TopicConfig,
     /// Settings in force.
     pub config: TopicConfig,
+    /// Set when it is a stream.
+    pub stream: Option<StreamFacts>,
 }
 
 /// A command that does not fit the state.
@@ -65,6 +68,9 @@ pub enum CatalogError {
     /// A command about a topic that does not exist.
     #[error("metadata command for topic `{0}`, which does not exist")]
     UnknownTopic(TopicId),
+    /// A command about a stream that is none.
+    #[error("metadata command for topic `{0}` as a stream, which it is not")]
+    NoStream(TopicId),
     /// A topic created twice.
     #[error("metadata command creates topic `{name}` ({id}), which exists")]
     TopicExists {
@@ -134,6 +140,7 @@ impl Catalog {
             Command::LogTakenIntoUse(taken) => {
                 self.logs_in_use.insert(topic_id(&taken.log_id)?);
             }
+            Command::StreamDeleted(deleted) => self.delete_stream(topic_id(&deleted.topic_id)?)?,
             Command::Snapshot(snapshot) => *self = Catalog::from_snapshot(snapshot)?,
         }
         Ok(())
@@ -168,6 +175,7 @@ impl Catalog {
             topic: topic.name.to_string(),
             partitions: topic.partition_count,
             overrides: Some(topic.given),
+            stream: topic.stream.as_ref().map(StreamFacts::to_message),
         });
         let producer_epochs = self.producer_epochs.oldest_first().map(|(producer_id, epoch)| {
             ProducerEpochRaised { producer_id, producer_epoch: i32::from(epoch) }
@@ -243,11 +251,13 @@ impl Catalog {
         let given = created.overrides.unwrap_or_default();
         let config = TopicConfig::from_given(&given)?;
         check_partitions(created.partitions)?;
+        let stream = created.stream.as_ref().map(StreamFacts::from_message).transpose();
+        let stream = stream.map_err(CatalogError::TopicIdBytes)?;
         let name: Arc<str> = created.topic.as_str().into();
         let partition_count = created.partitions;
         self.doomed.remove(&id);
         self.ids.insert(name.clone(), id);
-        self.topics.insert(id, TopicEntry { id, name, partition_count, given, config });
+        self.topics.insert(id, TopicEntry { id, name, partition_count, given, config, stream });
         Ok(())
     }
 
@@ -274,6 +284,14 @@ impl Catalog {
         let topic = self.topics.remove(&id).ok_or(CatalogError::UnknownTopic(id))?;
         self.ids.remove(&topic.name);
         self.doomed.insert(id);
+        Ok(())
+    }
+
+    /// Its owner deleted a stream of which forks stand.
+    fn delete_stream(&mut self, id: TopicId) -> Result<(), CatalogError> {
+        let topic = self.topics.get_mut(&id).ok_or(CatalogError::UnknownTopic(id))?;
+        let stream = topic.stream.as_mut().ok_or(CatalogError::NoStream(id))?;
+        stream.is_deleted = true;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use super::{
     name::InvalidTopicName,
 };
 use crate::{
-    partition::{PartitionFailed, directory::OpenError, state_log::StoreError},
+    partition::{AppendError, PartitionFailed, directory::OpenError, state_log::StoreError},
     quota::QuotaExceeded,
 };
 
@@ -44,6 +44,16 @@ pub struct TopicIdMismatch {
     pub current: TopicId,
     /// What was asked for.
     pub found: String,
+}
+
+/// A change that would make a stream something else than its own door says.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "topic `{topic}` is a stream: `/v1/stream/{topic}` alone writes it, and it keeps all of it"
+)]
+pub struct TopicIsStream {
+    /// Its name.
+    pub topic: String,
 }
 
 /// A partition that cannot be found.
@@ -99,6 +109,12 @@ pub enum TopicError {
     /// Another topic of the same name.
     #[error(transparent)]
     IdMismatch(#[from] TopicIdMismatch),
+    /// It is a stream.
+    #[error(transparent)]
+    Stream(#[from] TopicIsStream),
+    /// What it begins with could not be written.
+    #[error("could not write what it begins with: {0}")]
+    Content(#[from] AppendError),
     /// Too many topics or partitions.
     #[error(transparent)]
     Quota(#[from] QuotaExceeded),

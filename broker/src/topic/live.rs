@@ -6,9 +6,12 @@ use riverrun_proto::{TopicId, grpc::v1};
 
 use super::{
     config::TopicConfig,
-    error::{FindError, TopicIdMismatch, UnknownTopicOrPartition},
+    error::{FindError, TopicIdMismatch, TopicIsStream, UnknownTopicOrPartition},
 };
-use crate::partition::{Partition, PartitionFailed};
+use crate::{
+    partition::{Partition, PartitionFailed},
+    stream::Stream,
+};
 
 /// One live topic as it is now.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub struct Topic {
     pub given: v1::TopicConfig,
     /// Settings in force.
     pub config: TopicConfig,
+    /// Set when it is a stream.
+    pub stream: Option<Arc<Stream>>,
     /// Partitions by number.
     pub partitions: Vec<Slot>,
 }
@@ -51,6 +56,17 @@ impl Topic {
         let found = TopicId::from_slice(topic_id);
         let found = found.map_or_else(|| format!("{} bytes", topic_id.len()), |id| id.to_string());
         Err(TopicIdMismatch { topic: self.name.to_string(), current: self.id, found })
+    }
+
+    /// Refuses a change that only the stream's own door makes, when it is a stream.
+    ///
+    /// # Errors
+    /// Names the topic.
+    pub fn refuse_stream(&self) -> Result<(), TopicIsStream> {
+        match &self.stream {
+            None => Ok(()),
+            Some(_) => Err(TopicIsStream { topic: self.name.to_string() }),
+        }
     }
 
     /// One of its partitions.

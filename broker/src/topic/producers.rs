@@ -95,6 +95,8 @@ fn store_error(error: TopicError) -> InitProducerError {
         | TopicError::Setting(_)
         | TopicError::UnknownSetting(_)
         | TopicError::Field(_)
+        | TopicError::Stream(_)
+        | TopicError::Content(_)
         | TopicError::Exists { .. }
         | TopicError::Unknown(_)
         | TopicError::IdMismatch(_)

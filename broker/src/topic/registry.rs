@@ -13,6 +13,7 @@
 
 mod change;
 mod start;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ use tokio::sync::{Mutex, watch};
 pub use self::{
     change::{NewTopic, TopicChange},
     start::{RegistryError, is_log_in_use},
+    streams::NewStream,
 };
 use super::{
     catalog::{Catalog, CatalogError, id_bytes},

@@ -28,7 +28,7 @@ use crate::{
         watch::WatchError,
     },
     topic::error::{
-        FindError, InitProducerError, InvalidField, TopicError, TopicIdMismatch,
+        FindError, InitProducerError, InvalidField, TopicError, TopicIdMismatch, TopicIsStream,
         UnknownTopicOrPartition,
     },
 };
@@ -150,6 +150,12 @@ impl Describe for UnknownTopicOrPartition {
     }
 }
 
+impl Describe for TopicIsStream {
+    fn describe(&self) -> v1::Error {
+        plain(ErrorCode::InvalidArgument, self)
+    }
+}
+
 impl Describe for TopicIdMismatch {
     fn describe(&self) -> v1::Error {
         plain(ErrorCode::TopicIdMismatch, self)
@@ -217,6 +223,7 @@ impl Describe for ProduceError {
     fn describe(&self) -> v1::Error {
         match self {
             ProduceError::Find(error) => error.describe(),
+            ProduceError::Stream(error) => error.describe(),
             ProduceError::Decode(DecodeError::BatchTooLarge { .. }) => {
                 plain(ErrorCode::RecordTooLarge, self)
             }
@@ -333,6 +340,8 @@ impl Describe for TopicError {
                 plain(ErrorCode::InvalidArgument, self)
             }
             TopicError::Field(error) => error.describe(),
+            TopicError::Stream(error) => error.describe(),
+            TopicError::Content(error) => error.describe(),
             TopicError::Exists { .. } => plain(ErrorCode::TopicExists, self),
             TopicError::Unknown(error) => error.describe(),
             TopicError::IdMismatch(error) => error.describe(),
@@ -352,6 +361,7 @@ impl Describe for DeleteRecordsError {
     fn describe(&self) -> v1::Error {
         match self {
             DeleteRecordsError::Find(error) => error.describe(),
+            DeleteRecordsError::Stream(error) => error.describe(),
             DeleteRecordsError::Maintain(error) => error.describe(),
         }
     }

@@ -5,7 +5,7 @@
 
 use axum::{
     extract::{FromRequestParts, RawPathParams},
-    http::{HeaderMap, HeaderName, Method, StatusCode, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
 };
 
 use super::{connection::Caller, problem::Problem};
@@ -45,6 +45,19 @@ impl Call {
     pub(super) fn name(&self, name: &'static str) -> &str {
         let found = self.names.iter().find(|(known, _)| known == name);
         &found.expect("the route has it").1
+    }
+
+    /// Whether the path of the route has this name.
+    pub(super) fn has_name(&self, name: &'static str) -> bool {
+        self.names.iter().any(|(known, _)| known == name)
+    }
+
+    /// The caller has what this tag stands for.
+    pub(super) fn knows(&self, tag: &HeaderValue) -> bool {
+        self.headers.get_all(header::IF_NONE_MATCH).iter().any(|known| {
+            let mut tags = known.as_bytes().split(|byte| *byte == b',');
+            tags.any(|one| one.trim_ascii() == tag.as_bytes())
+        })
     }
 
     /// A number in the path of the route.

@@ -179,11 +179,7 @@ async fn whole(read: Read, call: &Call) -> Answer {
     // Made text of; what was taken for them is free for the text.
     drop(read);
     let tag = etag(&body);
-    let asked = call.headers.get_all(header::IF_NONE_MATCH);
-    let is_known = asked.iter().any(|known| {
-        known.as_bytes().split(|byte| *byte == b',').any(|one| one.trim_ascii() == tag.as_bytes())
-    });
-    let mut response = match is_known {
+    let mut response = match call.knows(&tag) {
         true => StatusCode::NOT_MODIFIED.into_response(),
         false => reply::counted(reply::JSON, body, &call.caller.replies).await?,
     };

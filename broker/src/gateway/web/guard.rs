@@ -21,7 +21,9 @@ use crate::config::HttpConfig;
 /// What pages may read of a reply beyond what they always may.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "etag, retry-after, location, riverrun-next-offset, riverrun-high-watermark, riverrun-log-start-offset, \
-     grpc-status, grpc-message, riverrun-error-bin",
+     grpc-status, grpc-message, riverrun-error-bin, \
+     stream-next-offset, stream-up-to-date, stream-cursor, stream-closed, stream-ttl, stream-expires-at, \
+     stream-sse-data-encoding, producer-epoch, producer-seq, producer-expected-seq, producer-received-seq",
 );
 /// How long a browser may remember what it was allowed, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");

@@ -23,6 +23,7 @@ mod record;
 mod reply;
 mod settings;
 mod socket;
+mod stream;
 mod subscription_json;
 mod subscription_settings;
 mod subscriptions;
@@ -162,6 +163,7 @@ fn router(door: &WebDoor) -> Router {
         .merge(fetch::routes())
         .merge(events::routes())
         .merge(socket::routes())
+        .merge(stream::routes())
         .merge(openapi::routes())
         .merge(grpc_web::routes());
     routes

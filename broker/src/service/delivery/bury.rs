@@ -125,6 +125,7 @@ async fn graves(live: &Live, letters: &[DeadLetter]) -> Result<Arc<Topic>, PushE
     let registry = &live.shared.registry;
     let name = live.look(|state| state.settings.dead_letter_topic_of(&live.name));
     if let Ok(topic) = registry.topic(&name) {
+        topic.refuse_stream().map_err(|error| PushError::NewTopic(Arc::new(error.into())))?;
         return Ok(topic);
     }
     let largest = letters.iter().filter_map(|letter| live.source(&letter.lane)?.1);

@@ -1,9 +1,10 @@
 use riverrun_proto::grpc::state::v1::{
-    LogTakenIntoUse, ProducerIdsReserved, TopicDeleted, TopicPrepared, TopicPurged,
+    LogTakenIntoUse, ProducerIdsReserved, StreamDeleted, TopicDeleted, TopicPrepared, TopicPurged,
 };
 use uuid::Uuid;
 
 use super::*;
+use crate::stream::Origin;
 
 fn id(number: u128) -> TopicId {
     TopicId(Uuid::from_u128(number))
@@ -23,6 +24,7 @@ fn created(number: u128, name: &str, partitions: u32) -> MetadataCommand {
         topic: name.into(),
         partitions,
         overrides: None,
+        stream: None,
     }))
 }
 
@@ -124,6 +126,33 @@ fn a_snapshot_is_the_state() {
     assert!(restored.is_log_in_use(id(9)) && !restored.is_log_in_use(id(1)));
     assert_eq!(restored.topic("a"), catalog.topic("a"));
     assert_eq!(restored.doomed().collect::<Vec<_>>(), [id(2), id(3)]);
+}
+
+#[test]
+fn a_stream_stays_what_it_was_created_as_through_changes_and_snapshots() {
+    let origin = Origin { topic_id: id(8), topic: "source".into(), offset: 4, sub_offset: 2 };
+    let facts = StreamFacts {
+        content_type: "text/plain".into(),
+        ttl_s: Some(0),
+        expires_at_ms: Some(-1),
+        origin: Some(origin),
+        is_deleted: false,
+    };
+    let mut fork = created(1, "fork", 1);
+    if let Some(Command::TopicCreated(created)) = &mut fork.command {
+        created.stream = Some(facts.to_message());
+    }
+    let gone = |number| StreamDeleted { topic_id: id_bytes(id(number)) };
+    let gone = |number| command(Command::StreamDeleted(gone(number)));
+    let mut catalog = fold(&[fork, created(2, "topic", 1), altered(1, 1, 5_000)]);
+    assert_eq!(catalog.topic("fork").unwrap().stream, Some(facts.clone()));
+    assert_eq!(catalog.apply(&gone(2)), Err(CatalogError::NoStream(id(2))));
+    assert_eq!(catalog.apply(&gone(3)), Err(CatalogError::UnknownTopic(id(3))));
+    catalog.apply(&gone(1)).unwrap();
+    let restored = Catalog::from_snapshot(&catalog.to_snapshot()).unwrap();
+    let deleted = StreamFacts { is_deleted: true, ..facts };
+    assert_eq!(restored.topic("fork").unwrap().stream, Some(deleted));
+    assert_eq!(restored.topic("topic").unwrap().stream, None);
 }
 
 #[test]

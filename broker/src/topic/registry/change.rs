@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::blocking::new_uuid;
 use riverrun_proto::{
-    PartitionId, TopicId,
+    PartitionId, RecordBatch, TopicId,
     grpc::{
         state::v1::{
             TopicAltered, TopicCreated, TopicDeleted, TopicPrepared, TopicPurged,
@@ -17,11 +17,12 @@ use riverrun_proto::{
 
 use super::Registry;
 use crate::{
-    partition::{directory::OpenError, state_log::StoreError},
+    partition::{AppendError, Durability, WaitFor, directory::OpenError, state_log::StoreError},
     quota::QuotaExceeded,
+    stream::{Stream, StreamFacts},
     topic::{
         catalog::id_bytes,
-        config::{TopicConfig, forget, overlaid},
+        config::{CleanupPolicy, TopicConfig, forget, overlaid},
         error::{InvalidField, TopicError},
         live::{Slot, Topic},
         name::check_topic_name,
@@ -63,8 +64,21 @@ impl Registry {
     /// # Errors
     /// Names what is not allowed; nothing was created then.
     pub async fn create(&self, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
+        self.create_with(new, None).await
+    }
+
+    /// Creates a topic, or a stream with what it begins with: it is there with all of that or not at all.
+    pub(super) async fn create_with(
+        &self,
+        new: NewTopic,
+        stream: Option<(StreamFacts, Vec<RecordBatch>)>,
+    ) -> Result<Arc<Topic>, TopicError> {
         let _change = self.change.lock().await;
-        let entry = self.check_new(&new)?;
+        let mut entry = self.check_new(&new)?;
+        let (facts, content) = stream.unzip();
+        let message = facts.as_ref().map(StreamFacts::to_message);
+        let now_ms = self.clock.steady_ms();
+        entry.stream = facts.map(|facts| Arc::new(Stream::new(facts, now_ms)));
         if new.validate_only {
             return Ok(Arc::new(entry.into_topic(Vec::new())));
         }
@@ -75,6 +89,7 @@ impl Registry {
             topic: new.name,
             partitions: entry.partition_count,
             overrides: Some(entry.given),
+            stream: message,
         });
         let slots = match self.open_new(&entry, 0).await {
             Ok(slots) => slots,
@@ -83,6 +98,11 @@ impl Registry {
                 return Err(error);
             }
         };
+        if let Err(error) = fill(&slots, content.unwrap_or_default()).await {
+            close(&slots).await;
+            self.remove_now(entry.id).await;
+            return Err(error.into());
+        }
         // Where nobody can say whether this was stored, the next start finds the directories or removes them.
         self.commit(created).await?;
         Ok(self.publish(entry.into_topic(slots)))
@@ -129,14 +149,15 @@ impl Registry {
         let _change = self.change.lock().await;
         let topic = self.topic(name)?;
         topic.check_id(topic_id)?;
+        self.delete_locked(&topic).await
+    }
+
+    /// Deletes a topic while `change` is held.
+    pub(super) async fn delete_locked(&self, topic: &Topic) -> Result<(), TopicError> {
         self.commit(Command::TopicDeleted(TopicDeleted { topic_id: id_bytes(topic.id) })).await?;
         self.topics.write().remove(&topic.name);
         self.changed();
-        for partition in topic.open_partitions() {
-            if let Err(error) = partition.close().await {
-                tracing::info!(partition = %partition.name(), %error, "closed for deletion");
-            }
-        }
+        close(&topic.partitions).await;
         self.remove_now(topic.id).await;
         Ok(())
     }
@@ -184,6 +205,7 @@ impl Registry {
             partition_count,
             given: new.given,
             config,
+            stream: None,
         })
     }
 
@@ -198,8 +220,15 @@ impl Registry {
         let partition_count =
             if change.partition_count == 0 { now } else { change.partition_count };
         check_partition_count(partition_count, now)?;
+        let forgets = config.retention.is_some()
+            || config.retention_bytes.is_some()
+            || config.cleanup_policy != CleanupPolicy::Delete;
+        if forgets || partition_count != now {
+            topic.refuse_stream()?;
+        }
         self.check_room(0, partition_count - now)?;
-        Ok(Entry { id: topic.id, name: topic.name.clone(), partition_count, given, config })
+        let (id, name, stream) = (topic.id, topic.name.clone(), topic.stream.clone());
+        Ok(Entry { id, name, partition_count, given, config, stream })
     }
 
     fn check_room(&self, topics: usize, partitions: u32) -> Result<(), QuotaExceeded> {
@@ -252,12 +281,33 @@ struct Entry {
     partition_count: u32,
     given: v1::TopicConfig,
     config: TopicConfig,
+    stream: Option<Arc<Stream>>,
 }
 
 impl Entry {
     fn into_topic(self, partitions: Vec<Slot>) -> Topic {
-        let Entry { id, name, partition_count: _, given, config } = self;
-        Topic { id, name, given, config, partitions }
+        let Entry { id, name, partition_count: _, given, config, stream } = self;
+        Topic { id, name, given, config, stream, partitions }
+    }
+}
+
+/// Writes what a new topic begins with; it is on disk then.
+async fn fill(slots: &[Slot], content: Vec<RecordBatch>) -> Result<(), AppendError> {
+    let Some(Slot::Open(partition)) = slots.first() else { return Ok(()) };
+    for batch in content {
+        partition.append_and_wait(batch, WaitFor::AtLeast(Durability::Fsync)).await?;
+    }
+    Ok(())
+}
+
+/// Closes partitions that are to be removed.
+async fn close(slots: &[Slot]) {
+    for slot in slots {
+        if let Slot::Open(partition) = slot
+            && let Err(error) = partition.close().await
+        {
+            tracing::info!(partition = %partition.name(), %error, "closed for deletion");
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use riverrun_proto::{
 
 use crate::{
     partition::{PartitionFailed, PartitionOpener, state_log::Replay},
+    stream::Stream,
     topic::{
         catalog::{Catalog, CatalogError, TopicEntry},
         live::{Slot, Topic},
@@ -111,5 +112,7 @@ fn open_topic(opener: &PartitionOpener, entry: &TopicEntry) -> Topic {
     });
     let partitions = partitions.collect();
     let (id, name, given) = (entry.id, entry.name.clone(), entry.given);
-    Topic { id, name, given, config: entry.config.clone(), partitions }
+    let now_ms = opener.clock.steady_ms();
+    let stream = entry.stream.clone().map(|facts| Arc::new(Stream::new(facts, now_ms)));
+    Topic { id, name, given, config: entry.config.clone(), stream, partitions }
 }

@@ -1,6 +1,10 @@
 use std::path::Path;
 
-use riverrun_proto::{TopicId, grpc::v1};
+use riverrun_proto::{
+    RecordBatch, TopicId,
+    batch::{BatchBuilder, BuilderOptions, Compression},
+    grpc::v1,
+};
 use riverrun_storage::{
     disk::{
         Disk,
@@ -11,7 +15,10 @@ use riverrun_storage::{
 use uuid::Uuid;
 
 use super::*;
-use crate::partition::{DiskGauge, Durability, Workers};
+use crate::{
+    partition::{DiskGauge, Durability, Workers},
+    stream::StreamFacts,
+};
 
 /// The topics that lie on `disk`.
 fn open(disk: &SimDisk) -> Registry {
@@ -79,4 +86,35 @@ async fn a_partition_that_takes_no_settings_leaves_log_and_memory_agreed() {
     let anew = open(&disk.crash(CrashPolicy::lose_all())).topic("t").unwrap();
     assert_eq!((anew.given, anew.partition_count()), (live.given, live.partition_count()));
     assert_eq!(durability(&anew, 1), Durability::Os);
+}
+
+/// One batch of one record.
+fn batch(value: &'static str, bytes_max: usize) -> RecordBatch {
+    let options = BuilderOptions { bytes_max, ..BuilderOptions::default() };
+    let mut builder = BatchBuilder::new(Compression::None, options);
+    builder.push_parts(1, None, Some(value.as_bytes()), &[]).unwrap();
+    builder.build().unwrap()
+}
+
+#[tokio::test]
+async fn a_stream_is_there_with_all_it_begins_with_or_not_at_all() {
+    let disk = empty_disk();
+    let registry = open(&disk);
+    let name = || "s".to_owned();
+    let large = "x".repeat(5 << 20).leak();
+    let facts = StreamFacts::bytes();
+    let content = vec![batch("a", 1 << 10), batch(large, 8 << 20)];
+    let new = NewStream { name: name(), facts: facts.clone(), content };
+    let refused = registry.create_stream(new).await;
+    assert!(matches!(refused, Err(TopicError::Content(_))), "{refused:?}");
+    registry.topic("s").unwrap_err();
+    assert_eq!(registry.opener.topic_dirs().unwrap().len(), 1, "only the metadata's own");
+    let content = vec![batch("a", 1 << 10), batch("b", 1 << 10)];
+    let new = NewStream { name: name(), facts: facts.clone(), content };
+    registry.create_stream(new).await.unwrap();
+    drop(registry);
+    let registry = open(&disk.crash(CrashPolicy::lose_all()));
+    let topic = registry.topic("s").unwrap();
+    assert_eq!(topic.partition(0).unwrap().visible().high_watermark.0, 2);
+    assert_eq!(topic.stream.as_ref().unwrap().facts(), &facts);
 }

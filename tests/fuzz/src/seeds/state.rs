@@ -53,6 +53,7 @@ pub(super) fn metadata() -> Vec<Vec<u8>> {
         topic: "orders".into(),
         partitions: 3,
         overrides: Some(config),
+        stream: None,
     };
     let altered = TopicAltered { topic_id: id(), partitions: 4, overrides: None };
     let raised = ProducerEpochRaised { producer_id: 4, producer_epoch: 1 };

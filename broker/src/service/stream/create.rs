@@ -1,0 +1,247 @@
+//! Creates streams, and says when one is there already.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use riverrun_proto::{Record, RecordBatch, limits};
+
+use super::{
+    ForkRequest, Found, Position, StreamError, StreamService, Tail, content,
+    fork::{Inherited, RECORD_BYTES},
+};
+use crate::{
+    quota::Room,
+    service::{admin::to_its_end, produce::encode},
+    stream::{Mark, StreamFacts, media_type},
+    topic::{Topic, error::TopicError, registry::NewStream},
+};
+
+/// Bytes of records that are written as one batch when a fork is made.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// A stream to create.
+#[derive(Clone, Debug)]
+pub struct CreateRequest {
+    /// Its name.
+    pub name: String,
+    /// Media type of its content, when the caller says one.
+    pub content_type: Option<String>,
+    /// It expires after so many seconds without a read or a write.
+    pub ttl_s: Option<u64>,
+    /// It expires at this time.
+    pub expires_at_ms: Option<i64>,
+    /// Its body is all it will ever have.
+    pub is_closed: bool,
+    /// What it begins with.
+    pub body: Bytes,
+    /// Set when it is a fork.
+    pub fork: Option<ForkRequest>,
+}
+
+/// A stream that is there.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// The stream.
+    pub found: Found,
+    /// It was not there before.
+    pub is_new: bool,
+    /// The end of its data.
+    pub tail: Tail,
+}
+
+impl StreamService {
+    /// Creates a stream with what it begins with, or finds one that is as the request says.
+    ///
+    /// # Errors
+    /// Why it is not there.
+    pub async fn create(
+        &self,
+        request: CreateRequest,
+        room: &Room,
+    ) -> Result<Created, StreamError> {
+        if let Some(created) = self.existing(&request, room).await? {
+            return Ok(created);
+        }
+        let inherited = match &request.fork {
+            Some(fork) => Some(self.inherited(fork, room).await?),
+            None => None,
+        };
+        let facts = facts(&request, inherited.as_ref())?;
+        let values = match request.body.is_empty() {
+            true => Vec::new(),
+            false => content::values(&facts, &request.body)?,
+        };
+        let mark = Mark { is_closing: request.is_closed, ..Mark::default() };
+        let own = mark.records(values);
+        let (records, shares) = inherited.map(|all| (all.records, all._shares)).unwrap_or_default();
+        let content = self.batches(records, own)?;
+        let new = NewStream { name: request.name.clone(), facts, content };
+        let registry = self.registry.clone();
+        let made = to_its_end(async move { registry.create_stream(new).await }).await;
+        drop(shares);
+        match made {
+            Ok(topic) => self.created(topic, true, room).await,
+            // Somebody else was faster.
+            Err(TopicError::Exists { topic }) => {
+                let existing = self.existing(&request, room).await?;
+                existing.ok_or(StreamError::Topic(TopicError::Exists { topic }))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn created(
+        &self,
+        topic: Arc<Topic>,
+        is_new: bool,
+        room: &Room,
+    ) -> Result<Created, StreamError> {
+        let found = Found { topic, partition: 0 };
+        let tail = self.tail(&found, room).await?;
+        Ok(Created { found, is_new, tail })
+    }
+
+    /// The stream of that name, when it is as the request says; `None` when there is none.
+    async fn existing(
+        &self,
+        request: &CreateRequest,
+        room: &Room,
+    ) -> Result<Option<Created>, StreamError> {
+        let name = request.name.clone();
+        let exists = |what| Err(StreamError::Exists { name: name.clone(), what });
+        let found = match self.find(&request.name, 0).await {
+            Ok(found) => found,
+            Err(StreamError::Gone { .. }) => return exists("owner, who deleted it,"),
+            Err(StreamError::Find(_)) if self.registry.topic(&request.name).is_err() => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(facts) = found.facts() else { return exists("kind") };
+        if let Some(what) = difference(facts, request) {
+            return exists(what);
+        }
+        let created = self.created(found.topic, false, room).await?;
+        match created.tail.is_closed == request.is_closed {
+            true => Ok(Some(created)),
+            false => exists("end"),
+        }
+    }
+
+    /// What a stream begins with, as batches: what it inherits in some, its own as one.
+    fn batches(
+        &self,
+        inherited: Vec<Record>,
+        own: Vec<Record>,
+    ) -> Result<Vec<RecordBatch>, StreamError> {
+        let (mut batches, mut held, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let bytes_max = limits::BATCH_BYTES_DEFAULT as usize;
+        let now_ms = self.clock.wall_ms();
+        for record in inherited {
+            let length = record.value.as_ref().map_or(0, Bytes::len) + RECORD_BYTES;
+            if !held.is_empty() && bytes + length > BATCH_BYTES {
+                batches.push(encode(&held, bytes_max, now_ms)?);
+                (held, bytes) = (Vec::new(), 0);
+            }
+            bytes += length;
+            held.push(record);
+        }
+        for records in [held, own] {
+            if !records.is_empty() {
+                batches.push(encode(&records, bytes_max, now_ms)?);
+            }
+        }
+        Ok(batches)
+    }
+}
+
+/// What the new stream is.
+fn facts(
+    request: &CreateRequest,
+    inherited: Option<&Inherited>,
+) -> Result<StreamFacts, StreamError> {
+    let is_own = request.ttl_s.is_some() || request.expires_at_ms.is_some();
+    let source = inherited.map(|inherited| &inherited.source);
+    let lasting = source.filter(|_| !is_own);
+    let mut facts = StreamFacts {
+        ttl_s: request.ttl_s.or_else(|| lasting?.ttl_s),
+        expires_at_ms: request.expires_at_ms.or_else(|| lasting?.expires_at_ms),
+        origin: inherited.map(|inherited| inherited.origin.clone()),
+        ..StreamFacts::bytes()
+    };
+    if let Some(source) = source {
+        facts.content_type.clone_from(&source.content_type);
+    }
+    let Some(found) = &request.content_type else { return Ok(facts) };
+    if source.is_some_and(|source| !source.is_of(found)) {
+        let (expected, found) = (facts.content_type, found.clone());
+        return Err(StreamError::ContentType { expected, found });
+    }
+    facts.content_type.clone_from(found);
+    Ok(facts)
+}
+
+/// What of an existing stream is not as the request says.
+fn difference(facts: &StreamFacts, request: &CreateRequest) -> Option<&'static str> {
+    let is_fork = request.fork.is_some();
+    let default = StreamFacts::bytes().content_type;
+    let content_type = match &request.content_type {
+        None if is_fork => None,
+        None => Some(&default),
+        Some(given) => Some(given),
+    };
+    if content_type.is_some_and(|given| media_type(given) != media_type(&facts.content_type)) {
+        return Some("content type");
+    }
+    let asked = (request.ttl_s, request.expires_at_ms);
+    let inherits = is_fork && asked == (None, None);
+    if !inherits && asked != (facts.ttl_s, facts.expires_at_ms) {
+        return Some("time to live");
+    }
+    let is_same = match (&facts.origin, &request.fork) {
+        (None, None) => true,
+        (Some(origin), Some(fork)) => {
+            let at = fork.offset.map(|position: Position| position.offset);
+            origin.topic == fork.source
+                && at.is_none_or(|at| at == origin.offset)
+                && fork.sub_offset == origin.sub_offset
+        }
+        (None, Some(_)) | (Some(_), None) => false,
+    };
+    (!is_same).then_some("origin")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> CreateRequest {
+        CreateRequest {
+            name: "s".into(),
+            content_type: None,
+            ttl_s: None,
+            expires_at_ms: None,
+            is_closed: false,
+            body: Bytes::new(),
+            fork: None,
+        }
+    }
+
+    #[test]
+    fn an_existing_stream_must_be_as_the_request_says() {
+        let facts = StreamFacts { ttl_s: Some(5), ..StreamFacts::bytes() };
+        let same = CreateRequest { ttl_s: Some(5), ..request() };
+        assert_eq!(difference(&facts, &same), None);
+        let cased = CreateRequest {
+            content_type: Some("APPLICATION/octet-stream; x=y".into()),
+            ..same.clone()
+        };
+        assert_eq!(difference(&facts, &cased), None);
+        let other = CreateRequest { content_type: Some("text/plain".into()), ..same.clone() };
+        assert_eq!(difference(&facts, &other), Some("content type"));
+        assert_eq!(difference(&facts, &request()), Some("time to live"));
+        let fork = ForkRequest { source: "o".into(), offset: None, sub_offset: 0 };
+        let fork = CreateRequest { fork: Some(fork), ..same };
+        assert_eq!(difference(&facts, &fork), Some("origin"));
+    }
+}
