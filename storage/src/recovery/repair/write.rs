@@ -4,6 +4,7 @@ use riverrun_proto::Offset;
 
 use super::{
     super::{Site, survey::Survey},
+    Loss,
     layout::{Layout, NewSegment, Part, Tie},
     pieces::Found,
     salvage::Run,
@@ -31,6 +32,8 @@ pub(super) fn write(
     layout: &Layout,
 ) -> Result<(), StorageError> {
     begin(site, survey, found)?;
+    remove_snapshots(site, survey, layout.losses(found.log_start).first())?;
+    site.disk.sync_dir(site.dir).map_err(|error| IoFailure::new("sync", site.dir, error))?;
     if found.state.is_none() {
         state::store(site.disk, site.dir, &found.state_anew())?;
     }
@@ -54,8 +57,21 @@ fn begin(site: Site<'_>, survey: &Survey, found: &Found<'_>) -> Result<(), IoFai
     let unknown = Mark { clean: false, flushed: Offset::ZERO, segment_base: last, pos, chain: 0 };
     let mark = Mark { clean: false, flushed: found.durable, ..page.newest().unwrap_or(unknown) };
     page.write(site.disk, mark)?;
-    page.sync()?;
-    site.disk.sync_dir(site.dir).map_err(|error| IoFailure::new("sync", site.dir, error))
+    page.sync()
+}
+
+/// Removes the snapshots of producers that tell of what is given up: a retry of a batch in it would be answered as if that was stored. Before
+/// anything is given up, because a log that is sound again is not repaired again.
+fn remove_snapshots(
+    site: Site<'_>,
+    survey: &Survey,
+    first: Option<&Loss>,
+) -> Result<(), IoFailure> {
+    let Some(lost) = first.map(|loss| loss.offsets.start) else { return Ok(()) };
+    for as_of in survey.snapshots.iter().filter(|as_of| **as_of > lost) {
+        state::remove_if_present(site.disk, &paths::producers(site.dir, *as_of))?;
+    }
+    Ok(())
 }
 
 /// Writes one segment and puts it in its place, durably. How it ends.
