@@ -19,6 +19,7 @@
 //! It does not judge whether a loss is acceptable, and repairs no log whose files belong to another partition or a newer format.
 
 mod layout;
+mod neighbours;
 mod pieces;
 mod quarantine;
 mod salvage;
@@ -36,7 +37,10 @@ use riverrun_proto::{LeaderEpoch, Offset, PartitionId, TopicId, limits};
 use uuid::Uuid;
 
 use self::{layout::Layout, pieces::Found};
-use super::{Site, recover, survey};
+use super::{
+    Site, recover,
+    survey::{self, Survey},
+};
 use crate::{
     INDEX_INTERVAL_BYTES, LogFailure, LogOptions, PRODUCER_COUNT_MAX, RecoveryVerdict,
     SEALED_FILES_MAX, StorageError, Timestamp,
@@ -151,11 +155,7 @@ impl LogRepair {
     /// # Errors
     /// When the directory holds nothing of a log, a file belongs to another partition or a newer format, or the disk refuses.
     pub fn look(&self) -> Result<Repair, StorageError> {
-        let site = self.site();
-        let survey = survey::survey(site)?;
-        let found = pieces::find(site, &survey)?;
-        let layout = layout::plan(site, &survey, &found)?;
-        self.told(&found, &layout)
+        self.planned(|_, found, layout| self.told(found, layout))
     }
 
     /// Repairs the log: what [`LogRepair::look`] calls lost is given up. A sound log is left as it is.
@@ -164,15 +164,18 @@ impl LogRepair {
     /// As [`LogRepair::look`]. A repair that failed may be begun again.
     pub fn accept_loss(&self) -> Result<Repair, StorageError> {
         let site = self.site();
-        let survey = survey::survey(site)?;
-        let found = pieces::find(site, &survey)?;
-        let layout = layout::plan(site, &survey, &found)?;
-        let mut repair = self.told(&found, &layout)?;
+        let mut repair = self.planned(|survey, found, layout| {
+            let repair = self.told(found, layout)?;
+            if repair.is_needed() {
+                let quarantine = &self.quarantine;
+                quarantine::set_aside(site, quarantine, &repair.set_aside, &found.strangers)?;
+                write::write(site, survey, found, layout)?;
+            }
+            Ok(repair)
+        })?;
         if !repair.is_needed() {
             return Ok(repair);
         }
-        quarantine::set_aside(site, &self.quarantine, &repair.set_aside, &found.strangers)?;
-        write::write(site, &survey, &found, &layout)?;
         let opened = recover(site.disk, site.dir, site.options, site.now)?;
         if let (RecoveryVerdict::Damaged, Some(damage)) =
             (opened.report.verdict, opened.damages.first())
@@ -182,6 +185,25 @@ impl LogRepair {
         repair.log_end = opened.offsets.log_end;
         repair.epoch = Some(opened.report.leader_epoch);
         Ok(repair)
+    }
+
+    /// Looks, without the files from elsewhere: they hide which of this log's belong together.
+    fn planned<T>(
+        &self,
+        act: impl FnOnce(&Survey, &Found<'_>, &Layout) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let site = self.site();
+        let mut apart = Vec::new();
+        loop {
+            let survey = survey::survey_without(site, &apart)?;
+            let mut found = pieces::find(site, &survey)?;
+            if found.strangers.is_empty() {
+                found.strangers = apart;
+                let layout = layout::plan(site, &survey, &found)?;
+                return act(&survey, &found, &layout);
+            }
+            apart.append(&mut found.strangers);
+        }
     }
 
     fn site(&self) -> Site<'_> {

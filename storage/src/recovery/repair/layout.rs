@@ -11,7 +11,8 @@ use riverrun_proto::{LeaderEpoch, Offset};
 use super::{
     super::{Site, survey::Survey},
     Loss,
-    pieces::{Found, Piece, claim, is_linked},
+    neighbours::is_linked,
+    pieces::{Found, Piece, claim},
     salvage::{Run, Salvage, after},
 };
 use crate::{
@@ -60,8 +61,8 @@ pub(super) struct NewSegment {
 pub(super) struct Layout {
     /// New files, oldest first.
     pub(super) segments: Vec<NewSegment>,
-    /// Files that stay and whose end is not valid: it lies behind the end that the next one tells.
-    cut: Vec<PathBuf>,
+    /// Files that stay as they are.
+    pub(super) kept: Vec<PathBuf>,
     /// First offset past all of it.
     pub(super) end: Offset,
 }
@@ -82,9 +83,9 @@ impl Layout {
         lost.filter(|loss| !loss.offsets.is_empty()).collect()
     }
 
-    /// Names of files that are there and hold what is not valid.
+    /// Names of the new files. Some may be there, and are replaced.
     pub(super) fn replaced(&self) -> impl Iterator<Item = PathBuf> {
-        self.segments.iter().map(|segment| &segment.path).chain(&self.cut).cloned()
+        self.segments.iter().map(|segment| segment.path.clone())
     }
 }
 
@@ -99,7 +100,7 @@ pub(super) fn plan(
     let first = found.pieces.first().map_or(found.log_start, |piece| piece.found.base);
     let mut planner = Planner {
         site,
-        layout: Layout { segments: Vec::new(), cut: Vec::new(), end: found.log_start.min(first) },
+        layout: Layout { segments: Vec::new(), kept: Vec::new(), end: found.log_start.min(first) },
         tie: Tie::Told(None),
         last_base: None,
         time: site.now,
@@ -143,17 +144,16 @@ impl Planner<'_> {
         let follows = next.map_or(durable, |next| next.found.base);
         // One without entries has the name of what is to be filled.
         let is_empty = piece.end_offset() == piece.found.base && follows > piece.found.base;
-        let is_whole = match (&piece.salvage, claimed, next) {
-            (Some(salvage), Some(_), Some(next)) => {
-                salvage.holes.is_empty() && is_linked(self.site, piece.found, next.found)?
+        let is_whole = match &piece.salvage {
+            Some(salvage) if salvage.holes.is_empty() && !is_empty => {
+                self.ends_well((piece, salvage), next, durable)?
             }
-            (Some(salvage), ..) => salvage.holes.is_empty() && !is_empty,
-            (None, ..) => false,
+            Some(_) | None => false,
         };
         if let (Some(salvage), true, true, true) =
             (&piece.salvage, is_whole, tied, piece.found.header.is_some())
         {
-            self.keep(piece, salvage, follows);
+            self.keep(piece, salvage);
             return Ok(());
         }
         let end = match (next, claimed, &piece.salvage) {
@@ -228,12 +228,25 @@ impl Planner<'_> {
         });
     }
 
-    /// Leaves a file as it is.
-    fn keep(&mut self, piece: &Piece<'_>, salvage: &Salvage, expected: Offset) {
-        if salvage.end_offset() < expected && !salvage.end.sealed {
-            // What should follow in it is not valid, and will lie behind its end.
-            self.layout.cut.push(piece.found.path.clone());
+    /// Whether a file without holes ends as the next one says. Where none says so, it stays only with a seal, or as the last one: what nobody
+    /// calls durable in it may be in memory alone, and is written anew, here or by the recovery.
+    fn ends_well(
+        &self,
+        (piece, salvage): (&Piece<'_>, &Salvage),
+        next: Option<&Piece<'_>>,
+        durable: Offset,
+    ) -> Result<bool, StorageError> {
+        let end = salvage.end_offset();
+        let Some(next) = next else { return Ok(end >= durable) };
+        if claim(piece.found, Some(next.found)).is_none() {
+            return Ok(salvage.end.sealed);
         }
+        Ok(end == next.found.base && is_linked(self.site, piece.found, next.found)?)
+    }
+
+    /// Leaves a file as it is.
+    fn keep(&mut self, piece: &Piece<'_>, salvage: &Salvage) {
+        self.layout.kept.push(piece.found.path.clone());
         self.tie = Tie::Told(Some(salvage.end));
         self.last_base = Some(piece.found.base);
         self.layout.end = salvage.end_offset();

@@ -6,10 +6,11 @@ use riverrun_proto::{LeaderEpoch, Offset};
 
 use super::{
     super::{
-        Site, links,
+        Site,
         survey::{FoundSegment, Survey},
         unwritten::in_line,
     },
+    neighbours,
     salvage::{self, Bounds, Salvage},
 };
 use crate::{
@@ -75,27 +76,20 @@ pub(super) fn find<'a>(site: Site<'_>, survey: &'a Survey) -> Result<Found<'a>, 
     if survey.tells_nothing() {
         return Err(StorageError::Missing { path: site.dir.to_owned() });
     }
-    let line = in_line(site, survey)?;
-    let mut pieces: Vec<Piece<'_>> = Vec::with_capacity(line.len());
-    let mut strangers: Vec<PathBuf> = survey
-        .segments
-        .iter()
-        .filter(|found| !line.iter().any(|of_line| of_line.path == found.path))
-        .map(|found| found.path.clone())
-        .collect();
-    for (number, found) in line.iter().copied().enumerate() {
-        if pieces.last().is_some_and(|last| found.base < last.end_offset()) {
-            // Two tell of the same offsets, and the one before is tied to those before it.
-            strangers.push(found.path.clone());
-            continue;
-        }
-        let next = line.get(number + 1).copied();
-        pieces.push(Piece { found, salvage: salvage_of(site, survey, found, next)? });
-    }
     let state = match &survey.state {
         StoredState::Valid(state) => Some(state.clone()),
         StoredState::Missing | StoredState::Invalid => None,
     };
+    let line = in_line(site, survey)?;
+    let mut strangers = outside(survey, &line);
+    let mut pieces: Vec<Piece<'_>> = Vec::with_capacity(line.len());
+    for (number, found) in line.iter().copied().enumerate() {
+        let salt = salt_of(site, survey, found, line.get(number + 1).copied())?;
+        let bounds = Bounds { offset: None, cut: None, history: state.as_ref() };
+        let read = |salt| salvage::salvage(site, found, salt, bounds);
+        pieces.push(Piece { found, salvage: salt.map(read).transpose()? });
+    }
+    let mut pieces = neighbours::settle(site, pieces, state.as_ref(), &mut strangers)?;
     let first = pieces.first().map_or(Offset::ZERO, |piece| piece.found.base);
     let log_start = state.as_ref().map_or(first, |state| state.log_start);
     let marked = survey.mark.newest().map_or(Offset::ZERO, |mark| mark.flushed);
@@ -111,6 +105,13 @@ pub(super) fn find<'a>(site: Site<'_>, survey: &'a Survey) -> Result<Found<'a>, 
     Ok(Found { pieces, strangers, log_start, durable, state })
 }
 
+/// Segment files that are not in `line`: from elsewhere.
+fn outside(survey: &Survey, line: &[&FoundSegment]) -> Vec<PathBuf> {
+    let out_of_line = survey.segments.iter().map(|found| found.path.clone());
+    let is_outside = |path: &PathBuf| !line.iter().any(|of_line| of_line.path == *path);
+    out_of_line.filter(is_outside).collect()
+}
+
 /// What `next` tells of `found`, when it tells of that one.
 pub(super) fn claim(found: &FoundSegment, next: Option<&FoundSegment>) -> Option<Previous> {
     let next = next?;
@@ -118,37 +119,26 @@ pub(super) fn claim(found: &FoundSegment, next: Option<&FoundSegment>) -> Option
     told.filter(|told| told.base == found.base && told.facts.end_offset == next.base)
 }
 
-/// What is valid in `found`. `None` without a salt to know its entries by, and when it ends in another seal than its
-/// successor says: one of the two was exchanged, and its records are not this log's.
-fn salvage_of(
+/// The salt of `found`; `None` when nothing proves one.
+fn salt_of(
     site: Site<'_>,
     survey: &Survey,
     found: &FoundSegment,
     next: Option<&FoundSegment>,
-) -> Result<Option<Salvage>, StorageError> {
+) -> Result<Option<u64>, StorageError> {
+    if let Some((header, _)) = found.header {
+        return Ok(Some(header.salt()));
+    }
     let claimed = claim(found, next);
     let marked = survey.mark.newest().filter(|mark| mark.segment_base == found.base);
-    let salt = match (found.header, claimed, marked) {
-        (Some((header, _)), ..) => Some(header.salt()),
-        (None, Some(told), _) => salvage::salt_by_end(site, found, (told.end_pos, told.chain))?,
-        (None, None, Some(mark)) => salvage::salt_by_end(site, found, (mark.pos, mark.chain))?,
-        (None, None, None) => None,
-    };
-    let salt = match salt {
-        Some(salt) => Some(salt),
-        None => salvage::salt_by_fields(site, found)?,
-    };
-    let Some(salt) = salt else { return Ok(None) };
-    let stands_for = found.header.and_then(|(header, _)| header.stands_for);
-    let ends_as_told = claimed.filter(|told| stands_for != Some(*told));
-    let bounds = Bounds {
-        offset: claimed.map(|told| told.facts.end_offset),
-        cut: ends_as_told.filter(|told| !told.sealed).map(|told| told.end_pos),
-    };
-    let salvage = salvage::salvage(site, found, salt, bounds)?;
-    let exchanged = ends_as_told
-        .is_some_and(|told| told.sealed && salvage.end.sealed && salvage.end.chain != told.chain);
-    Ok((!exchanged).then_some(salvage))
+    let ends =
+        [claimed.map(|told| (told.end_pos, told.chain)), marked.map(|it| (it.pos, it.chain))];
+    for end in ends.into_iter().flatten() {
+        if let Some(salt) = salvage::salt_by_end(site, found, end)? {
+            return Ok(Some(salt));
+        }
+    }
+    Ok(salvage::salt_by_fields(site, found)?)
 }
 
 /// Leaves what stands at or past `durable` and behind a break to the recovery that follows: a crash may leave anything there.
@@ -168,13 +158,4 @@ fn leave_the_torn(pieces: &mut Vec<Piece<'_>>, durable: Offset) {
         end = piece.end_offset();
     }
     pieces.truncate(kept);
-}
-
-/// Whether the file before `next` ends as `next` says.
-pub(super) fn is_linked(
-    site: Site<'_>,
-    found: &FoundSegment,
-    next: &FoundSegment,
-) -> Result<bool, StorageError> {
-    Ok(links::end_of(site, found, next)?.is_ok())
 }

@@ -3,6 +3,9 @@
 //! An entry belongs to the segment when it carries the segment's salt. Where the header block is invalid the salt is taken from the entry with
 //! which the file ends by the word of its successor or of the mark: its checksum is known from there. Where that is not there either, epoch and
 //! creation time are read from the invalid block: a salt made of them is right when an entry carries it.
+//!
+//! Records of an epoch that ended before their offset, by the word of the state file, are not taken: a recovery cut the segment before them,
+//! and others got their offsets.
 
 use std::{io, ops::Range};
 
@@ -18,6 +21,7 @@ use crate::{
     },
     scan::{ChunkReader, Place, Scanned, Scanner},
     segment_read::behind,
+    state::LogState,
 };
 
 /// Entries that continue each other.
@@ -51,8 +55,10 @@ pub(super) struct Salvage {
     pub(super) end: Previous,
     /// Highest `durable_upto` that any entry proves.
     pub(super) durable_upto: Offset,
-    /// Epochs of entries and the first offset of each, rising.
+    /// Epochs of entries and the first offset of each, rising. What is lost has none.
     pub(super) epochs: Vec<(LeaderEpoch, Offset)>,
+    /// True when it has records of an epoch that the state file does not know at their offset.
+    pub(super) is_strange: bool,
     /// Length of the file.
     pub(super) file_bytes: u64,
 }
@@ -81,11 +87,13 @@ impl Salvage {
 
 /// How far the entries of a segment may go.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct Bounds<'a> {
     /// First offset past the segment, when its successor tells it.
     pub(super) offset: Option<Offset>,
     /// Position where a recovery cut it.
     pub(super) cut: Option<u64>,
+    /// The epochs of the log, when its state file is valid.
+    pub(super) history: Option<&'a LogState>,
 }
 
 /// The salt of `found`, which by somebody's word ends at `end_pos` with an entry whose header has the checksum `chain`.
@@ -133,7 +141,7 @@ pub(super) fn salvage(
     site: Site<'_>,
     found: &FoundSegment,
     salt: u64,
-    bounds: Bounds,
+    bounds: Bounds<'_>,
 ) -> Result<Salvage, IoFailure> {
     let at = |op| move |error| IoFailure::new(op, &found.path, error);
     let file = site.disk.open(&found.path, OpenMode::Read).map_err(at("open"))?;
@@ -156,21 +164,25 @@ pub(super) fn salvage(
         end,
         durable_upto: Offset::ZERO,
         epochs: Vec::new(),
+        is_strange: false,
         file_bytes: file.len(),
     };
-    let mut walk = Walk { limit: bounds.offset.unwrap_or(Offset::MAX), salvage };
+    let limit = bounds.offset.unwrap_or(Offset::MAX);
+    let mut walk = Walk { limit, history: bounds.history, salvage };
     walk.run(Scanner::new(reader, salt, first)).map_err(at("read"))?;
     Ok(walk.salvage)
 }
 
 /// A walk over all runs of a file.
-struct Walk {
+struct Walk<'a> {
     /// No entry ends past this offset.
     limit: Offset,
+    /// The epochs of the log.
+    history: Option<&'a LogState>,
     salvage: Salvage,
 }
 
-impl Walk {
+impl Walk<'_> {
     fn run(&mut self, mut scanner: Scanner<'_>) -> io::Result<()> {
         loop {
             let Some(place) = self.run_from(&mut scanner)? else { return Ok(()) };
@@ -192,12 +204,15 @@ impl Walk {
         let mut end = start;
         let mut is_sealed = false;
         while let Some(entry) = scanner.next()? {
-            if entry.header.end_offset() > self.limit {
+            if !self.may_hold(&entry.header) {
                 break;
             }
             self.salvage.durable_upto = self.salvage.durable_upto.max(entry.header.durable_upto);
             if entry.header.kind == EntryKind::Seal {
-                is_sealed = self.holds(&mut scanner.reader, &entry)?;
+                let told = facts_of(&mut scanner.reader, &entry)?;
+                // Behind a hole it cannot be known whether it tells what the segment holds.
+                let holds = !self.salvage.holes.is_empty() || told == Some(self.salvage.end.facts);
+                is_sealed = told.is_some() && holds;
                 if is_sealed {
                     self.salvage.end.chain = entry.crc;
                     self.salvage.end.end_pos = scanner.place().pos;
@@ -214,20 +229,29 @@ impl Walk {
         Ok((!is_sealed).then_some(end))
     }
 
-    /// Whether the seal tells what the segment holds; behind a hole that cannot be known.
-    fn holds(&self, reader: &mut ChunkReader<'_>, seal: &Scanned) -> io::Result<bool> {
-        let payload = reader.payload(seal.pos, &seal.header)?;
-        let facts = payload.and_then(|bytes| bytes.try_into().ok()).map(SegmentFacts::decode);
-        Ok(!self.salvage.holes.is_empty() || facts == Some(self.salvage.end.facts))
+    /// Whether an entry that carries the segment's salt is one of this log: within the segment, and no record of an epoch that ended before
+    /// its offset. Behind one that is not stands nothing of this log.
+    fn may_hold(&self, entry: &EntryHeader) -> bool {
+        let is_stale = self.epoch_by_state(entry).is_some_and(|epoch| entry.leader_epoch < epoch);
+        entry.end_offset() <= self.limit && !is_stale
+    }
+
+    /// The epoch that the state file tells of a record's offset.
+    fn epoch_by_state(&self, entry: &EntryHeader) -> Option<LeaderEpoch> {
+        let state = self.history.filter(|_| entry.kind == EntryKind::Records)?;
+        state.remembered_epoch_at(entry.base_offset)
     }
 
     fn take(&mut self, entry: &Scanned, end: Place) {
+        let known = self.epoch_by_state(&entry.header);
         let salvage = &mut self.salvage;
+        salvage.is_strange |= known.is_some_and(|known| known != entry.header.leader_epoch);
         salvage.end.facts.add(&entry.header, entry.crc);
         salvage.end.chain = entry.crc;
         salvage.end.end_pos = end.pos;
         let epoch = entry.header.leader_epoch;
-        if salvage.epochs.last().is_none_or(|(last, _)| *last < epoch) {
+        let is_later = salvage.epochs.last().is_none_or(|(last, _)| *last < epoch);
+        if is_later && entry.header.kind != EntryKind::Lost {
             salvage.epochs.push((epoch, entry.header.base_offset));
         }
     }
@@ -248,7 +272,7 @@ impl Walk {
         let chained = reader.entry_at(place.pos, salt)?.filter(|(header, _)| {
             let continues =
                 header.previous_crc == place.chain && header.base_offset == place.offset;
-            continues && header.end_offset() <= self.limit
+            continues && self.may_hold(header)
         });
         if let Some((header, crc)) = chained {
             // Its payload is not what was written, and all else is known of it.
@@ -256,7 +280,7 @@ impl Walk {
             return Ok(Some(Place { pos, offset: header.end_offset(), chain: crc }));
         }
         let next = reader.find_entry_from(place.pos + 1, salt, behind(place.offset))?;
-        Ok(next.filter(|next| next.header.end_offset() <= self.limit).map(|next| Place {
+        Ok(next.filter(|next| self.may_hold(&next.header)).map(|next| Place {
             pos: next.pos,
             offset: next.header.base_offset,
             chain: next.header.previous_crc,
@@ -273,6 +297,12 @@ impl Walk {
             None => self.salvage.holes.push(Hole { offsets, bytes }),
         }
     }
+}
+
+/// What a seal tells.
+fn facts_of(reader: &mut ChunkReader<'_>, seal: &Scanned) -> io::Result<Option<SegmentFacts>> {
+    let payload = reader.payload(seal.pos, &seal.header)?;
+    Ok(payload.and_then(|bytes| bytes.try_into().ok()).map(SegmentFacts::decode))
 }
 
 /// A moment after both, for the creation of a file in place of one made at `created`: its salt must differ.

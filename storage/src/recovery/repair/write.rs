@@ -31,6 +31,12 @@ pub(super) fn write(
     found: &Found<'_>,
     layout: &Layout,
 ) -> Result<(), StorageError> {
+    for path in &layout.kept {
+        // Nobody may have known that all of it counts.
+        let at = |op| move |error| IoFailure::new(op, path, error);
+        let file = site.disk.open(path, OpenMode::Write).map_err(at("open"))?;
+        file.sync().map_err(at("sync"))?;
+    }
     begin(site, survey, found)?;
     remove_snapshots(site, survey, layout.losses(found.log_start).first())?;
     site.disk.sync_dir(site.dir).map_err(|error| IoFailure::new("sync", site.dir, error))?;

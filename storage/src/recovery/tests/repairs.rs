@@ -1,5 +1,6 @@
 //! Repairs: what is given up, what stays, and that nothing but that changes, wherever a crash comes.
 
+mod cut;
 mod retries;
 
 use std::time::Duration;

@@ -329,7 +329,7 @@ fn row_9_a_segment_that_an_interrupted_recovery_replaced_is_removed() {
 }
 
 /// Puts a file of these bytes at `path`.
-fn plant(disk: &SimDisk, path: &Path, bytes: &[u8]) {
+pub(super) fn plant(disk: &SimDisk, path: &Path, bytes: &[u8]) {
     let planted = disk.open(path, OpenMode::CreateNew).unwrap();
     planted.allocate(bytes.len() as u64).unwrap();
     planted.write_at(0, &[bytes]).unwrap();
