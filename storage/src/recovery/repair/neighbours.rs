@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use super::{
     super::{Site, links, survey::FoundSegment},
     pieces::{Piece, claim},
-    salvage::{self, Bounds},
+    salvage::{self, Bounds, covers},
 };
 use crate::{StorageError, format::Previous, state::LogState};
 
@@ -81,8 +81,10 @@ fn end_before(
         piece.salvage = None;
     }
     let Some(salvage) = &piece.salvage else { return Ok(()) };
-    let stands_for = piece.found.header.and_then(|(header, _)| header.stands_for);
-    let is_old = |told: &Previous| stands_for != Some(*told);
+    // One that was written anew is cut nowhere, and without a header block nobody knows.
+    let is_old = |told: &Previous| {
+        piece.found.header.is_some_and(|(header, _)| header.stands_for != Some(*told))
+    };
     let cut = told.filter(|told| !told.sealed && is_old(told)).map(|told| told.end_pos);
     let is_behind = cut.is_some_and(|cut| salvage.end.end_pos > cut);
     if salvage.end_offset() > next.base || is_behind {
@@ -92,7 +94,8 @@ fn end_before(
     Ok(())
 }
 
-/// True when `piece` does not end as `next` says by `told`: one of the two was exchanged, and its records are not this log's.
+/// True when `piece` does not end as `next` says by `told`, and not as if it was written anew: one of the two was exchanged, and its records
+/// are not this log's.
 fn is_exchanged(
     site: Site<'_>,
     piece: &Piece<'_>,
@@ -106,7 +109,10 @@ fn is_exchanged(
     if !(told.sealed && salvage.end.sealed) || salvage.end.chain == told.chain {
         return Ok(false);
     }
-    Ok(piece.found.header.and_then(|(header, _)| header.stands_for) != Some(*told))
+    Ok(match piece.found.header {
+        Some((header, _)) => header.stands_for != Some(*told),
+        None => !salvage.sealed_facts.is_some_and(|facts| covers(&facts, &told.facts)),
+    })
 }
 
 /// Whether the file before `next` ends as `next` says.

@@ -138,7 +138,11 @@ fn salt_of(
             return Ok(Some(salt));
         }
     }
-    Ok(salvage::salt_by_fields(site, found)?)
+    if let Some(salt) = salvage::salt_by_fields(site, found)? {
+        return Ok(Some(salt));
+    }
+    let Some(told) = claimed else { return Ok(None) };
+    Ok(salvage::salt_by_seal(site, found, &told.facts)?)
 }
 
 /// Leaves what stands at or past `durable` and behind a break to the recovery that follows: a crash may leave anything there.

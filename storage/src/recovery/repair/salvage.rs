@@ -2,7 +2,8 @@
 //!
 //! An entry belongs to the segment when it carries the segment's salt. Where the header block is invalid the salt is taken from the entry with
 //! which the file ends by the word of its successor or of the mark: its checksum is known from there. Where that is not there either, epoch and
-//! creation time are read from the invalid block: a salt made of them is right when an entry carries it.
+//! creation time are read from the invalid block: a salt made of them is right when an entry carries it. A file that compaction or a repair
+//! wrote anew ends otherwise than its successor says, and the seal in its last bytes tells the salt when it covers the same.
 //!
 //! Records of an epoch that ended before their offset, by the word of the state file, are not taken: a recovery cut the segment before them,
 //! and others got their offsets.
@@ -16,8 +17,8 @@ use crate::{
     IoFailure, Timestamp,
     disk::OpenMode,
     format::{
-        ENTRY_BYTES, EntryHeader, EntryKind, HEADER_BLOCK_BYTES, Previous, SegmentFacts,
-        SegmentHeader, entry::ENTRY_ALIGN,
+        ENTRY_BYTES, EntryHeader, EntryKind, HEADER_BLOCK_BYTES, Previous, SEAL_BYTES,
+        SegmentFacts, SegmentHeader, entry::ENTRY_ALIGN,
     },
     scan::{ChunkReader, Place, Scanned, Scanner},
     segment_read::behind,
@@ -59,6 +60,8 @@ pub(super) struct Salvage {
     pub(super) epochs: Vec<(LeaderEpoch, Offset)>,
     /// True when it has records of an epoch that the state file does not know at their offset.
     pub(super) is_strange: bool,
+    /// What the seal tells, when it ends with one.
+    pub(super) sealed_facts: Option<SegmentFacts>,
     /// Length of the file.
     pub(super) file_bytes: u64,
 }
@@ -136,6 +139,37 @@ pub(super) fn salt_by_fields(
     Ok(carried.map(|_| salt))
 }
 
+/// The salt of `found` by the seal in its last bytes, when that covers what the successor tells by `told`: a file that was written
+/// anew ends so.
+pub(super) fn salt_by_seal(
+    site: Site<'_>,
+    found: &FoundSegment,
+    told: &SegmentFacts,
+) -> Result<Option<u64>, IoFailure> {
+    let at = |op| move |error| IoFailure::new(op, &found.path, error);
+    let file = site.disk.open(&found.path, OpenMode::Read).map_err(at("open"))?;
+    let mut reader = ChunkReader::new(file.as_ref(), u64::MAX);
+    let Some(pos) = reader.end().checked_sub(SEAL_BYTES) else { return Ok(None) };
+    let Some(bytes) = reader.bytes(pos, ENTRY_BYTES).map_err(at("read"))? else { return Ok(None) };
+    let block = bytes.try_into().expect("as long as an entry header");
+    let seal = EntryHeader::decode(block).filter(|(header, _)| header.kind == EntryKind::Seal);
+    let Some((header, _)) = seal else { return Ok(None) };
+    if !reader.payload_holds(pos, &header).map_err(at("read"))? {
+        return Ok(None);
+    }
+    let payload = reader.payload(pos, &header).map_err(at("read"))?;
+    let facts = payload.and_then(|bytes| bytes.try_into().ok()).map(SegmentFacts::decode);
+    Ok(facts.filter(|facts| covers(facts, told)).map(|_| header.salt))
+}
+
+/// True when a segment with the facts `one` may have been written in place of one with the facts `other`: both end with the same
+/// offset at the same time.
+pub(super) fn covers(one: &SegmentFacts, other: &SegmentFacts) -> bool {
+    let span =
+        |facts: &SegmentFacts| (facts.record_count, facts.end_offset, facts.last_append_time);
+    span(one) == span(other)
+}
+
 /// Reads all of `found`, whose entries carry `salt`.
 pub(super) fn salvage(
     site: Site<'_>,
@@ -165,6 +199,7 @@ pub(super) fn salvage(
         durable_upto: Offset::ZERO,
         epochs: Vec::new(),
         is_strange: false,
+        sealed_facts: None,
         file_bytes: file.len(),
     };
     let limit = bounds.offset.unwrap_or(Offset::MAX);
@@ -214,6 +249,7 @@ impl Walk<'_> {
                 let holds = !self.salvage.holes.is_empty() || told == Some(self.salvage.end.facts);
                 is_sealed = told.is_some() && holds;
                 if is_sealed {
+                    self.salvage.sealed_facts = told;
                     self.salvage.end.chain = entry.crc;
                     self.salvage.end.end_pos = scanner.place().pos;
                 }

@@ -1,5 +1,6 @@
 //! Repairs: what is given up, what stays, and that nothing but that changes, wherever a crash comes.
 
+mod anew;
 mod cut;
 mod retries;
 
