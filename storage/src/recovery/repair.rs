@@ -98,6 +98,8 @@ pub struct Repair {
     pub losses: Vec<Loss>,
     /// Files that are set aside: those that are written anew and those from elsewhere.
     pub set_aside: Vec<PathBuf>,
+    /// Segment files that are written, those in place of others included.
+    pub written: Vec<PathBuf>,
     /// True when log start and epoch history are taken from what is there, because the state file is missing or invalid.
     pub state_anew: bool,
     /// Epoch of the records that come next; `None` before it is done.
@@ -107,7 +109,7 @@ pub struct Repair {
 impl Repair {
     /// True when the log has damage.
     pub fn is_needed(&self) -> bool {
-        self.state_anew || !self.set_aside.is_empty() || !self.losses.is_empty()
+        self.state_anew || !self.set_aside.is_empty() || !self.written.is_empty()
     }
 
     /// Offsets given up.
@@ -220,6 +222,7 @@ impl LogRepair {
             log_end: layout.end,
             losses,
             set_aside,
+            written: layout.written().collect(),
             state_anew: found.state.is_none(),
             epoch: None,
         })
@@ -235,7 +238,7 @@ impl LogRepair {
         if found.state.is_none() {
             paths.push(self.dir.join(crate::paths::STATE));
         }
-        paths.extend(layout.replaced());
+        paths.extend(layout.written());
         paths.retain(|path| is_there(path));
         paths.sort_unstable();
         paths.dedup();

@@ -84,7 +84,7 @@ impl Layout {
     }
 
     /// Names of the new files. Some may be there, and are replaced.
-    pub(super) fn replaced(&self) -> impl Iterator<Item = PathBuf> {
+    pub(super) fn written(&self) -> impl Iterator<Item = PathBuf> {
         self.segments.iter().map(|segment| segment.path.clone())
     }
 }
@@ -110,6 +110,11 @@ pub(super) fn plan(
         planner.add(piece, found.pieces.get(number + 1), found.durable)?;
     }
     planner.fill(found.durable, None);
+    let is_begun = survey.segments.first().is_some_and(|first| first.base <= found.log_start);
+    if planner.last_base.is_none() && !is_begun {
+        // Nothing was in it, and without a file a start takes it for lost.
+        planner.begin();
+    }
     Ok(planner.layout)
 }
 
@@ -203,9 +208,19 @@ impl Planner<'_> {
     /// A segment without records up to `end`, when there is anything to fill.
     fn fill(&mut self, end: Offset, stands_for: Option<Previous>) {
         let base = self.layout.end;
-        if base >= end {
-            return;
+        if base < end {
+            self.make(stands_for, vec![Part::Lost(base..end, 0..0)]);
         }
+    }
+
+    /// A segment without entries.
+    fn begin(&mut self) {
+        self.make(None, Vec::new());
+    }
+
+    /// A segment where no file is, with these parts.
+    fn make(&mut self, stands_for: Option<Previous>, parts: Vec<Part>) {
+        let base = self.layout.end;
         let header = SegmentHeader {
             topic_id: self.site.options.topic_id,
             partition: self.site.options.partition,
@@ -217,7 +232,6 @@ impl Planner<'_> {
             stands_for,
             recycled: false,
         };
-        let parts = vec![Part::Lost(base..end, 0..0)];
         self.push(NewSegment {
             path: paths::segment(self.site.dir, base),
             header,

@@ -6,7 +6,7 @@ use riverrun_proto::{LeaderEpoch, Offset};
 
 use super::{
     super::{
-        Site,
+        Site, leftovers,
         survey::{FoundSegment, Survey},
         unwritten::in_line,
     },
@@ -90,6 +90,11 @@ pub(super) fn find<'a>(site: Site<'_>, survey: &'a Survey) -> Result<Found<'a>, 
         pieces.push(Piece { found, salvage: salt.map(read).transpose()? });
     }
     let mut pieces = neighbours::settle(site, pieces, state.as_ref(), &mut strangers)?;
+    if strangers.is_empty() {
+        // Only now: a file from elsewhere makes the log's own look like strays.
+        let strays = leftovers::strays(site, survey)?.into_iter().map(|stray| stray.path);
+        strangers.extend(strays.filter(|path| !line.iter().any(|found| found.path == *path)));
+    }
     let first = pieces.first().map_or(Offset::ZERO, |piece| piece.found.base);
     let log_start = state.as_ref().map_or(first, |state| state.log_start);
     let marked = survey.mark.newest().map_or(Offset::ZERO, |mark| mark.flushed);
@@ -107,9 +112,8 @@ pub(super) fn find<'a>(site: Site<'_>, survey: &'a Survey) -> Result<Found<'a>, 
 
 /// Segment files that are not in `line`: from elsewhere.
 fn outside(survey: &Survey, line: &[&FoundSegment]) -> Vec<PathBuf> {
-    let out_of_line = survey.segments.iter().map(|found| found.path.clone());
-    let is_outside = |path: &PathBuf| !line.iter().any(|of_line| of_line.path == *path);
-    out_of_line.filter(is_outside).collect()
+    let paths = survey.segments.iter().map(|found| found.path.clone());
+    paths.filter(|path| !line.iter().any(|of_line| of_line.path == *path)).collect()
 }
 
 /// What `next` tells of `found`, when it tells of that one.

@@ -34,6 +34,9 @@ pub(super) fn set_aside(
     }
     for path in moved {
         let to = free_name(site.disk, quarantine, path)?;
+        let file = site.disk.open(path, OpenMode::Read);
+        let synced = file.and_then(|file| file.sync());
+        synced.map_err(|error| IoFailure::new("sync", path, error))?;
         let renamed = site.disk.rename(path, &to);
         renamed.map_err(|error| IoFailure::new("rename", path, error))?;
     }

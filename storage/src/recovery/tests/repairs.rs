@@ -3,6 +3,7 @@
 mod anew;
 mod cut;
 mod retries;
+mod strays;
 
 use std::time::Duration;
 

@@ -337,7 +337,7 @@ pub(super) fn plant(disk: &SimDisk, path: &Path, bytes: &[u8]) {
 
 /// A log whose epoch has risen, with segments at 0, 10 and 14 and its end at 20, and the bytes of a segment at
 /// `base` of a copy that went its own way before the epoch rose.
-fn parted(base: u64) -> (SimDisk, Vec<u8>) {
+pub(super) fn parted(base: u64) -> (SimDisk, Vec<u8>) {
     let open_at = |disk: &SimDisk, now: i64| {
         Log::open(Arc::new(disk.clone()), DIR, options(), Timestamp(now)).unwrap()
     };
