@@ -4,9 +4,9 @@
 //! plan   which files end or hold other than they should, what of them is valid, which offsets are gone. Reads only
 //! 1 set aside   every file that is about to be replaced is copied to the quarantine, those from elsewhere are moved; synced
 //! 2 mark        a mark that is not clean and says how far the log was durable; no snapshot of producers past the first loss; synced
-//! 3 state       made anew when it is not there
-//! 4 write       oldest first: each file as a new one (valid entries copied, lost offsets as entries of kind `Lost`), synced,
+//! 3 write       oldest first: each file as a new one (valid entries copied, lost offsets as entries of kind `Lost`), synced,
 //!               renamed over the old name; directory sync
+//! 4 state       made anew when it is not there
 //! 5 recover     as after a crash: a new segment and a higher epoch at the end
 //! ```
 //!

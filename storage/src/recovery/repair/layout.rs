@@ -104,12 +104,13 @@ pub(super) fn plan(
         tie: Tie::Told(None),
         last_base: None,
         time: site.now,
+        durable: found.durable,
         epoch: epoch.unwrap_or_else(|| survey.highest_epoch().max(LeaderEpoch(1))),
     };
     for (number, piece) in found.pieces.iter().enumerate() {
-        planner.add(piece, found.pieces.get(number + 1), found.durable)?;
+        planner.add(piece, found.pieces.get(number + 1), found.wanted)?;
     }
-    planner.fill(found.durable, None);
+    planner.fill(found.wanted, None);
     let is_begun = survey.segments.first().is_some_and(|first| first.base <= found.log_start);
     if planner.last_base.is_none() && !is_begun {
         // Nothing was in it, and without a file a start takes it for lost.
@@ -128,6 +129,8 @@ struct Planner<'a> {
     last_base: Option<Offset>,
     /// When the file was made that comes next.
     time: Timestamp,
+    /// The highest offset known durable: no new file claims more.
+    durable: Offset,
     /// No new segment has a lower epoch.
     epoch: LeaderEpoch,
 }
@@ -138,7 +141,7 @@ impl Planner<'_> {
         &mut self,
         piece: &Piece<'_>,
         next: Option<&Piece<'_>>,
-        durable: Offset,
+        wanted: Offset,
     ) -> Result<(), StorageError> {
         self.time = piece.found.header.map_or(self.time, |(header, _)| header.created);
         let tied = self.lead_to(piece);
@@ -146,12 +149,12 @@ impl Planner<'_> {
             self.epoch = self.epoch.max(header.leader_epoch);
         }
         let claimed = claim(piece.found, next.map(|next| next.found));
-        let follows = next.map_or(durable, |next| next.found.base);
+        let follows = next.map_or(wanted, |next| next.found.base);
         // One without entries has the name of what is to be filled.
         let is_empty = piece.end_offset() == piece.found.base && follows > piece.found.base;
         let is_whole = match &piece.salvage {
             Some(salvage) if salvage.holes.is_empty() && !is_empty => {
-                self.ends_well((piece, salvage), next, durable)?
+                self.ends_well((piece, salvage), next, wanted)?
             }
             Some(_) | None => false,
         };
@@ -164,7 +167,7 @@ impl Planner<'_> {
         let end = match (next, claimed, &piece.salvage) {
             (Some(_), None, Some(salvage)) if !is_empty => salvage.end_offset(),
             (Some(_), ..) => follows,
-            (None, ..) => piece.end_offset().max(durable),
+            (None, ..) => piece.end_offset().max(wanted),
         };
         let tie = match piece.found.header {
             Some((header, _)) if tied => Tie::Told(header.previous),
@@ -227,7 +230,7 @@ impl Planner<'_> {
             leader_epoch: self.epoch,
             base,
             created: after(self.site.now, self.site.now),
-            durable_upto: base,
+            durable_upto: base.min(self.durable),
             previous: None,
             stands_for,
             recycled: false,
@@ -248,10 +251,10 @@ impl Planner<'_> {
         &self,
         (piece, salvage): (&Piece<'_>, &Salvage),
         next: Option<&Piece<'_>>,
-        durable: Offset,
+        wanted: Offset,
     ) -> Result<bool, StorageError> {
         let end = salvage.end_offset();
-        let Some(next) = next else { return Ok(end >= durable) };
+        let Some(next) = next else { return Ok(end >= wanted) };
         if claim(piece.found, Some(next.found)).is_none() {
             return Ok(salvage.end.sealed);
         }
@@ -276,7 +279,7 @@ impl Planner<'_> {
             leader_epoch: old.map_or(self.epoch, |header| header.leader_epoch),
             base,
             created: after(old.map_or(site.now, |header| header.created), site.now),
-            durable_upto: old.map_or(base, |header| header.durable_upto),
+            durable_upto: old.map_or(base, |header| header.durable_upto).min(self.durable),
             previous: None,
             stands_for: claimed,
             recycled: false,

@@ -51,6 +51,8 @@ pub(super) struct Found<'a> {
     pub(super) log_start: Offset,
     /// The highest offset known durable.
     pub(super) durable: Offset,
+    /// What is gone below counts as lost: as `durable`, but without a state file all that reads back is wanted.
+    pub(super) wanted: Offset,
     /// The state, when it is valid.
     pub(super) state: Option<LogState>,
 }
@@ -103,11 +105,12 @@ pub(super) fn find<'a>(site: Site<'_>, survey: &'a Survey) -> Result<Found<'a>, 
         [header, piece.salvage.as_ref().map(|salvage| salvage.durable_upto)]
     });
     let proven = proven.flatten().max().unwrap_or_default();
-    // Without a state file nothing says what was durable, and what reads back counts as found.
+    // Without a state file what says how far the log was durable may be gone as well.
     let read = pieces.last().filter(|_| state.is_none()).map(Piece::end_offset).unwrap_or_default();
-    let durable = marked.max(proven).max(log_start).max(read);
-    leave_the_torn(&mut pieces, durable);
-    Ok(Found { pieces, strangers, log_start, durable, state })
+    let durable = marked.max(proven).max(state.as_ref().map_or(Offset::ZERO, |it| it.log_start));
+    let wanted = durable.max(log_start).max(read);
+    leave_the_torn(&mut pieces, wanted);
+    Ok(Found { pieces, strangers, log_start, durable, wanted, state })
 }
 
 /// Segment files that are not in `line`: from elsewhere.
@@ -149,17 +152,17 @@ fn salt_of(
     Ok(salvage::salt_by_seal(site, found, &told.facts)?)
 }
 
-/// Leaves what stands at or past `durable` and behind a break to the recovery that follows: a crash may leave anything there.
-fn leave_the_torn(pieces: &mut Vec<Piece<'_>>, durable: Offset) {
+/// Leaves what stands at or past `wanted` and behind a break to the recovery that follows: a crash may leave anything there.
+fn leave_the_torn(pieces: &mut Vec<Piece<'_>>, wanted: Offset) {
     let mut end = pieces.first().map_or(Offset::ZERO, |piece| piece.found.base);
     let mut kept = pieces.len();
     for (number, piece) in pieces.iter_mut().enumerate() {
         let is_apart = piece.found.base > end || piece.salvage.is_none();
-        if end >= durable && is_apart {
+        if end >= wanted && is_apart {
             kept = number;
             break;
         }
-        if piece.salvage.as_mut().is_some_and(|salvage| salvage.cut_torn(durable)) {
+        if piece.salvage.as_mut().is_some_and(|salvage| salvage.cut_torn(wanted)) {
             kept = number + 1;
             break;
         }

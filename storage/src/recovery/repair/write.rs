@@ -24,7 +24,7 @@ use crate::{
 /// Name of the file that a segment is written to before it takes its place.
 const TEMPORARY: &str = "repaired.tmp";
 
-/// Writes mark, state and segments.
+/// Writes mark, segments and state.
 pub(super) fn write(
     site: Site<'_>,
     survey: &Survey,
@@ -40,9 +40,6 @@ pub(super) fn write(
     begin(site, survey, found)?;
     remove_snapshots(site, survey, layout.losses(found.log_start).first())?;
     site.disk.sync_dir(site.dir).map_err(|error| IoFailure::new("sync", site.dir, error))?;
-    if found.state.is_none() {
-        state::store(site.disk, site.dir, &found.state_anew())?;
-    }
     let mut end = None;
     for segment in &layout.segments {
         let previous = match segment.tie {
@@ -50,6 +47,10 @@ pub(super) fn write(
             Tie::Written => end,
         };
         end = Some(write_segment(site, segment, previous)?);
+    }
+    if found.state.is_none() {
+        // The last step: with a state file, what lies behind damage that is left and was not known durable would be taken for torn.
+        state::store(site.disk, site.dir, &found.state_anew())?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod anew;
 mod cut;
+mod durable;
 mod retries;
 mod strays;
 
