@@ -1,5 +1,7 @@
 //! Makes the log what the layout says, one durable step after another.
 
+use std::{io, path::Path};
+
 use riverrun_proto::Offset;
 
 use super::{
@@ -88,9 +90,27 @@ fn write_segment(
     previous: Option<Previous>,
 ) -> Result<Previous, StorageError> {
     let temporary = site.dir.join(TEMPORARY);
+    let written = write_file(site, segment, previous, &temporary);
+    if written.is_err() {
+        // It has no name yet, and on a full disk others need the room.
+        let _ = site.disk.remove_file(&temporary);
+    }
+    let end = written?;
+    state::remove_if_present(site.disk, &paths::index(site.dir, end.base))?;
+    site.disk.sync_dir(site.dir).map_err(|error| IoFailure::new("sync", site.dir, error))?;
+    Ok(end)
+}
+
+/// Writes one segment to the file at `temporary`, durably, and gives it its name.
+fn write_file(
+    site: Site<'_>,
+    segment: &NewSegment,
+    previous: Option<Previous>,
+    temporary: &Path,
+) -> Result<Previous, StorageError> {
     let header = SegmentHeader { previous, ..segment.header };
     let mut writer = Writer {
-        out: SegmentOutput::create(site.disk, &temporary, header)?,
+        out: SegmentOutput::create(site.disk, temporary, header)?,
         last: blank(&header, segment.time),
     };
     for part in &segment.parts {
@@ -101,10 +121,8 @@ fn write_segment(
     }
     let time = writer.last.append_time;
     let written = writer.out.finish(time)?;
-    let at = |op| move |error| IoFailure::new(op, site.dir, error);
-    site.disk.rename(&temporary, &segment.path).map_err(at("rename"))?;
-    state::remove_if_present(site.disk, &paths::index(site.dir, header.base))?;
-    site.disk.sync_dir(site.dir).map_err(at("sync"))?;
+    let renamed = site.disk.rename(temporary, &segment.path);
+    renamed.map_err(|error| IoFailure::new("rename", &segment.path, error))?;
     Ok(written.end())
 }
 
@@ -142,8 +160,10 @@ impl Writer<'_> {
         let reader = ChunkReader::new(file.as_ref(), run.end.pos);
         let mut scanner = Scanner::new(reader, segment.salt, run.start);
         while scanner.place() != run.end {
-            let entry = scanner.next().map_err(at("read"))?;
-            let entry = entry.expect("it was read before, and nobody else has the log open");
+            let Some(entry) = scanner.next().map_err(at("read"))? else {
+                let changed = "it reads otherwise than a moment ago";
+                return Err(at("read")(io::Error::new(io::ErrorKind::InvalidData, changed)).into());
+            };
             let payload = scanner.reader.payload(entry.pos, &entry.header).map_err(at("read"))?;
             self.out.entry(&entry.header, payload.expect("the scanner read it"))?;
             self.last = entry.header;

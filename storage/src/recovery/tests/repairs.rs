@@ -3,6 +3,7 @@
 mod anew;
 mod cut;
 mod durable;
+mod faults;
 mod retries;
 mod strays;
 
