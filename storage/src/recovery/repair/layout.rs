@@ -103,7 +103,7 @@ pub(super) fn plan(
         layout: Layout { segments: Vec::new(), kept: Vec::new(), end: found.log_start.min(first) },
         tie: Tie::Told(None),
         last_base: None,
-        time: site.now,
+        time: found.pieces.iter().find_map(Piece::begun).unwrap_or(site.now),
         durable: found.durable,
         epoch: epoch.unwrap_or_else(|| survey.highest_epoch().max(LeaderEpoch(1))),
     };
@@ -127,7 +127,7 @@ struct Planner<'a> {
     tie: Tie,
     /// Base of the last segment.
     last_base: Option<Offset>,
-    /// When the file was made that comes next.
+    /// Nothing that was appended from the next file on is older, as far as is known.
     time: Timestamp,
     /// The highest offset known durable: no new file claims more.
     durable: Offset,
@@ -143,7 +143,7 @@ impl Planner<'_> {
         next: Option<&Piece<'_>>,
         wanted: Offset,
     ) -> Result<(), StorageError> {
-        self.time = piece.found.header.map_or(self.time, |(header, _)| header.created);
+        self.time = piece.begun().unwrap_or(self.time);
         let tied = self.lead_to(piece);
         if let Some((header, _)) = piece.found.header {
             self.epoch = self.epoch.max(header.leader_epoch);

@@ -14,7 +14,7 @@ use super::{
     salvage::{self, Bounds, Salvage},
 };
 use crate::{
-    StorageError,
+    StorageError, Timestamp,
     format::Previous,
     state::{LogState, StoredState},
 };
@@ -32,6 +32,14 @@ impl Piece<'_> {
     /// First offset past what can be read of it.
     pub(super) fn end_offset(&self) -> Offset {
         self.salvage.as_ref().map_or(self.found.base, Salvage::end_offset)
+    }
+
+    /// When the first thing in it was appended, as far as that is known: nothing in front of it is later.
+    pub(super) fn begun(&self) -> Option<Timestamp> {
+        let created = self.found.header.map(|(header, _)| header.created);
+        let appended = self.salvage.as_ref().and_then(|salvage| salvage.first_append_time);
+        // A segment that was written anew is younger than what it holds.
+        created.into_iter().chain(appended).min()
     }
 
     /// What it tells of the segment before it.

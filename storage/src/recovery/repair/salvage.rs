@@ -62,6 +62,8 @@ pub(super) struct Salvage {
     pub(super) is_strange: bool,
     /// What the seal tells, when it ends with one.
     pub(super) sealed_facts: Option<SegmentFacts>,
+    /// Append time of the first valid entry.
+    pub(super) first_append_time: Option<Timestamp>,
     /// Length of the file.
     pub(super) file_bytes: u64,
 }
@@ -200,6 +202,7 @@ pub(super) fn salvage(
         epochs: Vec::new(),
         is_strange: false,
         sealed_facts: None,
+        first_append_time: None,
         file_bytes: file.len(),
     };
     let limit = bounds.offset.unwrap_or(Offset::MAX);
@@ -282,6 +285,7 @@ impl Walk<'_> {
         let known = self.epoch_by_state(&entry.header);
         let salvage = &mut self.salvage;
         salvage.is_strange |= known.is_some_and(|known| known != entry.header.leader_epoch);
+        salvage.first_append_time.get_or_insert(entry.header.append_time);
         salvage.end.facts.add(&entry.header, entry.crc);
         salvage.end.chain = entry.crc;
         salvage.end.end_pos = end.pos;

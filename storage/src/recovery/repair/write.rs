@@ -113,10 +113,18 @@ fn write_file(
         out: SegmentOutput::create(site.disk, temporary, header)?,
         last: blank(&header, segment.time),
     };
-    for part in &segment.parts {
+    for (number, part) in segment.parts.iter().enumerate() {
         match part {
             Part::Copy(run) => writer.copy(site, segment, *run)?,
-            Part::Lost(offsets, _) => writer.give_up(offsets.end)?,
+            Part::Lost(offsets, _) => {
+                let is_last = number + 1 == segment.parts.len();
+                if let Some(told) = header.stands_for.filter(|_| is_last) {
+                    // Retention takes it for as old as it was.
+                    let time = &mut writer.last.append_time;
+                    *time = told.facts.last_append_time.max(*time);
+                }
+                writer.give_up(offsets.end)?;
+            }
         }
     }
     let time = writer.last.append_time;

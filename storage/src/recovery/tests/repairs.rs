@@ -6,6 +6,7 @@ mod durable;
 mod faults;
 mod retries;
 mod strays;
+mod times;
 
 use std::time::Duration;
 

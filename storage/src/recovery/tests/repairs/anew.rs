@@ -112,3 +112,17 @@ fn a_segment_of_another_log_with_an_invalid_header_block_is_not_taken_for_one_wr
     file(&disk, &segment_path(0)).write_at(0, &[&[0; 4096]]).unwrap();
     check_repaired(&disk, end, &(0..bases[1]).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_segment_written_anew_that_does_not_end_with_its_seal_is_read_all_the_same() {
+    let (disk, bases, end) = rolled(true);
+    flip(&disk, bases[1], bases[1] + 2, 30);
+    repair(&disk).accept_loss().unwrap();
+    drop(open(&disk));
+    let longer = file(&disk, &segment_path(bases[1]));
+    longer.set_len(longer.len() + 4096).unwrap();
+    drop(longer);
+    let log = open(&disk);
+    assert_eq!(log.report.verdict, RecoveryVerdict::Damaged);
+    check_records(&log, end, &[bases[1] + 2, bases[1] + 3]);
+}
