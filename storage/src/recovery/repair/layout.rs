@@ -153,7 +153,7 @@ impl Planner<'_> {
         // One without entries has the name of what is to be filled.
         let is_empty = piece.end_offset() == piece.found.base && follows > piece.found.base;
         let is_whole = match &piece.salvage {
-            Some(salvage) if salvage.holes.is_empty() && !is_empty => {
+            Some(salvage) if salvage.holes.is_empty() && piece.is_readable && !is_empty => {
                 self.ends_well((piece, salvage), next, wanted)?
             }
             Some(_) | None => false,

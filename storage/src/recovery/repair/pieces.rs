@@ -11,6 +11,7 @@ use super::{
         unwritten::in_line,
     },
     neighbours,
+    rescue::RescueDisk,
     salvage::{self, Bounds, Salvage},
 };
 use crate::{
@@ -26,6 +27,8 @@ pub(super) struct Piece<'a> {
     pub(super) found: &'a FoundSegment,
     /// What is valid in it; `None` when nothing can be told from other bytes.
     pub(super) salvage: Option<Salvage>,
+    /// True when all of it could be read.
+    pub(super) is_readable: bool,
 }
 
 impl Piece<'_> {
@@ -82,7 +85,11 @@ impl Found<'_> {
 }
 
 /// Looks at every file.
-pub(super) fn find<'a>(site: Site<'_>, survey: &'a Survey) -> Result<Found<'a>, StorageError> {
+pub(super) fn find<'a>(
+    site: Site<'_>,
+    rescue: &RescueDisk,
+    survey: &'a Survey,
+) -> Result<Found<'a>, StorageError> {
     if survey.tells_nothing() {
         return Err(StorageError::Missing { path: site.dir.to_owned() });
     }
@@ -97,7 +104,8 @@ pub(super) fn find<'a>(site: Site<'_>, survey: &'a Survey) -> Result<Found<'a>, 
         let salt = salt_of(site, survey, found, line.get(number + 1).copied())?;
         let bounds = Bounds { offset: None, cut: None, history: state.as_ref() };
         let read = |salt| salvage::salvage(site, found, salt, bounds);
-        pieces.push(Piece { found, salvage: salt.map(read).transpose()? });
+        let salvage = salt.map(read).transpose()?;
+        pieces.push(Piece { found, salvage, is_readable: !rescue.was_refused(&found.path) });
     }
     let mut pieces = neighbours::settle(site, pieces, state.as_ref(), &mut strangers)?;
     if strangers.is_empty() {

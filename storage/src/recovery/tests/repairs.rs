@@ -5,6 +5,7 @@ mod cut;
 mod durable;
 mod faults;
 mod retries;
+mod spoiled;
 mod strays;
 mod times;
 
