@@ -66,6 +66,11 @@ impl LogState {
         LogState { log_start, epochs: vec![EpochStart { epoch, start: log_start }] }
     }
 
+    /// What it proves durable: the log start, and where the newest epoch began. A start begins one where the log ended durably.
+    pub(crate) fn proves_durable(&self) -> Offset {
+        self.epochs.last().expect("never empty").start.max(self.log_start)
+    }
+
     /// The newest epoch.
     pub(crate) fn epoch(&self) -> LeaderEpoch {
         self.epochs.last().expect("never empty").epoch

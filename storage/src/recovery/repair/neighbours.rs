@@ -27,6 +27,9 @@ pub(super) fn settle<'a>(
 ) -> Result<Vec<Piece<'a>>, StorageError> {
     let mut pieces: Vec<Piece<'a>> = Vec::with_capacity(found.len());
     for piece in found {
+        if let Some(last) = pieces.last_mut().filter(|_| history.is_none()) {
+            leave_the_doubtful(site, last, &piece)?;
+        }
         let is_of_log = match pieces.last() {
             Some(last) => follows(site, last, &piece)?,
             None => true,
@@ -42,6 +45,23 @@ pub(super) fn settle<'a>(
         end_before(site, &mut pieces[number - 1], next, history)?;
     }
     Ok(pieces)
+}
+
+/// Leaves out of `last` what may be stale where no epochs say so: a recovery cuts a segment no later than at a break, and begins another one
+/// there. `next`, or what it tells of the one between, says where that was.
+fn leave_the_doubtful(
+    site: Site<'_>,
+    last: &mut Piece<'_>,
+    next: &Piece<'_>,
+) -> Result<(), StorageError> {
+    let between = next.told().map(|told| told.base).filter(|base| *base > last.found.base);
+    let begun = between.unwrap_or(next.found.base).min(next.found.base);
+    let Some(salvage) = &mut last.salvage else { return Ok(()) };
+    if salvage.cut_torn(begun) && next.salvage.is_none() && salvage.end_offset() > begun {
+        let bounds = Bounds { offset: Some(begun), cut: None, history: None };
+        *salvage = salvage::salvage(site, last.found, salvage.salt, bounds)?;
+    }
+    Ok(())
 }
 
 /// Whether `next` is of this log, when `last` is.

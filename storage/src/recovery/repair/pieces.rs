@@ -90,9 +90,6 @@ pub(super) fn find<'a>(
     rescue: &RescueDisk,
     survey: &'a Survey,
 ) -> Result<Found<'a>, StorageError> {
-    if survey.tells_nothing() {
-        return Err(StorageError::Missing { path: site.dir.to_owned() });
-    }
     let state = match &survey.state {
         StoredState::Valid(state) => Some(state.clone()),
         StoredState::Missing | StoredState::Invalid => None,
@@ -104,8 +101,17 @@ pub(super) fn find<'a>(
         let salt = salt_of(site, survey, found, line.get(number + 1).copied())?;
         let bounds = Bounds { offset: None, cut: None, history: state.as_ref() };
         let read = |salt| salvage::salvage(site, found, salt, bounds);
-        let salvage = salt.map(read).transpose()?;
+        let mut salvage = salt.map(read).transpose()?;
+        // Where no epochs tell what is stale behind a break, the mark names an offset where another segment began.
+        let named = survey.mark.newest().map(|mark| mark.segment_base);
+        let named = named.filter(|named| state.is_none() && *named > found.base);
+        if let (Some(salvage), Some(named)) = (&mut salvage, named) {
+            salvage.cut_torn(named);
+        }
         pieces.push(Piece { found, salvage, is_readable: !rescue.was_refused(&found.path) });
+    }
+    if survey.tells_nothing() && pieces.iter().all(|piece| piece.salvage.is_none()) {
+        return Err(StorageError::Missing { path: site.dir.to_owned() });
     }
     let mut pieces = neighbours::settle(site, pieces, state.as_ref(), &mut strangers)?;
     if strangers.is_empty() {
@@ -123,7 +129,8 @@ pub(super) fn find<'a>(
     let proven = proven.flatten().max().unwrap_or_default();
     // Without a state file what says how far the log was durable may be gone as well.
     let read = pieces.last().filter(|_| state.is_none()).map(Piece::end_offset).unwrap_or_default();
-    let durable = marked.max(proven).max(state.as_ref().map_or(Offset::ZERO, |it| it.log_start));
+    let stated = state.as_ref().map_or(Offset::ZERO, LogState::proves_durable);
+    let durable = marked.max(proven).max(stated);
     let wanted = durable.max(log_start).max(read);
     leave_the_torn(&mut pieces, wanted);
     Ok(Found { pieces, strangers, log_start, durable, wanted, state })

@@ -6,7 +6,6 @@ use riverrun_proto::Offset;
 
 use super::{
     super::{Site, survey::Survey},
-    Loss,
     layout::{Layout, NewSegment, Part, Tie},
     pieces::Found,
     salvage::Run,
@@ -39,8 +38,8 @@ pub(super) fn write(
         let file = site.disk.open(path, OpenMode::Write).map_err(at("open"))?;
         file.sync().map_err(at("sync"))?;
     }
-    begin(site, survey, found)?;
-    remove_snapshots(site, survey, layout.losses(found.log_start).first())?;
+    begin(site, found)?;
+    remove_snapshots(site, survey, first_lost(found, layout))?;
     site.disk.sync_dir(site.dir).map_err(|error| IoFailure::new("sync", site.dir, error))?;
     let mut end = None;
     for segment in &layout.segments {
@@ -59,14 +58,19 @@ pub(super) fn write(
 
 /// Says that the log was not closed, so that whoever opens it next begins an epoch, and how far it was durable, which bytes that
 /// are about to go may be the only ones to prove.
-fn begin(site: Site<'_>, survey: &Survey, found: &Found<'_>) -> Result<(), IoFailure> {
+fn begin(site: Site<'_>, found: &Found<'_>) -> Result<(), IoFailure> {
     let mut page = MarkPage::load(site.disk, site.dir)?;
-    let last = survey.segments.last().map_or(Offset::ZERO, |found| found.base);
-    let pos = HEADER_BLOCK_BYTES as u64;
-    let unknown = Mark { clean: false, flushed: Offset::ZERO, segment_base: last, pos, chain: 0 };
+    let (first, pos) = (Offset::ZERO, HEADER_BLOCK_BYTES as u64);
+    let unknown = Mark { clean: false, flushed: first, segment_base: first, pos, chain: 0 };
     let mark = Mark { clean: false, flushed: found.durable, ..page.newest().unwrap_or(unknown) };
     page.write(site.disk, mark)?;
     page.sync()
+}
+
+/// The first offset that may be given up: any, where the log start is lost too and nobody knows what stood before the first record there is.
+fn first_lost(found: &Found<'_>, layout: &Layout) -> Option<Offset> {
+    let first = layout.losses(found.log_start).first().map(|loss| loss.offsets.start);
+    if found.state.is_none() { Some(Offset::ZERO) } else { first }
 }
 
 /// Removes the snapshots of producers that tell of what is given up: a retry of a batch in it would be answered as if that was stored. Before
@@ -74,9 +78,9 @@ fn begin(site: Site<'_>, survey: &Survey, found: &Found<'_>) -> Result<(), IoFai
 fn remove_snapshots(
     site: Site<'_>,
     survey: &Survey,
-    first: Option<&Loss>,
+    lost: Option<Offset>,
 ) -> Result<(), IoFailure> {
-    let Some(lost) = first.map(|loss| loss.offsets.start) else { return Ok(()) };
+    let Some(lost) = lost else { return Ok(()) };
     for as_of in survey.snapshots.iter().filter(|as_of| **as_of > lost) {
         state::remove_if_present(site.disk, &paths::producers(site.dir, *as_of))?;
     }

@@ -4,6 +4,7 @@ mod anew;
 mod cut;
 mod durable;
 mod faults;
+mod random;
 mod retries;
 mod spoiled;
 mod strays;
