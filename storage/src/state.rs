@@ -66,6 +66,11 @@ impl LogState {
         LogState { log_start, epochs: vec![EpochStart { epoch, start: log_start }] }
     }
 
+    /// What it proves durable: the log start, and where the newest epoch began. A start begins one where the log ended durably.
+    pub(crate) fn proves_durable(&self) -> Offset {
+        self.epochs.last().expect("never empty").start.max(self.log_start)
+    }
+
     /// The newest epoch.
     pub(crate) fn epoch(&self) -> LeaderEpoch {
         self.epochs.last().expect("never empty").epoch
@@ -96,10 +101,15 @@ impl LogState {
         (known, end)
     }
 
-    /// The epoch that `offset` was appended in.
+    /// The epoch that `offset` was appended in; before all that are remembered, the oldest.
     pub(crate) fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
+        self.remembered_epoch_at(offset).unwrap_or(self.epochs[0].epoch)
+    }
+
+    /// The epoch that `offset` was appended in, unless it is forgotten.
+    pub(crate) fn remembered_epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
         let after = self.epochs.partition_point(|known| known.start <= offset);
-        self.epochs[after.saturating_sub(1)].epoch
+        after.checked_sub(1).map(|last| self.epochs[last].epoch)
     }
 
     /// The file.
@@ -267,6 +277,11 @@ mod tests {
         }
         assert_eq!(state.epoch_at(Offset(9)), LeaderEpoch(1));
         assert_eq!(state.epoch_at(Offset(10)), LeaderEpoch(2));
+        assert_eq!(state.remembered_epoch_at(Offset(10)), Some(LeaderEpoch(2)));
+        let mut trimmed = sample();
+        trimmed.set_log_start(Offset(12));
+        assert_eq!(trimmed.epoch_at(Offset(9)), LeaderEpoch(2));
+        assert_eq!(trimmed.remembered_epoch_at(Offset(9)), None);
     }
 
     #[test]

@@ -21,7 +21,12 @@ mod faults;
 mod image;
 mod tree;
 
-use std::{collections::BTreeMap, io, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+    sync::Arc,
+};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -71,6 +76,8 @@ struct World {
 #[derive(Clone, Debug, Default)]
 struct SimInode {
     image: Image,
+    /// Sectors that the device refuses to read.
+    spoiled: BTreeSet<u64>,
     handles: u64,
     append_handles: u64,
 }
@@ -107,17 +114,15 @@ impl SimDisk {
         let tree = world.tree.after_power_loss(policy);
         let mut fate = Fate::new(policy.sectors);
         // Every file draws its fate, so that one file's survival does not shift another's.
-        let images: Vec<(NodeId, Image)> = world
-            .files
-            .iter()
-            .map(|(id, inode)| (*id, inode.image.after_power_loss(&mut fate)))
-            .collect();
+        let left = |inode: &SimInode, fate: &mut Fate| SimInode {
+            image: inode.image.after_power_loss(fate),
+            spoiled: inode.spoiled.clone(),
+            ..SimInode::default()
+        };
+        let inodes: Vec<(NodeId, SimInode)> =
+            world.files.iter().map(|(id, inode)| (*id, left(inode, &mut fate))).collect();
         let named = tree.live_files();
-        let files = images
-            .into_iter()
-            .filter(|(id, _)| named.contains(id))
-            .map(|(id, image)| (id, SimInode { image, ..SimInode::default() }))
-            .collect();
+        let files = inodes.into_iter().filter(|(id, _)| named.contains(id)).collect();
         SimDisk::of(World {
             tree,
             files,
@@ -217,6 +222,16 @@ impl SimDisk {
         self.with_image(path, pos, |image| {
             image.damage(pos / SECTOR_BYTES, |sector| sector.fill(0));
         });
+    }
+
+    /// Makes the sector that holds byte `pos` of a file unreadable: the device answers `EIO` from now on.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn spoil_sector(&self, path: &Path, pos: u64) {
+        let mut world = self.world.lock();
+        let id = world.file_id(path).expect("the file to spoil exists");
+        world.inode(id).spoiled.insert(pos / SECTOR_BYTES);
     }
 
     /// Exchanges the sectors that hold bytes `a` and `b` of a file: two misdirected writes.
@@ -478,7 +493,14 @@ impl DiskFile for SimFile {
     }
 
     fn read_at(&self, pos: u64, buf: &mut [u8]) -> io::Result<()> {
-        enter(&self.world, Call::Read)?.inode(self.id).image.read(pos, buf)
+        let mut world = enter(&self.world, Call::Read)?;
+        let inode = world.inode(self.id);
+        let end = pos.saturating_add(buf.len() as u64).div_ceil(SECTOR_BYTES);
+        let sectors = pos / SECTOR_BYTES..end.max(pos / SECTOR_BYTES);
+        if inode.spoiled.range(sectors).next().is_some() {
+            return Err(FaultError::Io.into());
+        }
+        inode.image.read(pos, buf)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Damage, DamageReason, IoFailure,
     disk::{DiskFile, OpenMode},
-    format::{HEADER_BLOCK_BYTES, entry::ENTRY_ALIGN},
+    format::{ENTRY_BYTES, EntryHeader, HEADER_BLOCK_BYTES, entry::ENTRY_ALIGN},
     scan::{ChunkReader, Scanned},
 };
 
@@ -73,16 +73,24 @@ fn is_set_aside(site: Site<'_>, survey: &Survey, left: &FoundSegment) -> Result<
         let at = |op| move |error| IoFailure::new(op, path, error);
         let file = site.disk.open(path, OpenMode::Read).map_err(at("open"))?;
         let mut reader = ChunkReader::new(file.as_ref(), u64::MAX);
-        // Behind its header the last entry may be cut off: trailing zeros are not kept.
         let mut pos = 0;
         while pos < reader.end() {
-            if reader.entry_begins_at(pos, header.salt()).map_err(at("read"))? {
+            if begins_with(&mut reader, pos, header.salt()).map_err(at("read"))? {
                 return Ok(true);
             }
             pos += ENTRY_ALIGN;
         }
     }
     Ok(false)
+}
+
+/// True when the header of an entry with `salt` stands at `pos`. Behind the file's end are zeros: a recovery does not set trailing ones aside,
+/// also not those within a header.
+fn begins_with(reader: &mut ChunkReader<'_>, pos: u64, salt: u64) -> std::io::Result<bool> {
+    let left = usize::try_from(reader.end() - pos).unwrap_or(usize::MAX).min(ENTRY_BYTES);
+    let mut block = [0; ENTRY_BYTES];
+    block[..left].copy_from_slice(reader.bytes(pos, left)?.expect("cut to the end"));
+    Ok(EntryHeader::decode(&block).is_some_and(|(header, _)| header.salt == salt))
 }
 
 fn open(site: Site<'_>, found: &FoundSegment) -> Result<std::sync::Arc<dyn DiskFile>, IoFailure> {

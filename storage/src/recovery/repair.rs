@@ -3,10 +3,10 @@
 //! ```text
 //! plan   which files end or hold other than they should, what of them is valid, which offsets are gone. Reads only
 //! 1 set aside   every file that is about to be replaced is copied to the quarantine, those from elsewhere are moved; synced
-//! 2 mark        a mark that is not clean and says how far the log was durable; synced
-//! 3 state       made anew when it is not there
-//! 4 write       oldest first: each file as a new one (valid entries copied, lost offsets as entries of kind `Lost`), synced,
+//! 2 mark        a mark that is not clean and says how far the log was durable; no snapshot of producers past the first loss; synced
+//! 3 write       oldest first: each file as a new one (valid entries copied, lost offsets as entries of kind `Lost`), synced,
 //!               renamed over the old name; directory sync
+//! 4 state       made anew when it is not there
 //! 5 recover     as after a crash: a new segment and a higher epoch at the end
 //! ```
 //!
@@ -19,8 +19,10 @@
 //! It does not judge whether a loss is acceptable, and repairs no log whose files belong to another partition or a newer format.
 
 mod layout;
+mod neighbours;
 mod pieces;
 mod quarantine;
+mod rescue;
 mod salvage;
 mod write;
 
@@ -35,13 +37,17 @@ use std::{
 use riverrun_proto::{LeaderEpoch, Offset, PartitionId, TopicId, limits};
 use uuid::Uuid;
 
-use self::{layout::Layout, pieces::Found};
-use super::{Site, recover, survey};
+use self::{layout::Layout, pieces::Found, rescue::RescueDisk};
+use super::{
+    Site, recover,
+    survey::{self, Survey},
+};
 use crate::{
     INDEX_INTERVAL_BYTES, LogFailure, LogOptions, PRODUCER_COUNT_MAX, RecoveryVerdict,
     SEALED_FILES_MAX, StorageError, Timestamp,
     data_dir::{DataDir, LOGS_DIR, QUARANTINE_DIR},
     disk::Disk,
+    paths, state,
 };
 
 /// One log to be repaired. Nobody else may have it open.
@@ -94,6 +100,10 @@ pub struct Repair {
     pub losses: Vec<Loss>,
     /// Files that are set aside: those that are written anew and those from elsewhere.
     pub set_aside: Vec<PathBuf>,
+    /// Segment files that are written, those in place of others included.
+    pub written: Vec<PathBuf>,
+    /// Bytes that the device refuses to read. What they held is lost; the quarantine has zeros there.
+    pub unreadable: Vec<(PathBuf, Range<u64>)>,
     /// True when log start and epoch history are taken from what is there, because the state file is missing or invalid.
     pub state_anew: bool,
     /// Epoch of the records that come next; `None` before it is done.
@@ -103,7 +113,8 @@ pub struct Repair {
 impl Repair {
     /// True when the log has damage.
     pub fn is_needed(&self) -> bool {
-        self.state_anew || !self.set_aside.is_empty() || !self.losses.is_empty()
+        let is_changed = !self.set_aside.is_empty() || !self.written.is_empty();
+        self.state_anew || is_changed || !self.unreadable.is_empty()
     }
 
     /// Offsets given up.
@@ -151,11 +162,8 @@ impl LogRepair {
     /// # Errors
     /// When the directory holds nothing of a log, a file belongs to another partition or a newer format, or the disk refuses.
     pub fn look(&self) -> Result<Repair, StorageError> {
-        let site = self.site();
-        let survey = survey::survey(site)?;
-        let found = pieces::find(site, &survey)?;
-        let layout = layout::plan(site, &survey, &found)?;
-        self.told(&found, &layout)
+        let rescue = RescueDisk::new(self.disk.clone());
+        self.planned(&rescue, |_, found, layout| self.told(&rescue, found, layout))
     }
 
     /// Repairs the log: what [`LogRepair::look`] calls lost is given up. A sound log is left as it is.
@@ -163,16 +171,20 @@ impl LogRepair {
     /// # Errors
     /// As [`LogRepair::look`]. A repair that failed may be begun again.
     pub fn accept_loss(&self) -> Result<Repair, StorageError> {
-        let site = self.site();
-        let survey = survey::survey(site)?;
-        let found = pieces::find(site, &survey)?;
-        let layout = layout::plan(site, &survey, &found)?;
-        let mut repair = self.told(&found, &layout)?;
+        let rescue = RescueDisk::new(self.disk.clone());
+        let site = self.site(&rescue);
+        let mut repair = self.planned(&rescue, |survey, found, layout| {
+            let repair = self.told(&rescue, found, layout)?;
+            if repair.is_needed() {
+                let quarantine = &self.quarantine;
+                quarantine::set_aside(site, quarantine, &repair.set_aside, &found.strangers)?;
+                write::write(site, survey, found, layout)?;
+            }
+            Ok(repair)
+        })?;
         if !repair.is_needed() {
             return Ok(repair);
         }
-        quarantine::set_aside(site, &self.quarantine, &repair.set_aside, &found.strangers)?;
-        write::write(site, &survey, &found, &layout)?;
         let opened = recover(site.disk, site.dir, site.options, site.now)?;
         if let (RecoveryVerdict::Damaged, Some(damage)) =
             (opened.report.verdict, opened.damages.first())
@@ -184,13 +196,56 @@ impl LogRepair {
         Ok(repair)
     }
 
-    fn site(&self) -> Site<'_> {
-        let LogRepair { disk, dir, options, now, .. } = self;
-        Site { disk: disk.as_ref(), dir, options, now: *now }
+    /// Looks, without the files from elsewhere: they hide which of this log's belong together.
+    fn planned<T>(
+        &self,
+        rescue: &RescueDisk,
+        act: impl FnOnce(&Survey, &Found<'_>, &Layout) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let site = self.site(rescue);
+        let mut apart = Vec::new();
+        loop {
+            let survey = survey::survey_without(site, &apart)?;
+            let mut found = pieces::find(site, rescue, &survey)?;
+            if found.strangers.is_empty() {
+                apart.extend(self.unreadable_side_files(rescue, &survey)?);
+                found.strangers = apart;
+                let layout = layout::plan(site, &survey, &found)?;
+                return act(&survey, &found, &layout);
+            }
+            apart.append(&mut found.strangers);
+        }
+    }
+
+    /// Files beside the segments that the device refuses in part: nothing but a new one helps.
+    fn unreadable_side_files(
+        &self,
+        rescue: &RescueDisk,
+        survey: &Survey,
+    ) -> Result<Vec<PathBuf>, StorageError> {
+        let snapshots = survey.snapshots.iter().map(|as_of| paths::producers(&self.dir, *as_of));
+        let indexes = survey.indexes.iter().map(|(_, path)| path.clone());
+        let others = [paths::MARK, paths::CLEANED].map(|name| self.dir.join(name));
+        let mut side_files: Vec<PathBuf> = snapshots.chain(indexes).chain(others).collect();
+        for path in &side_files {
+            state::read_small(rescue, path)?;
+        }
+        side_files.retain(|path| rescue.was_refused(path));
+        Ok(side_files)
+    }
+
+    fn site<'a>(&'a self, rescue: &'a RescueDisk) -> Site<'a> {
+        let LogRepair { dir, options, now, .. } = self;
+        Site { disk: rescue, dir, options, now: *now }
     }
 
     /// The plan as it is told to the operator.
-    fn told(&self, found: &Found<'_>, layout: &Layout) -> Result<Repair, StorageError> {
+    fn told(
+        &self,
+        rescue: &RescueDisk,
+        found: &Found<'_>,
+        layout: &Layout,
+    ) -> Result<Repair, StorageError> {
         let losses = layout.losses(found.log_start);
         let set_aside = self.set_aside(found, layout)?;
         Ok(Repair {
@@ -198,6 +253,8 @@ impl LogRepair {
             log_end: layout.end,
             losses,
             set_aside,
+            written: layout.written().collect(),
+            unreadable: rescue.refused(),
             state_anew: found.state.is_none(),
             epoch: None,
         })
@@ -211,9 +268,9 @@ impl LogRepair {
         };
         let mut paths: Vec<PathBuf> = found.strangers.clone();
         if found.state.is_none() {
-            paths.push(self.dir.join(crate::paths::STATE));
+            paths.push(self.dir.join(paths::STATE));
         }
-        paths.extend(layout.replaced());
+        paths.extend(layout.written());
         paths.retain(|path| is_there(path));
         paths.sort_unstable();
         paths.dedup();

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! 1 write recovered.tmp (entries of [M, p), a higher epoch, durable_upto = p), sync it
-//! 2 set torn bytes aside, sync them; remove producer snapshots past p
+//! 2 set torn bytes aside, sync them; remove producer snapshots past p; sync the directory
 //! 3 rename recovered.tmp to M.log, sync the directory          <- from here on the new segment counts
 //! 4 remove what it replaces, sync the directory
 //! 5 record the higher epoch, write a clean mark, sync it        <- from here on the log may be used
@@ -66,6 +66,8 @@ pub(super) fn rewrite(
     let (torn_files, torn_bytes) = set_aside(site, &survey, walked)?;
     let end = walked.end.place.offset;
     remove_snapshots(site, &survey, end)?;
+    // What the new segment replaces is told from another history's by the files set aside.
+    site.disk.sync_dir(site.dir).map_err(at("sync"))?;
     let segment = writer.segment.clone();
     let temporary = site.dir.join(paths::RECOVERED_SEGMENT);
     site.disk.rename(&temporary, &segment.path).map_err(at("rename"))?;

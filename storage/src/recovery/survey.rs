@@ -52,6 +52,11 @@ pub(super) struct Survey {
 
 /// Looks at the directory of `site`.
 pub(super) fn survey(site: Site<'_>) -> Result<Survey, StorageError> {
+    survey_without(site, &[])
+}
+
+/// Looks at the directory of `site` as if the segments at `apart` were not there.
+pub(super) fn survey_without(site: Site<'_>, apart: &[PathBuf]) -> Result<Survey, StorageError> {
     let Site { disk, dir, options, .. } = site;
     let mut survey = Survey {
         segments: Vec::new(),
@@ -67,6 +72,7 @@ pub(super) fn survey(site: Site<'_>) -> Result<Survey, StorageError> {
     for entry in list(disk, dir)? {
         let path = dir.join(&entry.name);
         match FileName::parse(&entry.name) {
+            FileName::Segment(_) if apart.contains(&path) => {}
             FileName::Segment(base) => {
                 let header = segment_file::read_header(disk, &path, options)?;
                 let header = header.filter(|(header, _)| header.base == base);

@@ -210,7 +210,9 @@ fn open_segment(
         facts.add(&entry.header, entry.crc);
     }
     let told = next.and_then(|next| next.header).and_then(|(header, _)| header.previous);
-    if is_sealed && told.is_some_and(|told| told.base == found.base && told.chain != chain) {
+    // One that was written anew ends otherwise than its successor says.
+    let told = told.filter(|told| told.base == found.base && header.0.stands_for != Some(*told));
+    if is_sealed && told.is_some_and(|told| told.chain != chain) {
         return Ok(None);
     }
     segment.set_finished(pos, chain, &facts);

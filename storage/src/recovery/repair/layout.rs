@@ -11,7 +11,8 @@ use riverrun_proto::{LeaderEpoch, Offset};
 use super::{
     super::{Site, survey::Survey},
     Loss,
-    pieces::{Found, Piece, claim, is_linked},
+    neighbours::is_linked,
+    pieces::{Found, Piece, claim},
     salvage::{Run, Salvage, after},
 };
 use crate::{
@@ -60,8 +61,8 @@ pub(super) struct NewSegment {
 pub(super) struct Layout {
     /// New files, oldest first.
     pub(super) segments: Vec<NewSegment>,
-    /// Files that stay and whose end is not valid: it lies behind the end that the next one tells.
-    cut: Vec<PathBuf>,
+    /// Files that stay as they are.
+    pub(super) kept: Vec<PathBuf>,
     /// First offset past all of it.
     pub(super) end: Offset,
 }
@@ -82,9 +83,9 @@ impl Layout {
         lost.filter(|loss| !loss.offsets.is_empty()).collect()
     }
 
-    /// Names of files that are there and hold what is not valid.
-    pub(super) fn replaced(&self) -> impl Iterator<Item = PathBuf> {
-        self.segments.iter().map(|segment| &segment.path).chain(&self.cut).cloned()
+    /// Names of the new files. Some may be there, and are replaced.
+    pub(super) fn written(&self) -> impl Iterator<Item = PathBuf> {
+        self.segments.iter().map(|segment| segment.path.clone())
     }
 }
 
@@ -99,16 +100,22 @@ pub(super) fn plan(
     let first = found.pieces.first().map_or(found.log_start, |piece| piece.found.base);
     let mut planner = Planner {
         site,
-        layout: Layout { segments: Vec::new(), cut: Vec::new(), end: found.log_start.min(first) },
+        layout: Layout { segments: Vec::new(), kept: Vec::new(), end: found.log_start.min(first) },
         tie: Tie::Told(None),
         last_base: None,
-        time: site.now,
+        time: found.pieces.iter().find_map(Piece::begun).unwrap_or(site.now),
+        durable: found.durable,
         epoch: epoch.unwrap_or_else(|| survey.highest_epoch().max(LeaderEpoch(1))),
     };
     for (number, piece) in found.pieces.iter().enumerate() {
-        planner.add(piece, found.pieces.get(number + 1), found.durable)?;
+        planner.add(piece, found.pieces.get(number + 1), found.wanted)?;
     }
-    planner.fill(found.durable, None);
+    planner.fill(found.wanted, None);
+    let is_begun = survey.segments.first().is_some_and(|first| first.base <= found.log_start);
+    if planner.last_base.is_none() && !is_begun {
+        // Nothing was in it, and without a file a start takes it for lost.
+        planner.begin();
+    }
     Ok(planner.layout)
 }
 
@@ -120,8 +127,10 @@ struct Planner<'a> {
     tie: Tie,
     /// Base of the last segment.
     last_base: Option<Offset>,
-    /// When the file was made that comes next.
+    /// Nothing that was appended from the next file on is older, as far as is known.
     time: Timestamp,
+    /// The highest offset known durable: no new file claims more.
+    durable: Offset,
     /// No new segment has a lower epoch.
     epoch: LeaderEpoch,
 }
@@ -132,34 +141,33 @@ impl Planner<'_> {
         &mut self,
         piece: &Piece<'_>,
         next: Option<&Piece<'_>>,
-        durable: Offset,
+        wanted: Offset,
     ) -> Result<(), StorageError> {
-        self.time = piece.found.header.map_or(self.time, |(header, _)| header.created);
+        self.time = piece.begun().unwrap_or(self.time);
         let tied = self.lead_to(piece);
         if let Some((header, _)) = piece.found.header {
             self.epoch = self.epoch.max(header.leader_epoch);
         }
         let claimed = claim(piece.found, next.map(|next| next.found));
-        let follows = next.map_or(durable, |next| next.found.base);
+        let follows = next.map_or(wanted, |next| next.found.base);
         // One without entries has the name of what is to be filled.
         let is_empty = piece.end_offset() == piece.found.base && follows > piece.found.base;
-        let is_whole = match (&piece.salvage, claimed, next) {
-            (Some(salvage), Some(_), Some(next)) => {
-                salvage.holes.is_empty() && is_linked(self.site, piece.found, next.found)?
+        let is_whole = match &piece.salvage {
+            Some(salvage) if salvage.holes.is_empty() && piece.is_readable && !is_empty => {
+                self.ends_well((piece, salvage), next, wanted)?
             }
-            (Some(salvage), ..) => salvage.holes.is_empty() && !is_empty,
-            (None, ..) => false,
+            Some(_) | None => false,
         };
         if let (Some(salvage), true, true, true) =
             (&piece.salvage, is_whole, tied, piece.found.header.is_some())
         {
-            self.keep(piece, salvage, follows);
+            self.keep(piece, salvage);
             return Ok(());
         }
         let end = match (next, claimed, &piece.salvage) {
             (Some(_), None, Some(salvage)) if !is_empty => salvage.end_offset(),
             (Some(_), ..) => follows,
-            (None, ..) => piece.end_offset().max(durable),
+            (None, ..) => piece.end_offset().max(wanted),
         };
         let tie = match piece.found.header {
             Some((header, _)) if tied => Tie::Told(header.previous),
@@ -203,21 +211,30 @@ impl Planner<'_> {
     /// A segment without records up to `end`, when there is anything to fill.
     fn fill(&mut self, end: Offset, stands_for: Option<Previous>) {
         let base = self.layout.end;
-        if base >= end {
-            return;
+        if base < end {
+            self.make(stands_for, vec![Part::Lost(base..end, 0..0)]);
         }
+    }
+
+    /// A segment without entries.
+    fn begin(&mut self) {
+        self.make(None, Vec::new());
+    }
+
+    /// A segment where no file is, with these parts.
+    fn make(&mut self, stands_for: Option<Previous>, parts: Vec<Part>) {
+        let base = self.layout.end;
         let header = SegmentHeader {
             topic_id: self.site.options.topic_id,
             partition: self.site.options.partition,
             leader_epoch: self.epoch,
             base,
             created: after(self.site.now, self.site.now),
-            durable_upto: base,
+            durable_upto: base.min(self.durable),
             previous: None,
             stands_for,
             recycled: false,
         };
-        let parts = vec![Part::Lost(base..end, 0..0)];
         self.push(NewSegment {
             path: paths::segment(self.site.dir, base),
             header,
@@ -228,12 +245,25 @@ impl Planner<'_> {
         });
     }
 
-    /// Leaves a file as it is.
-    fn keep(&mut self, piece: &Piece<'_>, salvage: &Salvage, expected: Offset) {
-        if salvage.end_offset() < expected && !salvage.end.sealed {
-            // What should follow in it is not valid, and will lie behind its end.
-            self.layout.cut.push(piece.found.path.clone());
+    /// Whether a file without holes ends as the next one says. Where none says so, it stays only with a seal, or as the last one: what nobody
+    /// calls durable in it may be in memory alone, and is written anew, here or by the recovery.
+    fn ends_well(
+        &self,
+        (piece, salvage): (&Piece<'_>, &Salvage),
+        next: Option<&Piece<'_>>,
+        wanted: Offset,
+    ) -> Result<bool, StorageError> {
+        let end = salvage.end_offset();
+        let Some(next) = next else { return Ok(end >= wanted) };
+        if claim(piece.found, Some(next.found)).is_none() {
+            return Ok(salvage.end.sealed);
         }
+        Ok(end == next.found.base && is_linked(self.site, piece.found, next.found)?)
+    }
+
+    /// Leaves a file as it is.
+    fn keep(&mut self, piece: &Piece<'_>, salvage: &Salvage) {
+        self.layout.kept.push(piece.found.path.clone());
         self.tie = Tie::Told(Some(salvage.end));
         self.last_base = Some(piece.found.base);
         self.layout.end = salvage.end_offset();
@@ -249,7 +279,7 @@ impl Planner<'_> {
             leader_epoch: old.map_or(self.epoch, |header| header.leader_epoch),
             base,
             created: after(old.map_or(site.now, |header| header.created), site.now),
-            durable_upto: old.map_or(base, |header| header.durable_upto),
+            durable_upto: old.map_or(base, |header| header.durable_upto).min(self.durable),
             previous: None,
             stands_for: claimed,
             recycled: false,

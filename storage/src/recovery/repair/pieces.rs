@@ -6,14 +6,16 @@ use riverrun_proto::{LeaderEpoch, Offset};
 
 use super::{
     super::{
-        Site, links,
+        Site, leftovers,
         survey::{FoundSegment, Survey},
         unwritten::in_line,
     },
+    neighbours,
+    rescue::RescueDisk,
     salvage::{self, Bounds, Salvage},
 };
 use crate::{
-    StorageError,
+    StorageError, Timestamp,
     format::Previous,
     state::{LogState, StoredState},
 };
@@ -25,12 +27,22 @@ pub(super) struct Piece<'a> {
     pub(super) found: &'a FoundSegment,
     /// What is valid in it; `None` when nothing can be told from other bytes.
     pub(super) salvage: Option<Salvage>,
+    /// True when all of it could be read.
+    pub(super) is_readable: bool,
 }
 
 impl Piece<'_> {
     /// First offset past what can be read of it.
     pub(super) fn end_offset(&self) -> Offset {
         self.salvage.as_ref().map_or(self.found.base, Salvage::end_offset)
+    }
+
+    /// When the first thing in it was appended, as far as that is known: nothing in front of it is later.
+    pub(super) fn begun(&self) -> Option<Timestamp> {
+        let created = self.found.header.map(|(header, _)| header.created);
+        let appended = self.salvage.as_ref().and_then(|salvage| salvage.first_append_time);
+        // A segment that was written anew is younger than what it holds.
+        created.into_iter().chain(appended).min()
     }
 
     /// What it tells of the segment before it.
@@ -50,6 +62,8 @@ pub(super) struct Found<'a> {
     pub(super) log_start: Offset,
     /// The highest offset known durable.
     pub(super) durable: Offset,
+    /// What is gone below counts as lost: as `durable`, but without a state file all that reads back is wanted.
+    pub(super) wanted: Offset,
     /// The state, when it is valid.
     pub(super) state: Option<LogState>,
 }
@@ -71,31 +85,40 @@ impl Found<'_> {
 }
 
 /// Looks at every file.
-pub(super) fn find<'a>(site: Site<'_>, survey: &'a Survey) -> Result<Found<'a>, StorageError> {
-    if survey.tells_nothing() {
-        return Err(StorageError::Missing { path: site.dir.to_owned() });
-    }
-    let line = in_line(site, survey)?;
-    let mut pieces: Vec<Piece<'_>> = Vec::with_capacity(line.len());
-    let mut strangers: Vec<PathBuf> = survey
-        .segments
-        .iter()
-        .filter(|found| !line.iter().any(|of_line| of_line.path == found.path))
-        .map(|found| found.path.clone())
-        .collect();
-    for (number, found) in line.iter().copied().enumerate() {
-        if pieces.last().is_some_and(|last| found.base < last.end_offset()) {
-            // Two tell of the same offsets, and the one before is tied to those before it.
-            strangers.push(found.path.clone());
-            continue;
-        }
-        let next = line.get(number + 1).copied();
-        pieces.push(Piece { found, salvage: salvage_of(site, survey, found, next)? });
-    }
+pub(super) fn find<'a>(
+    site: Site<'_>,
+    rescue: &RescueDisk,
+    survey: &'a Survey,
+) -> Result<Found<'a>, StorageError> {
     let state = match &survey.state {
         StoredState::Valid(state) => Some(state.clone()),
         StoredState::Missing | StoredState::Invalid => None,
     };
+    let line = in_line(site, survey)?;
+    let mut strangers = outside(survey, &line);
+    let mut pieces: Vec<Piece<'_>> = Vec::with_capacity(line.len());
+    for (number, found) in line.iter().copied().enumerate() {
+        let salt = salt_of(site, survey, found, line.get(number + 1).copied())?;
+        let bounds = Bounds { offset: None, cut: None, history: state.as_ref() };
+        let read = |salt| salvage::salvage(site, found, salt, bounds);
+        let mut salvage = salt.map(read).transpose()?;
+        // Where no epochs tell what is stale behind a break, the mark names an offset where another segment began.
+        let named = survey.mark.newest().map(|mark| mark.segment_base);
+        let named = named.filter(|named| state.is_none() && *named > found.base);
+        if let (Some(salvage), Some(named)) = (&mut salvage, named) {
+            salvage.cut_torn(named);
+        }
+        pieces.push(Piece { found, salvage, is_readable: !rescue.was_refused(&found.path) });
+    }
+    if survey.tells_nothing() && pieces.iter().all(|piece| piece.salvage.is_none()) {
+        return Err(StorageError::Missing { path: site.dir.to_owned() });
+    }
+    let mut pieces = neighbours::settle(site, pieces, state.as_ref(), &mut strangers)?;
+    if strangers.is_empty() {
+        // Only now: a file from elsewhere makes the log's own look like strays.
+        let strays = leftovers::strays(site, survey)?.into_iter().map(|stray| stray.path);
+        strangers.extend(strays.filter(|path| !line.iter().any(|found| found.path == *path)));
+    }
     let first = pieces.first().map_or(Offset::ZERO, |piece| piece.found.base);
     let log_start = state.as_ref().map_or(first, |state| state.log_start);
     let marked = survey.mark.newest().map_or(Offset::ZERO, |mark| mark.flushed);
@@ -104,11 +127,19 @@ pub(super) fn find<'a>(site: Site<'_>, survey: &'a Survey) -> Result<Found<'a>, 
         [header, piece.salvage.as_ref().map(|salvage| salvage.durable_upto)]
     });
     let proven = proven.flatten().max().unwrap_or_default();
-    // Without a state file nothing says what was durable, and what reads back counts as found.
+    // Without a state file what says how far the log was durable may be gone as well.
     let read = pieces.last().filter(|_| state.is_none()).map(Piece::end_offset).unwrap_or_default();
-    let durable = marked.max(proven).max(log_start).max(read);
-    leave_the_torn(&mut pieces, durable);
-    Ok(Found { pieces, strangers, log_start, durable, state })
+    let stated = state.as_ref().map_or(Offset::ZERO, LogState::proves_durable);
+    let durable = marked.max(proven).max(stated);
+    let wanted = durable.max(log_start).max(read);
+    leave_the_torn(&mut pieces, wanted);
+    Ok(Found { pieces, strangers, log_start, durable, wanted, state })
+}
+
+/// Segment files that are not in `line`: from elsewhere.
+fn outside(survey: &Survey, line: &[&FoundSegment]) -> Vec<PathBuf> {
+    let paths = survey.segments.iter().map(|found| found.path.clone());
+    paths.filter(|path| !line.iter().any(|of_line| of_line.path == *path)).collect()
 }
 
 /// What `next` tells of `found`, when it tells of that one.
@@ -118,63 +149,47 @@ pub(super) fn claim(found: &FoundSegment, next: Option<&FoundSegment>) -> Option
     told.filter(|told| told.base == found.base && told.facts.end_offset == next.base)
 }
 
-/// What is valid in `found`. `None` without a salt to know its entries by, and when it ends in another seal than its
-/// successor says: one of the two was exchanged, and its records are not this log's.
-fn salvage_of(
+/// The salt of `found`; `None` when nothing proves one.
+fn salt_of(
     site: Site<'_>,
     survey: &Survey,
     found: &FoundSegment,
     next: Option<&FoundSegment>,
-) -> Result<Option<Salvage>, StorageError> {
+) -> Result<Option<u64>, StorageError> {
+    if let Some((header, _)) = found.header {
+        return Ok(Some(header.salt()));
+    }
     let claimed = claim(found, next);
     let marked = survey.mark.newest().filter(|mark| mark.segment_base == found.base);
-    let salt = match (found.header, claimed, marked) {
-        (Some((header, _)), ..) => Some(header.salt()),
-        (None, Some(told), _) => salvage::salt_by_end(site, found, (told.end_pos, told.chain))?,
-        (None, None, Some(mark)) => salvage::salt_by_end(site, found, (mark.pos, mark.chain))?,
-        (None, None, None) => None,
-    };
-    let salt = match salt {
-        Some(salt) => Some(salt),
-        None => salvage::salt_by_fields(site, found)?,
-    };
-    let Some(salt) = salt else { return Ok(None) };
-    let stands_for = found.header.and_then(|(header, _)| header.stands_for);
-    let ends_as_told = claimed.filter(|told| stands_for != Some(*told));
-    let bounds = Bounds {
-        offset: claimed.map(|told| told.facts.end_offset),
-        cut: ends_as_told.filter(|told| !told.sealed).map(|told| told.end_pos),
-    };
-    let salvage = salvage::salvage(site, found, salt, bounds)?;
-    let exchanged = ends_as_told
-        .is_some_and(|told| told.sealed && salvage.end.sealed && salvage.end.chain != told.chain);
-    Ok((!exchanged).then_some(salvage))
+    let ends =
+        [claimed.map(|told| (told.end_pos, told.chain)), marked.map(|it| (it.pos, it.chain))];
+    for end in ends.into_iter().flatten() {
+        if let Some(salt) = salvage::salt_by_end(site, found, end)? {
+            return Ok(Some(salt));
+        }
+    }
+    if let Some(salt) = salvage::salt_by_fields(site, found)? {
+        return Ok(Some(salt));
+    }
+    let Some(told) = claimed else { return Ok(None) };
+    Ok(salvage::salt_by_seal(site, found, &told.facts)?)
 }
 
-/// Leaves what stands at or past `durable` and behind a break to the recovery that follows: a crash may leave anything there.
-fn leave_the_torn(pieces: &mut Vec<Piece<'_>>, durable: Offset) {
+/// Leaves what stands at or past `wanted` and behind a break to the recovery that follows: a crash may leave anything there.
+fn leave_the_torn(pieces: &mut Vec<Piece<'_>>, wanted: Offset) {
     let mut end = pieces.first().map_or(Offset::ZERO, |piece| piece.found.base);
     let mut kept = pieces.len();
     for (number, piece) in pieces.iter_mut().enumerate() {
         let is_apart = piece.found.base > end || piece.salvage.is_none();
-        if end >= durable && is_apart {
+        if end >= wanted && is_apart {
             kept = number;
             break;
         }
-        if piece.salvage.as_mut().is_some_and(|salvage| salvage.cut_torn(durable)) {
+        if piece.salvage.as_mut().is_some_and(|salvage| salvage.cut_torn(wanted)) {
             kept = number + 1;
             break;
         }
         end = piece.end_offset();
     }
     pieces.truncate(kept);
-}
-
-/// Whether the file before `next` ends as `next` says.
-pub(super) fn is_linked(
-    site: Site<'_>,
-    found: &FoundSegment,
-    next: &FoundSegment,
-) -> Result<bool, StorageError> {
-    Ok(links::end_of(site, found, next)?.is_ok())
 }

@@ -34,6 +34,9 @@ pub(super) fn set_aside(
     }
     for path in moved {
         let to = free_name(site.disk, quarantine, path)?;
+        let file = site.disk.open(path, OpenMode::Read);
+        let synced = file.and_then(|file| file.sync());
+        synced.map_err(|error| IoFailure::new("sync", path, error))?;
         let renamed = site.disk.rename(path, &to);
         renamed.map_err(|error| IoFailure::new("rename", path, error))?;
     }
@@ -60,19 +63,27 @@ fn copy(disk: &dyn Disk, quarantine: &Path, path: &Path) -> Result<(), IoFailure
     let to = free_name(disk, quarantine, path)?;
     let temporary = quarantine.join(format!("copy{}", paths::TEMPORARY));
     remove_if_present(disk, &temporary)?;
-    let at = |op| {
-        let temporary = &temporary;
-        move |error| IoFailure::new(op, temporary, error)
-    };
-    let new = disk.open(&temporary, OpenMode::CreateNew).map_err(at("create"))?;
-    new.allocate(old.len()).map_err(at("allocate"))?;
+    let copied = write_copy(disk, (old.as_ref(), path), &temporary).and_then(|()| {
+        disk.rename(&temporary, &to).map_err(|error| IoFailure::new("rename", &temporary, error))
+    });
+    if copied.is_err() {
+        // On a full disk others need the room.
+        let _ = disk.remove_file(&temporary);
+    }
+    copied
+}
+
+/// Writes the bytes of `old` to a new file at `path`, durably.
+fn write_copy(disk: &dyn Disk, old: (&dyn DiskFile, &Path), path: &Path) -> Result<(), IoFailure> {
+    let at = |op| move |error| IoFailure::new(op, path, error);
+    let new = disk.open(path, OpenMode::CreateNew).map_err(at("create"))?;
+    new.allocate(old.0.len()).map_err(at("allocate"))?;
     let mut pos = 0;
-    while let Some(bytes) = chunk((old.as_ref(), path), pos)? {
+    while let Some(bytes) = chunk(old, pos)? {
         new.write_at(pos, &[&bytes]).map_err(at("write"))?;
         pos += bytes.len() as u64;
     }
-    new.sync().map_err(at("sync"))?;
-    disk.rename(&temporary, &to).map_err(at("rename"))
+    new.sync().map_err(at("sync"))
 }
 
 /// The bytes of a file from `pos` on; `None` at its end.

@@ -1,5 +1,15 @@
 //! Repairs: what is given up, what stays, and that nothing but that changes, wherever a crash comes.
 
+mod anew;
+mod cut;
+mod durable;
+mod faults;
+mod random;
+mod retries;
+mod spoiled;
+mod strays;
+mod times;
+
 use std::time::Duration;
 
 use super::{
@@ -396,6 +406,17 @@ fn read_what_is_there(log: &OpenedLog, end: u64) -> Vec<(u64, bytes::Bytes)> {
     records
 }
 
+/// Everything that may go at once.
+fn compaction() -> CompactionOptions {
+    CompactionOptions {
+        lag: Duration::ZERO,
+        map_bytes_max: 1 << 20,
+        tombstone_retention: Duration::ZERO,
+        producer_age_max: Duration::ZERO,
+        dirty_percent_min: 0,
+    }
+}
+
 #[test]
 fn compaction_keeps_the_note_of_a_loss() {
     let disk = SimDisk::new(1);
@@ -412,14 +433,7 @@ fn compaction_keeps_the_note_of_a_loss() {
     flip(&disk, 3, 4, 30);
     assert_eq!(lost(&repair(&disk).accept_loss().unwrap()), [4]);
     let log = open(&disk);
-    let options = CompactionOptions {
-        lag: Duration::ZERO,
-        map_bytes_max: 1 << 20,
-        tombstone_retention: Duration::ZERO,
-        producer_age_max: Duration::ZERO,
-        dirty_percent_min: 0,
-    };
-    let compacted = log.writer.compactor().compact(Timestamp(3_000), &options).unwrap();
+    let compacted = log.writer.compactor().compact(Timestamp(3_000), &compaction()).unwrap();
     assert_eq!((compacted.segment_count, compacted.record_count), (3, 8), "{compacted:?}");
     let found = Inspector::new(Arc::new(disk.clone())).verify(Path::new(DIR)).unwrap();
     let offsets = Offset(4)..Offset(5);

@@ -329,7 +329,7 @@ fn row_9_a_segment_that_an_interrupted_recovery_replaced_is_removed() {
 }
 
 /// Puts a file of these bytes at `path`.
-fn plant(disk: &SimDisk, path: &Path, bytes: &[u8]) {
+pub(super) fn plant(disk: &SimDisk, path: &Path, bytes: &[u8]) {
     let planted = disk.open(path, OpenMode::CreateNew).unwrap();
     planted.allocate(bytes.len() as u64).unwrap();
     planted.write_at(0, &[bytes]).unwrap();
@@ -337,7 +337,7 @@ fn plant(disk: &SimDisk, path: &Path, bytes: &[u8]) {
 
 /// A log whose epoch has risen, with segments at 0, 10 and 14 and its end at 20, and the bytes of a segment at
 /// `base` of a copy that went its own way before the epoch rose.
-fn parted(base: u64) -> (SimDisk, Vec<u8>) {
+pub(super) fn parted(base: u64) -> (SimDisk, Vec<u8>) {
     let open_at = |disk: &SimDisk, now: i64| {
         Log::open(Arc::new(disk.clone()), DIR, options(), Timestamp(now)).unwrap()
     };
@@ -394,6 +394,55 @@ fn row_9_a_replaced_segment_that_was_set_aside_is_removed() {
     let (_, disk) = check_goes_on(&disk, RecoveryVerdict::CleanEnd, 10);
     assert_eq!(named(&disk, "012.log"), Vec::<String>::new());
     assert_eq!(named(&disk, "012.torn").len(), 1);
+}
+
+/// A killed log whose torn end begins in the segment at 0 and goes on in one at 12, with one entry there.
+fn torn_over_a_roll() -> SimDisk {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk);
+    fill(&mut log, 5);
+    log.flusher.flush().unwrap();
+    fill(&mut log, 1);
+    log.writer.roll(Timestamp(1)).unwrap();
+    fill(&mut log, 1);
+    disk.kill()
+}
+
+#[test]
+fn row_9_a_replaced_segment_of_which_only_a_part_of_a_header_was_set_aside_is_removed() {
+    let disk = torn_over_a_roll();
+    disk.flip_bit(&segment_path(0), entry_pos(&disk, &segment_path(0), 10) + 5, 0);
+    let (pos, header) = entries(&disk, &segment_path(12))[0];
+    // The payload did not reach the disk, and the header ends with zeros.
+    let zeros = vec![0; usize::try_from(header.length).unwrap()];
+    file(&disk, &segment_path(12)).write_at(pos + ENTRY_BYTES as u64, &[&zeros]).unwrap();
+    let old = bytes_of(&disk, &segment_path(12));
+    let report = open(&disk).report;
+    assert_eq!((report.verdict, report.torn_files.len()), (RecoveryVerdict::TornTail, 2));
+    let disk = disk.kill();
+    plant(&disk, &segment_path(12), &old);
+    check_goes_on(&disk, RecoveryVerdict::CleanEnd, 10);
+}
+
+#[test]
+fn a_recovery_that_sets_bytes_aside_may_be_cut_short_anywhere() {
+    let disk = torn_over_a_roll();
+    disk.flip_bit(&segment_path(0), entry_pos(&disk, &segment_path(0), 10) + 5, 0);
+    let disk = disk.crash(CrashPolicy::keep_all());
+    for step in 1.. {
+        let mut finished = false;
+        for seed in 0..40 {
+            let disk = disk.crash(CrashPolicy::keep_all());
+            disk.cut_power_at(step);
+            finished = try_open(&disk).is_ok();
+            let log = open(&disk.crash(CrashPolicy::weak(seed)));
+            assert!(log.reader.failure().is_none(), "step {step} seed {seed}: {:?}", log.report);
+            assert_eq!(read_all(&log.reader), filled(0, 10), "step {step} seed {seed}");
+        }
+        if finished {
+            break;
+        }
+    }
 }
 
 #[test]
