@@ -61,7 +61,7 @@ impl Disk for RescueDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.disk.open(path, mode)?;
         match mode {
-            OpenMode::Read => {
+            OpenMode::Read | OpenMode::ReadUncached => {
                 let (path, unreadable) = (path.to_owned(), self.unreadable.clone());
                 Ok(Arc::new(RescueFile { file, path, unreadable }))
             }
