@@ -80,7 +80,7 @@ async fn three_stopped_partitions_are_a_failed_disk_which_every_partition_names_
     let disk = SimDisk::new(4);
     // The clock stands, so that no mark is flushed where the test means a flush of records.
     let (clock, _hand) = Clock::manual(1_700_000_000_000);
-    let broker = TestBroker::start_at((disk.clone(), clock), |config| {
+    let broker = TestBroker::start_at((disk.clone(), clock.clone()), |config| {
         config.disk.housekeeping_interval = Duration::from_millis(10);
     })
     .await;
@@ -133,7 +133,8 @@ async fn three_stopped_partitions_are_a_failed_disk_which_every_partition_names_
 
     let left = disk.crash(CrashPolicy::lose_all());
     drop((stubs, broker));
-    let broker = TestBroker::start_on(left, |_| ()).await;
+    // By the same clock, or retention would take the records for years old.
+    let broker = TestBroker::start_at((left, clock), |_| ()).await;
     let mut stubs = broker.stubs().await;
     assert_eq!(read_all(&mut stubs, "good").await, ["a", "b", "b", "b"]);
     stubs.append("good", &["c"]).await;

@@ -10,7 +10,7 @@
 //!
 //! Invariants:
 //! - In any span of time at most `bytes_per_second` of it are read, and one piece. Time that was not used is not made up for.
-//! - It holds no partition while it waits: one that is closed or deleted meanwhile goes.
+//! - It holds no partition while it waits: one that is closed or deleted meanwhile goes, its log at the next step.
 //! - It decides nothing. What it finds is told as a read of it is, and counted; reads of it are refused as ever, and of nothing else.
 //!
 //! Where it is in a pass is not stored. A pass begins with a partition that the clock chooses, so that a broker that
