@@ -129,6 +129,51 @@ fn the_logs_of_the_broker_itself_are_refused_by_name() {
 }
 
 #[test]
+fn a_log_that_cannot_be_looked_at_hides_nothing_of_the_others() {
+    let (mut broker, dir, _) = stopped_broker();
+    broker.restart();
+    for topic in ["a", "z"] {
+        broker.call(&["topic", "create", topic]).ok();
+        broker.run(&["produce", topic], b"one\n").ok();
+    }
+    let [a, z] =
+        ["a", "z"].map(|topic| partition_dir(&broker.data_dir(), &broker.topic_id(topic), 0));
+    broker.stop();
+    let segment = |dir: &Path| dir.join("00000000000000000000.log");
+    flip_first_record(&segment(&dir));
+    // A file of another partition, and a log of which a note of its producers is left.
+    fs::copy(segment(&dir), segment(&a)).unwrap();
+    for (path, _) in files(&z) {
+        fs::remove_file(path).unwrap();
+    }
+    fs::write(z.join("00000000000000000001.producers"), b"").unwrap();
+    let path = broker.data_dir().to_str().unwrap().to_owned();
+    let told = run(&["log", "repair", &path], b"");
+    let told = told.refused(5, &["1 log is damaged", "1 log is gone", "belongs to partition"]);
+    let text = told.text();
+    assert!(text.contains("lost offsets `0.."), "{text}");
+    let name = |dir: &Path| dir.strip_prefix(&path).unwrap().display().to_string();
+    assert!(text.contains(&format!("{}: gone", name(&z))), "{text}");
+    assert!(text.contains(&format!("{}: not repaired", name(&a))), "{text}");
+
+    let done = run(&["log", "repair", &path, "--accept-loss"], b"");
+    let done = done.refused(5, &["1 log is gone", "belongs to partition"]).text();
+    assert!(done.contains(&format!("{}: repaired", name(&dir))), "{done}");
+    run(&["log", "verify", dir.to_str().unwrap()], b"").ok();
+    let json = run(&["log", "repair", &path, "--output", "json"], b"").refused(5, &[]).text();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["missing_logs"][0], name(&z));
+    assert_eq!(json["failed_logs"][0]["log"], name(&a));
+    assert_eq!(json["damaged_logs"].as_array().unwrap().len(), 0);
+    // An empty directory may be one that was never filled.
+    fs::remove_file(z.join("00000000000000000001.producers")).unwrap();
+    fs::remove_dir_all(&a).unwrap();
+    let told = run(&["log", "repair", &path], b"").ok().text();
+    assert!(told.starts_with("nothing is damaged\n"), "{told}");
+    assert!(told.contains(&format!("{}: holds nothing", name(&z))), "{told}");
+}
+
+#[test]
 fn what_is_no_data_directory_is_refused() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().to_str().unwrap();

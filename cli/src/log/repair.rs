@@ -2,7 +2,8 @@
 //!
 //! Without `--accept-loss` it opens the data directory for reading only and says what would be lost. With it the directory is held as a broker
 //! holds it; damaged files go to `quarantine/<topic>/<partition>` in it first. The broker's own logs are never repaired: what is gone from
-//! them cannot be told from what was never there.
+//! them cannot be told from what was never there. A log that cannot be looked at or repaired keeps nothing from the others: it is told
+//! behind them.
 
 use std::path::{Path, PathBuf};
 
@@ -45,6 +46,19 @@ struct Repaired {
     repair: Repair,
 }
 
+/// What was found in the logs.
+#[derive(Default)]
+struct Seen {
+    /// Logs that are damaged, or were.
+    damaged: Vec<Repaired>,
+    /// Directories of logs whose records are gone.
+    gone: Vec<PathBuf>,
+    /// Directories that hold nothing: a log that was not finished, or one whose files are gone.
+    empty: Vec<PathBuf>,
+    /// Directories of logs that could not be looked at or repaired, and why.
+    failed: Vec<(PathBuf, String)>,
+}
+
 /// Runs the command.
 pub(super) fn run(args: &RepairArgs) -> Result<(), Stop> {
     let (path, only) = locate(&args.dir)?;
@@ -55,8 +69,8 @@ pub(super) fn run(args: &RepairArgs) -> Result<(), Stop> {
         DataDir::open_read_only(&path, options)
     };
     let data_dir = opened.map_err(|error| refused(&error))?;
-    let mut damaged = look(&data_dir, only)?;
-    let own: Vec<_> = damaged.iter().filter_map(|it| own_log(&it.log)).collect();
+    let mut seen = look(&data_dir, only)?;
+    let own: Vec<_> = seen.damaged.iter().filter_map(|it| own_log(&it.log)).collect();
     if !own.is_empty() {
         let message = format!(
             "damaged are logs of the broker itself ({}), from which nothing may be given up; put back a copy of the data directory, or repair other \
@@ -66,28 +80,62 @@ pub(super) fn run(args: &RepairArgs) -> Result<(), Stop> {
         return Err(Failure::new(Class::Corrupt, message).into());
     }
     if args.accept_loss {
-        for it in &mut damaged {
-            it.repair = it.log.accept_loss().map_err(|error| unreadable(&error))?;
-        }
+        seen.accept_loss();
     }
     match args.output.output {
-        Output::Json => output::print_json(&all_json(&data_dir, args, &damaged))?,
-        Output::Table => output::print(&text(args, &damaged))?,
+        Output::Json => output::print_json(&all_json(&data_dir, args, &seen))?,
+        Output::Table => output::print(&text(args, &seen))?,
     }
-    if damaged.is_empty() || args.accept_loss {
-        return Ok(());
+    seen.end(args).map_err(Stop::from)
+}
+
+impl Seen {
+    /// Repairs what is damaged, each log for itself.
+    fn accept_loss(&mut self) {
+        for mut it in std::mem::take(&mut self.damaged) {
+            match it.log.accept_loss() {
+                Ok(repair) => {
+                    it.repair = repair;
+                    self.damaged.push(it);
+                }
+                Err(error) => self.failed.push((it.log.dir, reason(&error))),
+            }
+        }
     }
-    let offsets: u64 = damaged.iter().map(|it| it.repair.lost_count()).sum();
-    let message = format!(
-        "{} damaged, nothing was changed; `--accept-loss` gives up {} and repairs",
-        if damaged.len() == 1 {
-            "1 log is".to_owned()
-        } else {
-            format!("{} logs are", damaged.len())
-        },
-        offsets_text(offsets),
-    );
-    Err(Failure::new(Class::Corrupt, message).into())
+
+    /// What is left to be done, as the end of the command.
+    fn end(&self, args: &RepairArgs) -> Result<(), Failure> {
+        let mut left = Vec::new();
+        if !self.damaged.is_empty() && !args.accept_loss {
+            let offsets: u64 = self.damaged.iter().map(|it| it.repair.lost_count()).sum();
+            left.push(format!(
+                "{} damaged, nothing was changed; `--accept-loss` gives up {} and repairs",
+                logs_are(self.damaged.len()),
+                offsets_text(offsets),
+            ));
+        }
+        if !self.gone.is_empty() {
+            let verb = logs_are(self.gone.len());
+            left.push(format!(
+                "{verb} gone, and cannot be repaired; put back a copy, or delete the topic"
+            ));
+        }
+        if !self.failed.is_empty() {
+            let each = self.failed.iter().map(|(dir, why)| format!("`{}`: {why}", dir.display()));
+            let each = each.collect::<Vec<_>>().join("; ");
+            left.push(format!("{} not repaired: {each}", logs_are(self.failed.len())));
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        let is_damage = !self.gone.is_empty() || (!self.damaged.is_empty() && !args.accept_loss);
+        let class = if is_damage { Class::Corrupt } else { Class::Other };
+        Err(Failure::new(class, left.join(". ")))
+    }
+}
+
+fn logs_are(count: usize) -> String {
+    if count == 1 { "1 log is".to_owned() } else { format!("{count} logs are") }
 }
 
 /// The data directory, and the log in it that is meant when it is one.
@@ -111,15 +159,15 @@ fn refused(error: &OpenDataDirError) -> Failure {
     Failure::other(error.to_string())
 }
 
-/// The damaged logs: `only` that one, or all.
-fn look(data_dir: &DataDir, only: Option<PathBuf>) -> Result<Vec<Repaired>, Failure> {
+/// Looks at all logs, or `only` that one.
+fn look(data_dir: &DataDir, only: Option<PathBuf>) -> Result<Seen, Failure> {
     let now = Timestamp(clock::now_ms());
     let is_one = only.is_some();
     let dirs = match only {
         Some(dir) => vec![dir],
         None => Inspector::new(data_dir.disk()).logs().map_err(|error| unreadable(&error))?,
     };
-    let mut damaged = Vec::new();
+    let mut seen = Seen::default();
     for dir in dirs {
         let Some(log) = LogRepair::in_data_dir(data_dir, &dir, now) else {
             if is_one {
@@ -128,14 +176,23 @@ fn look(data_dir: &DataDir, only: Option<PathBuf>) -> Result<Vec<Repaired>, Fail
             continue;
         };
         match log.look() {
-            Ok(repair) if repair.is_needed() => damaged.push(Repaired { log, repair }),
+            Ok(repair) if repair.is_needed() => seen.damaged.push(Repaired { log, repair }),
             Ok(_) => {}
-            // Nothing of a log is there: one that was not finished, which the broker begins again, or one that is gone.
-            Err(StorageError::Missing { .. }) if !is_one => {}
-            Err(error) => return Err(unreadable(&error)),
+            Err(StorageError::Missing { .. }) => match log.was_begun() {
+                Ok(true) => seen.gone.push(dir),
+                Ok(false) if is_one => return Err(no_logs(&dir)),
+                Ok(false) => seen.empty.push(dir),
+                Err(error) => seen.failed.push((dir, reason(&error))),
+            },
+            Err(error) => seen.failed.push((dir, reason(&error))),
         }
     }
-    Ok(damaged)
+    Ok(seen)
+}
+
+/// The error in one line. It names the file itself.
+fn reason(error: &StorageError) -> String {
+    unreadable(error).message
 }
 
 /// What a log of the broker itself holds, and where it is.
@@ -148,17 +205,14 @@ fn offsets_text(count: u64) -> String {
     format!("{} offset{}", units::count(count), if count == 1 { "" } else { "s" })
 }
 
-fn text(args: &RepairArgs, damaged: &[Repaired]) -> String {
-    if damaged.is_empty() {
-        return "nothing is damaged\n".to_owned();
-    }
+fn text(args: &RepairArgs, seen: &Seen) -> String {
     let (state, files) = if args.accept_loss {
         ("repaired", "in quarantine")
     } else {
         ("damaged", "goes to quarantine")
     };
     let mut text = String::new();
-    for Repaired { log, repair } in damaged {
+    for Repaired { log, repair } in &seen.damaged {
         let name = log.dir.display();
         text.push_str(&format!(
             "{name}: {state}; {} lost, {} stay, the next record gets offset {}\n",
@@ -168,6 +222,14 @@ fn text(args: &RepairArgs, damaged: &[Repaired]) -> String {
         ));
         for loss in &repair.losses {
             text.push_str(&format!("  lost {loss}\n"));
+        }
+        for (path, bytes) in &repair.unreadable {
+            text.push_str(&format!(
+                "  the disk refuses to read bytes `{}..{}` of `{}`\n",
+                bytes.start,
+                bytes.end,
+                path.display()
+            ));
         }
         if repair.state_anew {
             let start = units::count(repair.log_start.0);
@@ -183,14 +245,32 @@ fn text(args: &RepairArgs, damaged: &[Repaired]) -> String {
             ));
         }
     }
+    for dir in &seen.gone {
+        text.push_str(&format!("{}: gone; no file tells of its records\n", dir.display()));
+    }
+    for (dir, why) in &seen.failed {
+        text.push_str(&format!("{}: not repaired; {why}\n", dir.display()));
+    }
+    if text.is_empty() {
+        text.push_str("nothing is damaged\n");
+    }
+    for dir in &seen.empty {
+        let dir = dir.display();
+        text.push_str(&format!("{dir}: holds nothing; if records were in it they are gone\n"));
+    }
     text
 }
 
-fn all_json(data_dir: &DataDir, args: &RepairArgs, damaged: &[Repaired]) -> Value {
+fn all_json(data_dir: &DataDir, args: &RepairArgs, seen: &Seen) -> Value {
+    let failed = seen.failed.iter();
+    let failed = failed.map(|(dir, why)| json!({ "log": dir.display().to_string(), "error": why }));
     json!({
         "data_dir": data_dir.path().display().to_string(),
-        "changed": args.accept_loss && !damaged.is_empty(),
-        "damaged_logs": damaged.iter().map(log_json).collect::<Vec<_>>(),
+        "changed": args.accept_loss && !seen.damaged.is_empty(),
+        "damaged_logs": seen.damaged.iter().map(log_json).collect::<Vec<_>>(),
+        "missing_logs": seen.gone.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>(),
+        "empty_logs": seen.empty.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>(),
+        "failed_logs": failed.collect::<Vec<_>>(),
     })
 }
 
@@ -204,6 +284,13 @@ fn log_json(Repaired { log, repair }: &Repaired) -> Value {
             "end_position": loss.bytes.end,
         })
     });
+    let unreadable = repair.unreadable.iter().map(|(path, bytes)| {
+        json!({
+            "path": path.display().to_string(),
+            "start_position": bytes.start,
+            "end_position": bytes.end,
+        })
+    });
     json!({
         "log": log.dir.display().to_string(),
         "topic_id": log.options.topic_id.to_string(),
@@ -213,6 +300,7 @@ fn log_json(Repaired { log, repair }: &Repaired) -> Value {
         "lost_count": repair.lost_count(),
         "kept_count": repair.kept_count(),
         "lost": losses.collect::<Vec<_>>(),
+        "unreadable": unreadable.collect::<Vec<_>>(),
         "state_made_anew": repair.state_anew,
         "epoch": repair.epoch.map(|epoch| epoch.0),
         "quarantine": log.quarantine.display().to_string(),

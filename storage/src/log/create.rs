@@ -61,7 +61,7 @@ pub(super) fn create_if_absent(
 }
 
 /// True when `dir` holds no log: nothing, or what an unfinished creation leaves.
-pub(super) fn is_absent(disk: &dyn Disk, dir: &Path) -> Result<bool, StorageError> {
+pub(crate) fn is_absent(disk: &dyn Disk, dir: &Path) -> Result<bool, StorageError> {
     Ok(state::load(disk, dir)? == StoredState::Missing && !holds_records(disk, dir)?)
 }
 

@@ -47,6 +47,7 @@ use crate::{
     SEALED_FILES_MAX, StorageError, Timestamp,
     data_dir::{DataDir, LOGS_DIR, QUARANTINE_DIR},
     disk::Disk,
+    log::create,
     paths, state,
 };
 
@@ -166,6 +167,15 @@ impl LogRepair {
         self.planned(&rescue, |_, found, layout| self.told(&rescue, found, layout))
     }
 
+    /// Whether something in the directory says that a log was in it, records or not. Without that, its creation was not finished, or all its
+    /// files are gone.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn was_begun(&self) -> Result<bool, StorageError> {
+        Ok(!create::is_absent(self.disk.as_ref(), &self.dir)?)
+    }
+
     /// Repairs the log: what [`LogRepair::look`] calls lost is given up. A sound log is left as it is.
     ///
     /// # Errors
@@ -262,7 +272,7 @@ impl LogRepair {
 
     /// Files of the directory that a repair replaces or moves.
     fn set_aside(&self, found: &Found<'_>, layout: &Layout) -> Result<Vec<PathBuf>, StorageError> {
-        let names = crate::log::create::list(self.disk.as_ref(), &self.dir)?;
+        let names = create::list(self.disk.as_ref(), &self.dir)?;
         let is_there = |path: &Path| {
             names.iter().any(|entry| path.file_name().is_some_and(|name| *name == *entry.name))
         };

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! the next one                                       | verdict
-//! tied to this one by its seal                       | of this log
+//! tied to this one by its seal, or made by a         | of this log
+//!   recovery that found this one's end where it is   |
 //! has records of epochs that the state does not know | from elsewhere
 //! tells where a recovery cut this one                | this one ends there
 //! begins before this one ends, in a higher epoch     | a recovery cut this one there: it ends there
@@ -69,10 +70,24 @@ fn follows(site: Site<'_>, last: &Piece<'_>, next: &Piece<'_>) -> Result<bool, S
     let told = claim(last.found, Some(next.found));
     if next.salvage.as_ref().is_some_and(|salvage| salvage.is_strange) {
         // Two histories that parted go on behind the same cut, not behind the same seal.
-        let is_sealed = told.is_some_and(|told| told.sealed);
-        return Ok(is_sealed && is_linked(site, last.found, next.found)?);
+        if next.found.header.is_none() {
+            let sealed = last.salvage.as_ref().filter(|salvage| salvage.end.sealed);
+            return Ok(sealed.is_some_and(|salvage| salvage.end_offset() == next.found.base));
+        }
+        let is_tied = told.is_some_and(|told| told.sealed || recovered(next, last));
+        return Ok(is_tied && is_linked(site, last.found, next.found)?);
     }
     Ok(next.found.base >= last.end_offset() || told.is_some() || supersedes(next, last))
+}
+
+/// True when `next` was made by a recovery that found the end of `last` where its chain breaks now.
+fn recovered(next: &Piece<'_>, last: &Piece<'_>) -> bool {
+    let whole_upto = last.salvage.as_ref().map(|salvage| {
+        let hole = salvage.holes.first();
+        hole.map_or(salvage.end_offset(), |hole| hole.offsets.start)
+    });
+    let found_upto = next.found.header.map(|(header, _)| header.durable_upto);
+    whole_upto.is_some() && whole_upto == found_upto
 }
 
 /// True when a recovery that cut `last` where `next` begins made `next`: its epoch is higher than that of all it replaced.

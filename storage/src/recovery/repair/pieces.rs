@@ -1,6 +1,6 @@
 //! Which files are of this log, what is valid in each, and how far the log was durable. Reads only.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use riverrun_proto::{LeaderEpoch, Offset};
 
@@ -15,8 +15,9 @@ use super::{
     salvage::{self, Bounds, Salvage},
 };
 use crate::{
-    StorageError, Timestamp,
-    format::Previous,
+    IoFailure, StorageError, Timestamp,
+    disk::OpenMode,
+    format::{ENTRY_BYTES, Previous},
     state::{LogState, StoredState},
 };
 
@@ -102,11 +103,8 @@ pub(super) fn find<'a>(
         let bounds = Bounds { offset: None, cut: None, history: state.as_ref() };
         let read = |salt| salvage::salvage(site, found, salt, bounds);
         let mut salvage = salt.map(read).transpose()?;
-        // Where no epochs tell what is stale behind a break, the mark names an offset where another segment began.
-        let named = survey.mark.newest().map(|mark| mark.segment_base);
-        let named = named.filter(|named| state.is_none() && *named > found.base);
-        if let (Some(salvage), Some(named)) = (&mut salvage, named) {
-            salvage.cut_torn(named);
+        if let Some(salvage) = salvage.as_mut().filter(|_| state.is_none()) {
+            leave_the_doubtful(site, survey, found, salvage)?;
         }
         pieces.push(Piece { found, salvage, is_readable: !rescue.was_refused(&found.path) });
     }
@@ -134,6 +132,44 @@ pub(super) fn find<'a>(
     let wanted = durable.max(log_start).max(read);
     leave_the_torn(&mut pieces, wanted);
     Ok(Found { pieces, strangers, log_start, durable, wanted, state })
+}
+
+/// Leaves out of `salvage` what stands behind a break at which a recovery cut the segment, where no epochs tell what is stale: another segment
+/// began there by the word of the mark, or the bytes from the break on were set aside.
+fn leave_the_doubtful(
+    site: Site<'_>,
+    survey: &Survey,
+    found: &FoundSegment,
+    salvage: &mut Salvage,
+) -> Result<(), IoFailure> {
+    let named = survey.mark.newest().map(|mark| mark.segment_base);
+    if let Some(named) = named.filter(|named| *named > found.base) {
+        salvage.cut_torn(named);
+    }
+    for (_, path) in survey.torn.iter().filter(|(base, _)| *base == found.base) {
+        let torn = bytes_at(site, path, 0)?;
+        let mut cut = None;
+        for hole in salvage.holes.iter().filter(|_| !torn.is_empty()) {
+            let there = bytes_at(site, &found.path, hole.bytes.start)?;
+            if cut.is_none() && there.starts_with(&torn) {
+                cut = Some(hole.offsets.start);
+            }
+        }
+        if let Some(cut) = cut {
+            salvage.cut_torn(cut);
+        }
+    }
+    Ok(())
+}
+
+/// As many bytes of the file at `path` from `pos` on as an entry header has, or what there is.
+fn bytes_at(site: Site<'_>, path: &Path, pos: u64) -> Result<Vec<u8>, IoFailure> {
+    let at = |op| move |error| IoFailure::new(op, path, error);
+    let file = site.disk.open(path, OpenMode::Read).map_err(at("open"))?;
+    let left = file.len().saturating_sub(pos).min(ENTRY_BYTES as u64);
+    let mut bytes = vec![0; usize::try_from(left).expect("96 at most")];
+    file.read_at(pos, &mut bytes).map_err(at("read"))?;
+    Ok(bytes)
 }
 
 /// Segment files that are not in `line`: from elsewhere.

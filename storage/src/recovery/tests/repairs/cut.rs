@@ -1,7 +1,7 @@
 //! Segments that a recovery cut: what stands behind the cut was never acknowledged, and others have its offsets.
 
 use super::*;
-use crate::{Log, recovery::tests::rows::plant};
+use crate::{Log, recovery::tests::rows::plant, state::LogState};
 
 /// A log whose second segment, at 10, was made by a recovery that cut the first one; a third segment follows at 24, and the log ends at 28.
 /// Behind the cut stand valid entries with the offsets up to 20 that were not acknowledged. `copied` of the batches from 10 on were not flushed
@@ -118,4 +118,15 @@ fn a_segment_of_a_later_history_does_not_fill_the_place_of_a_missing_one() {
     disk.remove_file(&segment_path(4)).unwrap();
     plant(&disk, &segment_path(6), &strange);
     check_repaired(&disk, 12, &[4, 5, 6, 7]);
+}
+
+#[test]
+fn a_state_file_from_an_older_copy_costs_no_records() {
+    for copied in [0, 2] {
+        let (disk, bases, end) = cut(copied);
+        let older = LogState::new(Offset(0), LeaderEpoch(1));
+        state::store(&disk, Path::new(DIR), &older).unwrap();
+        disk.flip_bit(&segment_path(bases[2]), 41, 0);
+        check_repaired(&disk, end, &[]);
+    }
 }
