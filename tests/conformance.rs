@@ -97,6 +97,7 @@ fn installed() -> Result<PathBuf, String> {
     let lock = fs::read(from.join("package-lock.json")).unwrap();
     let stamp = folder.join("installed");
     let is_there = fs::read(&stamp).is_ok_and(|known| known == lock);
+    done(Command::new("node").arg("--version"), INSTALL_MAX)?;
     for file in ["package.json", "package-lock.json", "streams.test.mjs"] {
         fs::copy(from.join(file), folder.join(file)).unwrap();
     }

@@ -111,20 +111,22 @@ impl StreamService {
         let exists = |what| Err(StreamError::Exists { name: name.clone(), what });
         let found = match self.find(&request.name, 0).await {
             Ok(found) => found,
-            Err(StreamError::Gone { .. }) => return exists("owner, who deleted it,"),
+            Err(StreamError::Gone { .. }) => {
+                return exists("it was deleted, and forks of it stand");
+            }
             Err(StreamError::Find(_)) if self.registry.topic(&request.name).is_err() => {
                 return Ok(None);
             }
             Err(error) => return Err(error),
         };
-        let Some(facts) = found.facts() else { return exists("kind") };
+        let Some(facts) = found.facts() else { return exists("it is no stream") };
         if let Some(what) = difference(facts, request) {
             return exists(what);
         }
         let created = self.created(found.topic, false, room).await?;
         match created.tail.is_closed == request.is_closed {
             true => Ok(Some(created)),
-            false => exists("end"),
+            false => exists("it is open and should be closed, or the other way round"),
         }
     }
 
@@ -191,12 +193,12 @@ fn difference(facts: &StreamFacts, request: &CreateRequest) -> Option<&'static s
         Some(given) => Some(given),
     };
     if content_type.is_some_and(|given| media_type(given) != media_type(&facts.content_type)) {
-        return Some("content type");
+        return Some("its content type is another");
     }
     let asked = (request.ttl_s, request.expires_at_ms);
     let inherits = is_fork && asked == (None, None);
     if !inherits && asked != (facts.ttl_s, facts.expires_at_ms) {
-        return Some("time to live");
+        return Some("its time to live is another");
     }
     let is_same = match (&facts.origin, &request.fork) {
         (None, None) => true,
@@ -208,7 +210,7 @@ fn difference(facts: &StreamFacts, request: &CreateRequest) -> Option<&'static s
         }
         (None, Some(_)) | (Some(_), None) => false,
     };
-    (!is_same).then_some("origin")
+    (!is_same).then_some("its origin is another")
 }
 
 #[cfg(test)]
@@ -238,10 +240,10 @@ mod tests {
         };
         assert_eq!(difference(&facts, &cased), None);
         let other = CreateRequest { content_type: Some("text/plain".into()), ..same.clone() };
-        assert_eq!(difference(&facts, &other), Some("content type"));
-        assert_eq!(difference(&facts, &request()), Some("time to live"));
+        assert_eq!(difference(&facts, &other), Some("its content type is another"));
+        assert_eq!(difference(&facts, &request()), Some("its time to live is another"));
         let fork = ForkRequest { source: "o".into(), offset: None, sub_offset: 0 };
         let fork = CreateRequest { fork: Some(fork), ..same };
-        assert_eq!(difference(&facts, &fork), Some("origin"));
+        assert_eq!(difference(&facts, &fork), Some("its origin is another"));
     }
 }

@@ -37,11 +37,11 @@ pub enum StreamError {
         what: &'static str,
     },
     /// There is one with other facts.
-    #[error("stream `{name}` exists, and its {what} is another")]
+    #[error("`{name}` exists: {what}")]
     Exists {
         /// Its name.
         name: String,
-        /// What differs.
+        /// What is not as asked for, as a sentence.
         what: &'static str,
     },
     /// It is closed.

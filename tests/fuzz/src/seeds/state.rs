@@ -20,9 +20,9 @@ use riverrun_proto::{
         state::v1::{
             GroupCreated, MemberAssignment, MemberImage, MemberProfile, MembershipChanged,
             MetadataCommand, OffsetsStored, PartitionOffset, PartitionRun, ProducerEpochRaised,
-            ProducerIdsReserved, TopicAltered, TopicCreated, TopicDeleted, TopicOffsets,
-            TopicPinned, TopicPrepared, TopicsForgotten, group_change::Change,
-            metadata_command::Command,
+            ProducerIdsReserved, StreamDeleted, StreamFacts, StreamOrigin, TopicAltered,
+            TopicCreated, TopicDeleted, TopicOffsets, TopicPinned, TopicPrepared, TopicsForgotten,
+            group_change::Change, metadata_command::Command,
         },
         v1,
     },
@@ -48,12 +48,20 @@ fn parts(entries: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
 
 pub(super) fn metadata() -> Vec<Vec<u8>> {
     let config = v1::TopicConfig { segment_ms: Some(60_000), ..v1::TopicConfig::default() };
+    let origin = StreamOrigin { topic_id: id(), topic: "s".into(), offset: 1, sub_offset: 2 };
+    let facts = StreamFacts {
+        content_type: "text/plain".into(),
+        ttl_s: Some(60),
+        expires_at_ms: Some(1),
+        origin: Some(origin),
+        is_deleted: false,
+    };
     let created = TopicCreated {
         topic_id: id(),
         topic: "orders".into(),
         partitions: 3,
         overrides: Some(config),
-        stream: None,
+        stream: Some(facts),
     };
     let altered = TopicAltered { topic_id: id(), partitions: 4, overrides: None };
     let raised = ProducerEpochRaised { producer_id: 4, producer_epoch: 1 };
@@ -61,6 +69,7 @@ pub(super) fn metadata() -> Vec<Vec<u8>> {
         Command::TopicPrepared(TopicPrepared { topic_id: id() }),
         Command::TopicCreated(created),
         Command::TopicAltered(altered),
+        Command::StreamDeleted(StreamDeleted { topic_id: id() }),
         Command::ProducerIdsReserved(ProducerIdsReserved { next_producer_id: 1_000 }),
         Command::ProducerEpochRaised(raised),
         Command::TopicDeleted(TopicDeleted { topic_id: id() }),
@@ -70,7 +79,7 @@ pub(super) fn metadata() -> Vec<Vec<u8>> {
     };
     let all: Vec<_> = commands.iter().map(written).collect();
     let mut catalog = riverrun_broker::topic::catalog::Catalog::default();
-    for command in &all[..5] {
+    for command in &all[..6] {
         let command = MetadataCommand::decode(&command[..]).expect("written here");
         catalog.apply(&command).expect("a history that can be");
     }
