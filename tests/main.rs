@@ -12,4 +12,5 @@ mod kill;
 mod python_stubs;
 mod support;
 mod web;
+mod webhooks;
 mod work_queue;

@@ -25,6 +25,7 @@ use crate::{
         caps::Caps,
         grpc::{APIS, GrpcDoor, Meters, set_health},
         web::WebDoor,
+        webhook::{LOOKUPS_MAX, WebhookDoor},
     },
     metrics::DoorMeter,
     partition::housekeeping::{self, Housekeeper},
@@ -97,7 +98,9 @@ impl Serving {
         let metrics = &rooms.services.metrics;
         let meters = (metrics.add_door("grpc", APIS), metrics.add_door("web", &[]));
         let doors = Doors::new((config, rooms), shutdown, health.clone(), meters.0.clone());
-        let runtimes = (0..count).map(|_| runtime(config)).collect::<io::Result<Vec<_>>>()?;
+        let runtimes = (0..count)
+            .map(|_| runtime_with(config.threads.readers))
+            .collect::<io::Result<Vec<_>>>()?;
         let first = runtimes[0].handle().clone();
         let (acceptors, visitors) = {
             let _inside = first.enter();
@@ -105,8 +108,16 @@ impl Serving {
         };
         let mut threads = Vec::new();
         for (index, (runtime, visitors)) in runtimes.into_iter().zip(visitors).enumerate() {
-            threads.push(Thread::start(index, runtime, doors.clone(), visitors)?);
+            threads.push(Thread::start(
+                format!("io-{index}"),
+                runtime,
+                doors.clone().serve(visitors),
+            )?);
         }
+        // A thread of its own, so that neither handshakes nor slow names hold up those who are connected.
+        let webhooks = WebhookDoor::new(rooms.services.clone(), config.clone(), shutdown.watch());
+        let runtime = runtime_with(config.threads.readers + LOOKUPS_MAX)?;
+        threads.push(Thread::start("webhooks".into(), runtime, webhooks.serve())?);
         first.spawn(look_after(rooms.registry.clone(), config, (housekeeper, health), shutdown));
         for work in [&rooms.groups, &rooms.subscriptions] {
             if let Some(work) = work.0.lock().take() {
@@ -158,28 +169,20 @@ impl Serving {
 }
 
 impl Thread {
+    /// A thread that runs `serving` until it is stopped.
     fn start(
-        index: usize,
+        name: String,
         runtime: tokio::runtime::Runtime,
-        doors: Doors,
-        visitors: Visitors,
+        serving: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<Thread> {
         let handle = runtime.handle().clone();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (sender, served) = mpsc::channel();
         handle.spawn(async move {
-            let web = async {
-                if let Some(arrivals) = visitors.web {
-                    doors.web.serve(arrivals).await;
-                }
-            };
-            let (served, ()) = tokio::join!(doors.grpc.serve(visitors.grpc), web);
-            if let Err(error) = served {
-                tracing::error!(%error, "a serving thread ended");
-            }
+            serving.await;
             let _ = sender.send(());
         });
-        let thread = thread::Builder::new().name(format!("io-{index}")).spawn(move || {
+        let thread = thread::Builder::new().name(name).spawn(move || {
             // Ends with an error: the sender is dropped, never used.
             drop(runtime.block_on(stopped));
             runtime.shutdown_timeout(Duration::from_millis(500));
@@ -189,6 +192,19 @@ impl Thread {
 }
 
 impl Doors {
+    /// Serves the connections of one thread to the end.
+    async fn serve(self, visitors: Visitors) {
+        let web = async {
+            if let Some(arrivals) = visitors.web {
+                self.web.serve(arrivals).await;
+            }
+        };
+        let (served, ()) = tokio::join!(self.grpc.serve(visitors.grpc), web);
+        if let Err(error) = served {
+            tracing::error!(%error, "a serving thread ended");
+        }
+    }
+
     fn new(
         (config, rooms): (&Arc<Config>, &Rooms),
         shutdown: &Shutdown,
@@ -270,10 +286,10 @@ fn look_after(
     }
 }
 
-fn runtime(config: &Config) -> io::Result<tokio::runtime::Runtime> {
+fn runtime_with(readers: usize) -> io::Result<tokio::runtime::Runtime> {
     Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(config.threads.readers)
+        .max_blocking_threads(readers)
         .thread_keep_alive(READER_KEEP_ALIVE)
         .thread_name("reader")
         .build()

@@ -21,12 +21,13 @@ A [Grafana dashboard](operations/grafana-dashboard.json) and [Prometheus rules](
 ";
 
 /// Names of the groups of metrics, by what their names begin with.
-const PARTS: [(&str, &[&str]); 9] = [
+const PARTS: [(&str, &[&str]); 10] = [
     ("Topics and partitions", &["riverrun_topic_", "riverrun_partition_"]),
     ("Records in and out", &["riverrun_produce_", "riverrun_fetch_"]),
     ("Writing", &["riverrun_append_", "riverrun_flush_", "riverrun_group_commit_"]),
     ("Consumer groups", &["riverrun_group"]),
     ("Push subscriptions", &["riverrun_subscription"]),
+    ("Webhooks", &["riverrun_webhook_"]),
     ("Connections and requests", &["riverrun_connection", "riverrun_request"]),
     ("Bounds and the disk", &["riverrun_quota_", "riverrun_disk_"]),
     ("The process", &["riverrun_build", "process_", "riverrun_scrape_"]),
