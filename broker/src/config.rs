@@ -6,6 +6,7 @@
 //!
 //! Settings of a topic are not here: see `topic/config.rs`.
 
+mod authorities;
 mod error;
 mod parse;
 mod reference;
@@ -188,6 +189,8 @@ pub struct WebhooksConfig {
     pub requests_max: usize,
     /// Networks that may be posted to although they are not of the public internet.
     pub allow_networks: Vec<IpNet>,
+    /// PEM files of authorities that are trusted beside the public ones.
+    pub ca_files: Vec<String>,
 }
 
 /// Metrics.
@@ -224,6 +227,7 @@ impl Default for Config {
                 enabled: true,
                 requests_max: 1_000,
                 allow_networks: Vec::new(),
+                ca_files: Vec::new(),
             },
             metrics: MetricsConfig { partition_labels: true, kafka_exporter_names: false },
         }

@@ -4,11 +4,12 @@ use std::{net::SocketAddr, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    net::TcpListener,
     sync::{Notify, Semaphore},
     task::{JoinHandle, JoinSet},
 };
+use tokio_rustls::TlsAcceptor;
 
 use super::client::in_time;
 
@@ -52,6 +53,8 @@ pub(crate) struct Receiver {
 }
 
 struct Book {
+    /// Requests that are not answered yet, and the most there were.
+    busy: Mutex<(usize, usize)>,
     plan: Mutex<Plan>,
     hooks: Mutex<Vec<Hook>>,
     came: Notify,
@@ -60,6 +63,14 @@ struct Book {
 impl std::fmt::Debug for Book {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Book").field("hooks", &self.hooks.lock().len()).finish_non_exhaustive()
+    }
+}
+
+impl Book {
+    fn begin(&self) {
+        let mut busy = self.busy.lock();
+        busy.0 += 1;
+        busy.1 = busy.1.max(busy.0);
     }
 }
 
@@ -87,14 +98,31 @@ impl Receiver {
         address: SocketAddr,
         plan: impl FnMut(&Hook) -> Answer + Send + 'static,
     ) -> Receiver {
+        Receiver::start_with(address, None, plan).await
+    }
+
+    /// One on a free port of every address that speaks TLS.
+    pub(crate) async fn start_tls(
+        tls: TlsAcceptor,
+        plan: impl FnMut(&Hook) -> Answer + Send + 'static,
+    ) -> Receiver {
+        Receiver::start_with("0.0.0.0:0".parse().expect("an address"), Some(tls), plan).await
+    }
+
+    async fn start_with(
+        address: SocketAddr,
+        tls: Option<TlsAcceptor>,
+        plan: impl FnMut(&Hook) -> Answer + Send + 'static,
+    ) -> Receiver {
         let listener = TcpListener::bind(address).await.expect("free");
         let address = listener.local_addr().expect("bound");
         let book = Arc::new(Book {
+            busy: Mutex::default(),
             plan: Mutex::new(Box::new(plan)),
             hooks: Mutex::default(),
             came: Notify::new(),
         });
-        let task = tokio::spawn(accept(listener, book.clone()));
+        let task = tokio::spawn(accept(listener, tls, book.clone()));
         Receiver { address, book, task }
     }
 
@@ -111,6 +139,11 @@ impl Receiver {
     /// What came so far.
     pub(crate) fn came(&self) -> Vec<Hook> {
         self.book.hooks.lock().clone()
+    }
+
+    /// Most requests that were there at once.
+    pub(crate) fn busiest(&self) -> usize {
+        self.book.busy.lock().1
     }
 
     /// Waits until what came looks as it should.
@@ -151,12 +184,23 @@ impl Drop for Receiver {
     }
 }
 
-async fn accept(listener: TcpListener, book: Arc<Book>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, book: Arc<Book>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Ok((socket, _)) = listener.accept() => {
-                connections.spawn(serve(socket, book.clone()));
+                let (tls, book) = (tls.clone(), book.clone());
+                connections.spawn(async move {
+                    match tls {
+                        None => serve(socket, book).await,
+                        // A client that does not trust the certificate goes away.
+                        Some(tls) => {
+                            if let Ok(socket) = tls.accept(socket).await {
+                                serve(socket, book).await;
+                            }
+                        }
+                    }
+                });
             }
             Some(_) = connections.join_next() => {}
         }
@@ -164,9 +208,10 @@ async fn accept(listener: TcpListener, book: Arc<Book>) {
 }
 
 /// Answers requests until there is none or the plan cuts the connection.
-async fn serve(socket: TcpStream, book: Arc<Book>) {
+async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, book: Arc<Book>) {
     let mut socket = BufReader::new(socket);
     while let Some(hook) = read(&mut socket).await {
+        book.begin();
         let answer = (book.plan.lock())(&hook);
         book.hooks.lock().push(hook);
         book.came.notify_waiters();
@@ -184,6 +229,8 @@ async fn serve(socket: TcpStream, book: Arc<Book>) {
                 return;
             }
         };
+        // Counted before the answer can be seen.
+        book.busy.lock().0 -= 1;
         if socket.write_all(text.as_bytes()).await.is_err() {
             return;
         }
@@ -196,7 +243,7 @@ fn head(status: u16, length: usize, lines: &[String]) -> String {
     text + "\r\n"
 }
 
-async fn read(socket: &mut BufReader<TcpStream>) -> Option<Hook> {
+async fn read(socket: &mut BufReader<impl AsyncRead + Unpin>) -> Option<Hook> {
     let line = read_line(socket).await?;
     let mut headers = Vec::new();
     loop {
@@ -214,7 +261,7 @@ async fn read(socket: &mut BufReader<TcpStream>) -> Option<Hook> {
     Some(hook)
 }
 
-async fn read_line(socket: &mut BufReader<TcpStream>) -> Option<String> {
+async fn read_line(socket: &mut BufReader<impl AsyncRead + Unpin>) -> Option<String> {
     let mut line = String::new();
     let read = socket.read_line(&mut line).await.ok()?;
     (read > 0).then(|| line.trim_end().to_owned())

@@ -1,9 +1,10 @@
 //! Webhooks: a real receiver over sockets, a real broker. [`guard`]: what may not be posted to. [`settings`]: what is told and
-//! changed. [`signed`]: signatures, checked by another implementation. [`trouble`]: receivers that fail, slow and die.
+//! changed. [`signed`]: signatures, checked by another implementation. [`tls`]: whom an endpoint must prove to be. [`trouble`]: receivers that fail, slow and die.
 
 mod guard;
 mod settings;
 mod signed;
+mod tls;
 mod trouble;
 
 use riverrun_broker::Config;

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::{bodies, broker, broker_in, dead, hook, hooked, settled, standing_until};
 use crate::support::{
+    broker::TestBroker,
     client::in_time,
     push::{PushStubs, keyed, value},
     receiver::{Answer, Hook, Receiver, status},
@@ -73,21 +74,42 @@ async fn a_receiver_that_is_down_wears_out_no_records_and_gets_all_when_it_is_ba
     let receiver = Receiver::start(|_| status(200)).await;
     let broker = broker().await;
     let mut stubs = PushStubs::with_subscription(&broker, hooked(&receiver)).await;
+    stubs.alter(hook(v1::WebhookSettings { concurrency: Some(1), ..Default::default() })).await;
     let address = receiver.die().await;
     stubs.send_numbers(30).await;
-    // Broken, and probed at least once: the count of failures goes on, those of the records do not.
     standing_until(&mut stubs, |standing| standing.state() == v1::WebhookState::Broken).await;
     let told = stubs.explain().await;
     assert_eq!(told.reason(), v1::IdleReason::WebhookWaits, "{told:?}");
     assert!(told.message.contains("cannot connect") && told.until_ms.is_some(), "{told:?}");
-    standing_until(&mut stubs, |standing| standing.failures_in_row >= 17).await;
+    // Five failures open the breaker; the probes behind them count against nobody.
+    standing_until(&mut stubs, |standing| standing.failures_in_row >= 7).await;
     let receiver = Receiver::start_at(address, |_| status(200)).await;
     let lane = settled(&mut stubs).await;
     assert_eq!(lane.dead, 0);
-    assert_eq!(bodies(&receiver.came()).len(), 30);
+    let hooks = receiver.came();
+    assert_eq!(bodies(&hooks).len(), 30);
+    let failures = hooks.iter().map(|hook| hook.header("riverrun-failures").unwrap());
+    assert_eq!(failures.map(|text| text.parse::<u32>().unwrap()).sum::<u32>(), 5);
     let standing = super::standing(&mut stubs).await;
     assert_eq!((standing.state(), standing.failures_in_row), (v1::WebhookState::Delivering, 0));
     assert_eq!(standing.delivered, 30);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_lasts_for_as_long_as_a_request_may_take() {
+    let receiver = Receiver::start(|_| Answer::Silence).await;
+    let broker = broker().await;
+    let settings = v1::SubscriptionSettings { ack_wait_ms: Some(1_000), ..hooked(&receiver) };
+    let mut stubs = PushStubs::with_subscription(&broker, settings).await;
+    let minute = v1::WebhookSettings { timeout_ms: Some(60_000), ..Default::default() };
+    stubs.alter(hook(minute)).await;
+    let before_ms = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    stubs.send(&[value("slow")]).await;
+    receiver.count(1).await;
+    let peek = v1::PeekSubscriptionRequest { subscription: "s".into(), max_records: 1 };
+    let peeked = in_time(stubs.subscriptions.peek_subscription(peek)).await.unwrap().into_inner();
+    let until_ms = peeked.records[0].until_ms.expect("a lease");
+    assert!(i128::from(until_ms) >= i128::try_from(before_ms).unwrap() + 60_000, "{until_ms}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,6 +256,26 @@ async fn so_many_requests_are_under_way_and_no_more() {
     permits.add_permits(100);
     settled(&mut stubs).await;
     assert_eq!(receiver.came().len(), 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_all_endpoints_have_one_bound() {
+    for (requests_max, busiest) in [(1, 1), (1_000, 4)] {
+        let permits = Arc::new(Semaphore::new(0));
+        let held = permits.clone();
+        let receiver = Receiver::start(move |_| Answer::When(held.clone())).await;
+        let broker = TestBroker::start_with(|config| {
+            super::allow_loopback(config);
+            config.webhooks.requests_max = requests_max;
+        })
+        .await;
+        let mut stubs = PushStubs::with_subscription(&broker, hooked(&receiver)).await;
+        stubs.send_numbers(4).await;
+        receiver.count(busiest).await;
+        permits.add_permits(4);
+        settled(&mut stubs).await;
+        assert_eq!((receiver.busiest(), receiver.came().len()), (busiest, 4));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

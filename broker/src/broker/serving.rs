@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use rustls::ClientConfig;
 use tokio::{
     runtime::{Builder, Handle},
     time::{MissedTickBehavior, interval},
@@ -87,7 +88,7 @@ impl Serving {
     pub(super) fn start(
         config: &Arc<Config>,
         rooms: &Rooms,
-        (listeners, housekeeper): (Listeners, Option<Housekeeper>),
+        (listeners, housekeeper, tls): (Listeners, Option<Housekeeper>, ClientConfig),
         shutdown: &Shutdown,
     ) -> io::Result<Serving> {
         let address = listeners.grpc.local_addr()?;
@@ -115,7 +116,8 @@ impl Serving {
             )?);
         }
         // A thread of its own, so that neither handshakes nor slow names hold up those who are connected.
-        let webhooks = WebhookDoor::new(rooms.services.clone(), config.clone(), shutdown.watch());
+        let (services, watch) = (rooms.services.clone(), shutdown.watch());
+        let webhooks = WebhookDoor::new(services, (config.clone(), tls), watch);
         let runtime = runtime_with(config.threads.readers + LOOKUPS_MAX)?;
         threads.push(Thread::start("webhooks".into(), runtime, webhooks.serve())?);
         first.spawn(look_after(rooms.registry.clone(), config, (housekeeper, health), shutdown));

@@ -308,6 +308,11 @@ pub(super) const KEYS: &[Key] = &[
         "Networks that webhooks may post to although they are loopback, private, link-local or otherwise not of the public internet.",
     ),
     key(
+        "webhooks.ca_files",
+        Field::Words(|c| &mut c.webhooks.ca_files),
+        "PEM files of the authorities whose certificates webhooks trust beside those that Mozilla trusts.",
+    ),
+    key(
         "metrics.partition_labels",
         Field::Flag(|c| &mut c.metrics.partition_labels),
         "Metrics by partition. Without it those of partitions are left out or summed up by topic, which keeps the text short with thousands of partitions.",

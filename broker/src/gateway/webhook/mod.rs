@@ -37,7 +37,7 @@ use tokio::{
 use self::endpoint::Endpoint;
 use crate::{
     clock::Clock,
-    config::Config,
+    config::{Config, ConfigError, WebhooksConfig},
     quota::{Quota, Room},
     service::Services,
     shutdown::ShutdownWatch,
@@ -69,14 +69,19 @@ struct Running {
 }
 
 impl WebhookDoor {
-    pub(crate) fn new(services: Services, config: Arc<Config>, shutdown: ShutdownWatch) -> Self {
+    /// A door that trusts what `tls` says.
+    pub(crate) fn new(
+        services: Services,
+        (config, tls): (Arc<Config>, ClientConfig),
+        shutdown: ShutdownWatch,
+    ) -> WebhookDoor {
         let requests = Arc::new(Semaphore::new(config.webhooks.requests_max));
         WebhookDoor {
             services,
             config,
             clock: Clock::real(),
             shutdown,
-            tls: Arc::new(tls()),
+            tls: Arc::new(tls),
             lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
             requests,
         }
@@ -138,12 +143,20 @@ impl WebhookDoor {
     }
 }
 
-/// Certificates are checked against the authorities that Mozilla trusts.
-fn tls() -> ClientConfig {
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    ClientConfig::builder_with_provider(Arc::new(default_provider()))
+/// How connections are made sure of: by the authorities that Mozilla trusts, and those of the settings.
+///
+/// # Errors
+/// When a file of certificates is not one.
+pub(crate) fn tls(config: &WebhooksConfig) -> Result<ClientConfig, ConfigError> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let (_, unusable) = roots.add_parsable_certificates(config.authorities()?);
+    if unusable > 0 {
+        tracing::warn!(unusable, "certificates of `webhooks.ca_files` that cannot be used");
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .expect("the provider has the default versions")
         .with_root_certificates(roots)
-        .with_no_client_auth()
+        .with_no_client_auth();
+    Ok(config)
 }

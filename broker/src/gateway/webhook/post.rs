@@ -111,13 +111,10 @@ impl Poster {
         let began = Instant::now();
         let deadline = began + self.timeout;
         let request = self.request(job, value);
-        let Ok(answered) = timeout_at(deadline, self.client.request(request)).await else {
-            let reason = format!("no answer within {} ms", self.timeout.as_millis());
-            return Verdict::failed(reason, Whose::Endpoint);
-        };
+        let answered = timeout_at(deadline, self.client.request(request)).await;
         self.door.services.delivery.observe_webhook(began.elapsed());
         match answered {
-            Ok(answer) => {
+            Ok(Ok(answer)) => {
                 let (head, body) = answer.into_parts();
                 let now_ms = self.door.clock.wall_ms();
                 let verdict = Verdict::of_answer(head.status, &head.headers, now_ms);
@@ -125,7 +122,11 @@ impl Poster {
                 drop(timeout_at(deadline, read_away(body)).await);
                 verdict
             }
-            Err(error) => failure(&error),
+            Ok(Err(error)) => failure(&error),
+            Err(_) => {
+                let reason = format!("no answer within {} ms", self.timeout.as_millis());
+                Verdict::failed(reason, Whose::Endpoint)
+            }
         }
     }
 
