@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn every_reason_of_the_wire_has_one_here() {
-        let reasons = 1..=21;
+        let reasons = 1..=22;
         for wire in reasons.clone() {
             let name = v1::IdleReason::try_from(wire).unwrap().as_str_name();
             let name = name.trim_start_matches("IDLE_REASON_").replace('_', "-").to_lowercase();
