@@ -14,4 +14,5 @@ mod kill;
 mod python_stubs;
 mod support;
 mod web;
+mod webhooks;
 mod work_queue;

@@ -29,6 +29,7 @@ use self::serving::{Listeners, Serving};
 use crate::{
     clock::Clock,
     config::{Config, ConfigError},
+    gateway::webhook,
     metrics::WriteMeter,
     offset::disk_log::groups_log_id,
     partition::{
@@ -182,6 +183,7 @@ impl Broker {
         read_only: Option<ReadOnly>,
     ) -> Result<Broker, StartError> {
         config.check()?;
+        let tls = webhook::tls(&config.webhooks)?;
         let config = Arc::new(config);
         let web = config.http.enabled.then(|| listen("http.listen", config.http.listen));
         let listeners =
@@ -203,7 +205,7 @@ impl Broker {
         let workers = Workers::start(threads.writer_count(cores), threads.flushers, &ground.clock)
             .map_err(|source| StartError::Io { op: "start threads", source })?;
         let rooms = Rooms::open((&config, &ground), workers, resources, &shutdown)?;
-        let serving = Serving::start(&config, &rooms, (listeners, housekeeper), &shutdown)
+        let serving = Serving::start(&config, &rooms, (listeners, housekeeper, tls), &shutdown)
             .map_err(|source| StartError::Io { op: "start serving", source })?;
         let data_dir = ground.data_dir;
         Ok(Broker { rooms, serving: Some(serving), shutdown, read_only, data_dir })

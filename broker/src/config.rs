@@ -6,6 +6,7 @@
 //!
 //! Settings of a topic are not here: see `topic/config.rs`.
 
+mod authorities;
 mod error;
 mod parse;
 mod reference;
@@ -20,6 +21,7 @@ use std::{
 };
 
 pub use error::ConfigError;
+use ipnet::IpNet;
 pub use reference::KeyReference;
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 
@@ -44,6 +46,8 @@ pub struct Config {
     pub groups: GroupsConfig,
     /// Push subscriptions.
     pub subscriptions: SubscriptionsConfig,
+    /// Webhooks of push subscriptions.
+    pub webhooks: WebhooksConfig,
     /// Metrics.
     pub metrics: MetricsConfig,
 }
@@ -182,6 +186,19 @@ pub struct SubscriptionsConfig {
     pub cache_bytes_max: usize,
 }
 
+/// Webhooks of push subscriptions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhooksConfig {
+    /// Whether records are posted.
+    pub enabled: bool,
+    /// Most requests at once over all endpoints.
+    pub requests_max: usize,
+    /// Networks that may be posted to although they are not of the public internet.
+    pub allow_networks: Vec<IpNet>,
+    /// PEM files of authorities that are trusted beside the public ones.
+    pub ca_files: Vec<String>,
+}
+
 /// Metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetricsConfig {
@@ -213,6 +230,12 @@ impl Default for Config {
                 subscriptions_max: 10_000,
                 sessions_max: 50_000,
                 cache_bytes_max: 64 << 20,
+            },
+            webhooks: WebhooksConfig {
+                enabled: true,
+                requests_max: 1_000,
+                allow_networks: Vec::new(),
+                ca_files: Vec::new(),
             },
             metrics: MetricsConfig { partition_labels: true, kafka_exporter_names: false },
         }

@@ -64,6 +64,7 @@ pub(crate) fn refused(error: &ConfigError) -> Failure {
         | ConfigError::UnknownKey { .. }
         | ConfigError::InvalidValue { .. }
         | ConfigError::NotLoopback { .. }
+        | ConfigError::Certificates { .. }
         | ConfigError::Contradiction { .. } => Failure::usage(error.to_string()),
     }
 }

@@ -1,4 +1,4 @@
-//! `riverrun subscription`: operates push subscriptions. [`settings`]: what is given for them. [`describe`],
+//! `riverrun subscription`: operates push subscriptions. [`settings`], [`webhook`]: what is given for them. [`describe`],
 //! [`look`]: what is known of them. [`seek`], [`redrive`]: what moves in them.
 
 mod describe;
@@ -6,6 +6,7 @@ mod look;
 mod redrive;
 mod seek;
 mod settings;
+mod webhook;
 
 use clap::{Args, Subcommand};
 use riverrun_client::{Admin, Mode, SubscriptionSpec, SubscriptionSummary};
@@ -165,7 +166,7 @@ async fn alter(server: &Server, args: AlterArgs) -> Result<(), Stop> {
     let AlterArgs { subscription, add_topic, settings } = args;
     let settings = settings.parse().map_err(Failure::usage)?;
     if settings == Default::default() && add_topic.is_empty() {
-        let message = "nothing to change; give --mode, --set, --add-topic or a filter";
+        let message = "nothing to change; give --mode, --set, --add-topic, a filter or a webhook";
         return Err(Failure::usage(message).into());
     }
     let admin = connect(server).await?.admin();

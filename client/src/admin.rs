@@ -22,6 +22,7 @@ pub use self::{
     subscription::{
         Explanation, PeekedRecord, PositionMoved, RecordState, Redrive, Redriven, SeekSubscription,
         SubscriptionDescription, SubscriptionPartition, SubscriptionSession, SubscriptionSummary,
+        WebhookStanding, WebhookState,
     },
     topic::{
         ClusterInfo, PartitionDescription, PartitionInfo, TopicChange, TopicDescription, TopicInfo,

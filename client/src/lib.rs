@@ -37,7 +37,8 @@ pub use self::{
         PartitionDescription, PartitionInfo, PartitionState, PeekedRecord, PositionMoved,
         RecordState, Redrive, Redriven, Reset, ResetOffsets, SeekSubscription,
         SubscriptionDescription, SubscriptionPartition, SubscriptionSession, SubscriptionSummary,
-        TopicChange, TopicConfig, TopicDescription, TopicInfo, TopicSpec, Watch,
+        TopicChange, TopicConfig, TopicDescription, TopicInfo, TopicSpec, Watch, WebhookStanding,
+        WebhookState,
     },
     client::{Client, ClientBuilder},
     connection::ConnectionState,
@@ -54,6 +55,6 @@ pub use self::{
     },
     subscription::{
         HeaderTest, IdleReason, Mode, StartAt, SubscriptionFilter, SubscriptionSettings,
-        SubscriptionSpec,
+        SubscriptionSpec, Webhook,
     },
 };

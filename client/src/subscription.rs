@@ -1,11 +1,12 @@
 //! What a subscription is: its topics, where it begins, its order, filter and limits.
 //!
 //! The same words serve those who operate subscriptions and those who consume from them. [`filter`]:
-//! which records. [`settings`]: everything that can be changed while it runs. [`idle`]: why nothing comes.
+//! which records. [`settings`]: everything that can be changed while it runs. [`webhook`]: where the broker posts. [`idle`]: why nothing comes.
 
 mod filter;
 mod idle;
 mod settings;
+mod webhook;
 
 use std::time::SystemTime;
 
@@ -16,6 +17,7 @@ pub use self::{
     filter::{HeaderTest, SubscriptionFilter},
     idle::IdleReason,
     settings::SubscriptionSettings,
+    webhook::Webhook,
 };
 use crate::clock;
 

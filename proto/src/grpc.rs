@@ -3,6 +3,7 @@
 //! They stay inside the gateway and the client; everything else speaks domain types.
 
 pub mod codec;
+mod secrets;
 
 /// The public protocol, `riverrun.v1`.
 #[allow(

@@ -229,3 +229,35 @@ fn a_scheduled_record_waits_for_its_time_and_can_be_cancelled() {
     broker.call(&["schedule", "cancel", "t", "0", "2"]).refused(4, &["too late"]);
     broker.call(&["schedule", "cancel", "t", "0", "0"]).refused(4, &["riverrun-deliver-at"]);
 }
+
+#[test]
+fn a_webhook_is_set_shown_without_its_secrets_and_taken_away() {
+    let broker = broker_with_records(b"a\n");
+    let secret = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n";
+    let create = ["subscription", "create", "s", "t", "--webhook-url", "http://127.0.0.1:9/"];
+    let more = ["--webhook-secrets", "-", "--webhook-timeout", "2s", "--webhook-concurrency", "3"];
+    broker.run(&[&create[..], &more].concat(), secret.as_bytes()).ok();
+    let deadline = Instant::now() + DEADLINE;
+    let described = loop {
+        let described = describe(&broker);
+        if described["webhook"]["failed"] != 0 {
+            break described;
+        }
+        assert!(Instant::now() < deadline, "not tried: {described}");
+    };
+    let failure = described["webhook"]["last_failure"].as_str().unwrap();
+    assert!(failure.contains("is loopback") && failure.contains("allow_networks"), "{failure}");
+    let webhook = &described["settings"]["webhook"];
+    assert_eq!((&webhook["secret_count"], &webhook["timeout_ms"]), (&1.into(), &2_000.into()));
+    let shown = broker.call(&["subscription", "describe", "s"]).ok().text();
+    for part in ["webhook_url", "http://127.0.0.1:9/", "1 set", "failed", "webhook_concurrency"] {
+        assert!(shown.contains(part), "{part} is missing in {shown}");
+    }
+    let told = format!("{described}{shown}{}", broker.stderr());
+    assert!(!told.contains("MDEyMzQ1"), "{told}");
+    let wrong = ["subscription", "alter", "s", "--webhook-secrets", "-"];
+    let refused = broker.run(&wrong, b"hunter2\n").refused(4, &["settings.webhook.secrets"]);
+    assert!(!refused.stderr.contains("hunter2"), "{refused:?}");
+    broker.call(&["subscription", "alter", "s", "--no-webhook"]).ok();
+    assert_eq!(describe(&broker)["webhook"], Value::Null);
+}

@@ -11,5 +11,6 @@ pub(crate) mod openmetrics;
 pub(crate) mod process;
 pub(crate) mod push;
 pub(crate) mod raw_call;
+pub(crate) mod receiver;
 pub(crate) mod records;
 pub(crate) mod text;

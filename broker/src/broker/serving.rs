@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use rustls::ClientConfig;
 use tokio::{
     runtime::{Builder, Handle},
     task::yield_now,
@@ -26,6 +27,7 @@ use crate::{
         caps::Caps,
         grpc::{APIS, GrpcDoor, GrpcWeb, Health, Meters, set_health},
         web::WebDoor,
+        webhook::{LOOKUPS_MAX, WebhookDoor},
     },
     metrics::DoorMeter,
     partition::{
@@ -91,7 +93,7 @@ impl Serving {
     pub(super) fn start(
         config: &Arc<Config>,
         rooms: &Rooms,
-        (listeners, housekeeper): (Listeners, Option<Housekeeper>),
+        (listeners, housekeeper, tls): (Listeners, Option<Housekeeper>, ClientConfig),
         shutdown: &Shutdown,
     ) -> io::Result<Serving> {
         let address = listeners.grpc.local_addr()?;
@@ -102,7 +104,9 @@ impl Serving {
         let metrics = &rooms.services.metrics;
         let meters = (metrics.add_door("grpc", APIS), metrics.add_door("web", &[]));
         let doors = Doors::new((config, rooms), shutdown, health.clone(), meters.0.clone());
-        let runtimes = (0..count).map(|_| runtime(config)).collect::<io::Result<Vec<_>>>()?;
+        let runtimes = (0..count)
+            .map(|_| runtime_with(config.threads.readers))
+            .collect::<io::Result<Vec<_>>>()?;
         let first = runtimes[0].handle().clone();
         let (acceptors, visitors) = {
             let _inside = first.enter();
@@ -110,8 +114,17 @@ impl Serving {
         };
         let mut threads = Vec::new();
         for (index, (runtime, visitors)) in runtimes.into_iter().zip(visitors).enumerate() {
-            threads.push(Thread::start(index, runtime, doors.clone(), visitors)?);
+            threads.push(Thread::start(
+                format!("io-{index}"),
+                runtime,
+                doors.clone().serve(visitors),
+            )?);
         }
+        // A thread of its own, so that neither handshakes nor slow names hold up those who are connected.
+        let (services, watch) = (rooms.services.clone(), shutdown.watch());
+        let webhooks = WebhookDoor::new(services, (config.clone(), tls), watch);
+        let runtime = runtime_with(config.threads.readers + LOOKUPS_MAX)?;
+        threads.push(Thread::start("webhooks".into(), runtime, webhooks.serve())?);
         first.spawn(look_after(rooms.registry.clone(), config, (housekeeper, health), shutdown));
         if let Some(scrubber) = scrubber(config, rooms) {
             first.spawn(scrub(scrubber, rooms.clone(), shutdown.watch()));
@@ -166,28 +179,20 @@ impl Serving {
 }
 
 impl Thread {
+    /// A thread that runs `serving` until it is stopped.
     fn start(
-        index: usize,
+        name: String,
         runtime: tokio::runtime::Runtime,
-        doors: Doors,
-        visitors: Visitors,
+        serving: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<Thread> {
         let handle = runtime.handle().clone();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (sender, served) = mpsc::channel();
         handle.spawn(async move {
-            let web = async {
-                if let Some(arrivals) = visitors.web {
-                    doors.web.serve(arrivals).await;
-                }
-            };
-            let (served, ()) = tokio::join!(doors.grpc.serve(visitors.grpc), web);
-            if let Err(error) = served {
-                tracing::error!(%error, "a serving thread ended");
-            }
+            serving.await;
             let _ = sender.send(());
         });
-        let thread = thread::Builder::new().name(format!("io-{index}")).spawn(move || {
+        let thread = thread::Builder::new().name(name).spawn(move || {
             // Ends with an error: the sender is dropped, never used.
             drop(runtime.block_on(stopped));
             runtime.shutdown_timeout(Duration::from_millis(500));
@@ -197,6 +202,19 @@ impl Thread {
 }
 
 impl Doors {
+    /// Serves the connections of one thread to the end.
+    async fn serve(self, visitors: Visitors) {
+        let web = async {
+            if let Some(arrivals) = visitors.web {
+                self.web.serve(arrivals).await;
+            }
+        };
+        let (served, ()) = tokio::join!(self.grpc.serve(visitors.grpc), web);
+        if let Err(error) = served {
+            tracing::error!(%error, "a serving thread ended");
+        }
+    }
+
     fn new(
         (config, rooms): (&Arc<Config>, &Rooms),
         shutdown: &Shutdown,
@@ -280,10 +298,10 @@ fn look_after(
     }
 }
 
-fn runtime(config: &Config) -> io::Result<tokio::runtime::Runtime> {
+fn runtime_with(readers: usize) -> io::Result<tokio::runtime::Runtime> {
     Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(config.threads.readers)
+        .max_blocking_threads(readers)
         .thread_keep_alive(READER_KEEP_ALIVE)
         .thread_name("reader")
         .build()

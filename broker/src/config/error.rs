@@ -62,6 +62,14 @@ pub enum ConfigError {
         /// The address.
         listen: SocketAddr,
     },
+    /// A file that should hold certificates.
+    #[error("`{path}`, named by `webhooks.ca_files`, is no PEM file of certificates: {reason}")]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// Two keys that do not fit together.
     #[error("`{key}` must be at least `{other}`")]
     Contradiction {

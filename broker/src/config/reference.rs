@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, net::SocketAddr, path::PathBuf, time::Duration};
 
+use ipnet::IpNet;
 use toml::Value;
 
 use super::{
@@ -44,6 +45,7 @@ pub(super) enum Field {
     Size64(fn(&mut Config) -> &mut u64, u64, u64),
     Time(fn(&mut Config) -> &mut Duration, Duration, Duration),
     Words(fn(&mut Config) -> &mut Vec<String>),
+    Networks(fn(&mut Config) -> &mut Vec<IpNet>),
 }
 
 const fn key(name: &'static str, field: Field, meaning: &'static str) -> Key {
@@ -307,6 +309,26 @@ pub(super) const KEYS: &[Key] = &[
         "Most bytes of records kept in memory between the log and the sessions, shared by all subscriptions.",
     ),
     key(
+        "webhooks.enabled",
+        Field::Flag(|c| &mut c.webhooks.enabled),
+        "Whether the records of subscriptions with a webhook are posted. Without it they wait.",
+    ),
+    key(
+        "webhooks.requests_max",
+        Field::Count(|c| &mut c.webhooks.requests_max, 1, 100_000),
+        "Most requests of webhooks at once, over all endpoints.",
+    ),
+    key(
+        "webhooks.allow_networks",
+        Field::Networks(|c| &mut c.webhooks.allow_networks),
+        "Networks that webhooks may post to although they are loopback, private, link-local or otherwise not of the public internet.",
+    ),
+    key(
+        "webhooks.ca_files",
+        Field::Words(|c| &mut c.webhooks.ca_files),
+        "PEM files of the authorities whose certificates webhooks trust beside those that Mozilla trusts.",
+    ),
+    key(
         "metrics.partition_labels",
         Field::Flag(|c| &mut c.metrics.partition_labels),
         "Metrics by partition. Without it those of partitions are left out or summed up by topic, which keeps the text short with thousands of partitions.",
@@ -367,6 +389,10 @@ impl Field {
                 let words = value.as_array()?.iter().map(|word| word.as_str().map(str::to_owned));
                 *place(config) = words.collect::<Option<_>>()?;
             }
+            Field::Networks(place) => {
+                let networks = value.as_array()?.iter().map(|text| text.as_str()?.parse().ok());
+                *place(config) = networks.collect::<Option<_>>()?;
+            }
         }
         Some(())
     }
@@ -384,6 +410,10 @@ impl Field {
             Field::Size64(place, ..) => format!("\"{}\"", format_size(*place(config))),
             Field::Time(place, ..) => format!("\"{}\"", format_duration(*place(config))),
             Field::Words(place) => Value::from(place(config).clone()).to_string(),
+            Field::Networks(place) => {
+                let networks: Vec<String> = place(config).iter().map(IpNet::to_string).collect();
+                Value::from(networks).to_string()
+            }
         }
     }
 
@@ -404,6 +434,7 @@ impl Field {
                 format_duration(*max)
             ),
             Field::Words(_) => "a list of texts".into(),
+            Field::Networks(_) => "a list of networks, such as [\"10.0.0.0/8\"]".into(),
         }
     }
 }

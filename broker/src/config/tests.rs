@@ -22,6 +22,8 @@ fn what_is_shown_reads_back() {
     let mut config = Config { insecure: true, ..Config::default() };
     config.grpc.listen = "0.0.0.0:0".parse().unwrap();
     config.http.cors_origins = vec!["https://a.test".into(), "*".into()];
+    config.webhooks.allow_networks =
+        vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
     config.limits.quota_wait = Duration::from_millis(1_500);
     config.disk.free_bytes_min = 3 << 20;
     config.data_dir = "/tmp/with \"quotes\"".into();
@@ -81,6 +83,10 @@ fn wrong_values_are_refused_with_bounds_and_what_came() {
     check_refused("[grpc]\nlisten = \"nowhere\"", "must be an address");
     check_refused("insecure = \"yes\"", "must be true or false");
     check_refused("[limits]\nquota_wait = \"10\"", "must be a duration");
+    check_refused(
+        "[webhooks]\nallow_networks = [\"10.0.0.0\"]",
+        "`webhooks.allow_networks` must be a list of networks",
+    );
     check_refused("grpc = 5", "grpc");
     check_refused("a = = 5", "riverrun.toml:1: not valid TOML");
 }

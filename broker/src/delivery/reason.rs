@@ -87,4 +87,11 @@ pub enum Reason {
         /// The session that holds it or is to get it.
         session: Option<Arc<str>>,
     },
+    /// The endpoint of the webhook is left alone for a while.
+    WebhookWaits {
+        /// Why.
+        error: Arc<str>,
+        /// When it is tried again.
+        until_ms: i64,
+    },
 }

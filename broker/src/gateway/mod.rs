@@ -4,3 +4,4 @@ pub(crate) mod accept;
 pub(crate) mod caps;
 pub mod grpc;
 pub(crate) mod web;
+pub(crate) mod webhook;

@@ -112,6 +112,13 @@ families! {
     SUBSCRIPTION_DEAD_LETTERS = Counter "riverrun_subscription_dead_letters" ["subscription"]
         "Dead letters written since the broker started.";
 
+    WEBHOOK_REQUESTS = Counter "riverrun_webhook_requests" ["subscription", "outcome"]
+        "Requests of webhooks by what became of them: delivered, failed, postponed (the endpoint asked for time). Only of subscriptions that had one.";
+    WEBHOOK_BROKEN = Gauge "riverrun_webhook_broken" ["subscription"]
+        "1 while the endpoint of a webhook is left alone because it failed too often, or is tried with one record at a time. Only of subscriptions that have one.";
+    WEBHOOK_DURATION = Histogram "riverrun_webhook_duration_seconds" []
+        "Time of a request of a webhook to the head of its answer, or to its failure.";
+
     CONNECTIONS = Gauge "riverrun_connections" ["door"]
         "Open connections.";
     CONNECTIONS_OPENED = Counter "riverrun_connections_opened" ["door"]

@@ -1,7 +1,7 @@
 //! What the broker remembers of subscriptions, durable: that they exist, their settings, what they settled, what
 //! failed, which dead letters are on their way.
 //!
-//! - [`settings`], [`filter`]: what a subscription is told to do.
+//! - [`settings`], [`filter`], [`webhook`]: what a subscription is told to do.
 //! - [`delta`]: changes of one lane gathered between two flushes; [`lane`]: a lane as it is remembered.
 //! - [`record`], [`offsets`]: entries of the subscriptions' log, written and read.
 //! - [`image`]: the state as a fold over them.
@@ -25,8 +25,10 @@ pub mod offsets;
 pub mod record;
 pub mod settings;
 pub mod store;
+pub mod webhook;
 
 pub use image::{Subscription, Subscriptions};
 pub use lane::{DeadIntent, RememberedLane};
 pub use settings::{InvalidSetting, SubscriptionSettings};
 pub use store::{StoreError, SubscriptionStore};
+pub use webhook::Webhook;

@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use riverrun_proto::grpc::v1;
 use thiserror::Error;
 
-use super::filter::Filter;
+use super::{filter::Filter, webhook::Webhook};
 use crate::{
     delivery::{Order, Settings},
     topic::name::check_topic_name,
@@ -25,6 +25,8 @@ pub struct SubscriptionSettings {
     pub dead_letter_topic: Option<Arc<str>>,
     /// Which records are delivered.
     pub filter: Filter,
+    /// Where the broker posts them.
+    pub webhook: Option<Webhook>,
 }
 
 /// A setting that is refused.
@@ -51,7 +53,7 @@ impl SubscriptionSettings {
     }
 
     /// These settings with those that are given laid over them. An empty `dead_letter_topic` is the default, a
-    /// filter replaces the whole filter.
+    /// filter replaces the whole filter, an empty `webhook.url` takes the webhook away.
     ///
     /// # Errors
     /// The first setting outside its bounds.
@@ -79,6 +81,9 @@ impl SubscriptionSettings {
         if let Some(filter) = &given.filter {
             next.filter = Filter::from_given(filter)?;
         }
+        if let Some(webhook) = &given.webhook {
+            next.webhook = Webhook::overlaid(self.webhook.as_ref(), webhook)?;
+        }
         next.check_together()
     }
 
@@ -91,6 +96,9 @@ impl SubscriptionSettings {
         if backoff_max < backoff_min {
             let expected = format!("at least `backoff_min_ms`, which is {}", ms(backoff_min));
             return Err(invalid("backoff_max_ms", expected, ms(backoff_max)));
+        }
+        if let Some(webhook) = &self.webhook {
+            webhook.check_with(&self.delivery)?;
         }
         Ok(self)
     }
@@ -111,8 +119,14 @@ impl SubscriptionSettings {
         dead_letter_topic(&self.dead_letter_topic_of(name)).map(|_| ())
     }
 
-    /// Every setting as the message shows it; an empty `dead_letter_topic` is the default.
+    /// Every setting as the log keeps it, secrets included; an empty `dead_letter_topic` is the default.
     pub fn to_message(&self) -> v1::SubscriptionSettings {
+        let webhook = self.webhook.as_ref().map(Webhook::to_message);
+        v1::SubscriptionSettings { webhook, ..self.to_shown() }
+    }
+
+    /// Every setting as it is told to whoever asks: of secrets, how many there are.
+    pub fn to_shown(&self) -> v1::SubscriptionSettings {
         let from = &self.delivery;
         v1::SubscriptionSettings {
             order: Some(order_message(from.order) as i32),
@@ -126,6 +140,7 @@ impl SubscriptionSettings {
             dead_letter_topic: Some(self.dead_letter_topic.as_deref().unwrap_or("").to_owned()),
             key_pipeline: Some(from.key_pipeline),
             filter: Some(self.filter.to_message()),
+            webhook: self.webhook.as_ref().map(Webhook::to_shown),
         }
     }
 }
@@ -164,7 +179,7 @@ fn dead_letter_topic(topic: &str) -> Result<Option<Arc<str>>, InvalidSetting> {
     Ok(Some(topic.into()))
 }
 
-fn set<T: Copy + PartialOrd + std::fmt::Display>(
+pub(super) fn set<T: Copy + PartialOrd + std::fmt::Display>(
     to: &mut T,
     setting: &'static str,
     given: Option<T>,
@@ -191,7 +206,7 @@ fn set_ms(
     Ok(())
 }
 
-fn ms(duration: Duration) -> u64 {
+pub(super) fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -205,6 +220,7 @@ pub(super) fn invalid(
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, engine::general_purpose::STANDARD};
     use bytes::Bytes;
 
     use super::*;
@@ -267,11 +283,109 @@ mod tests {
                 key_prefix: None,
                 headers: vec![header(1, None)],
             }),
+            webhook: Some(v1::WebhookSettings {
+                url: Some("https://example.org/in".into()),
+                secrets: Some(v1::WebhookSecrets { secrets: vec![secret(7)] }),
+                concurrency: Some(3),
+                timeout_ms: Some(1_000),
+                secret_count: 0,
+            }),
         };
+        // The one setting that a webhook has no use for.
+        let given = Given { key_pipeline: Some(1), ..given };
         let settings = SubscriptionSettings::from_given(&given).unwrap();
         assert_eq!(settings.to_message(), given);
         let default = SubscriptionSettings::default();
         assert_eq!(SubscriptionSettings::from_given(&default.to_message()), Ok(default));
+    }
+
+    fn secret(byte: u8) -> String {
+        format!("whsec_{}", STANDARD.encode([byte; 32]))
+    }
+
+    fn hook(webhook: v1::WebhookSettings) -> Given {
+        Given { webhook: Some(webhook), ..Given::default() }
+    }
+
+    fn url(url: &str) -> v1::WebhookSettings {
+        v1::WebhookSettings { url: Some(url.into()), ..v1::WebhookSettings::default() }
+    }
+
+    #[test]
+    fn a_webhook_is_given_changed_and_taken_away() {
+        let secrets = v1::WebhookSecrets { secrets: vec![secret(1), secret(2)] };
+        let with = v1::WebhookSettings { secrets: Some(secrets), ..url("http://h.test/") };
+        let first = SubscriptionSettings::from_given(&hook(with)).unwrap();
+        let webhook = first.webhook.clone().unwrap();
+        assert_eq!((webhook.concurrency, webhook.secrets.len()), (10, 2));
+        let change = v1::WebhookSettings { concurrency: Some(2), ..Default::default() };
+        let second = first.overlaid(&hook(change.clone())).unwrap();
+        assert_eq!(second.webhook, Some(Webhook { concurrency: 2, ..webhook }));
+        let other = second.overlaid(&Given { max_open: Some(5), ..Given::default() }).unwrap();
+        assert_eq!(other.webhook, second.webhook, "what is absent stays");
+        let third = second.overlaid(&hook(url(""))).unwrap();
+        assert_eq!(third.webhook, None);
+        let error = third.overlaid(&hook(change)).unwrap_err().to_string();
+        assert!(error.starts_with("`settings.webhook.url` must be given"), "{error}");
+    }
+
+    #[test]
+    fn secrets_are_kept_and_never_shown() {
+        let secrets = v1::WebhookSecrets { secrets: vec![secret(1)] };
+        let with = v1::WebhookSettings { secrets: Some(secrets), ..url("http://h.test/") };
+        let settings = SubscriptionSettings::from_given(&hook(with)).unwrap();
+        let kept = SubscriptionSettings::from_given(&settings.to_message());
+        assert_eq!(kept.as_ref(), Ok(&settings));
+        let shown = settings.to_shown().webhook.unwrap();
+        assert_eq!((shown.secrets, shown.secret_count), (None, 1));
+        let text = format!("{settings:?}");
+        assert!(!text.contains("[1, 1") && !text.contains(&secret(1)), "{text}");
+    }
+
+    #[test]
+    fn a_webhook_out_of_bounds_is_named_and_a_wrong_secret_is_not_repeated() {
+        for (bad, part) in [
+            ("ftp://h/", "an address that begins"),
+            ("http:///x", "an address that begins"),
+            ("http://u:p@h/", "without user"),
+            ("http://h/#x", "without user"),
+            ("h", "an address that begins"),
+            ("http://h/ x", "an address that begins"),
+        ] {
+            let error = SubscriptionSettings::from_given(&hook(url(bad))).unwrap_err().to_string();
+            assert!(error.contains("webhook.url") && error.contains(part), "{bad}: {error}");
+        }
+        let with = |change: fn(&mut v1::WebhookSettings)| {
+            let mut given = url("http://h/");
+            change(&mut given);
+            hook(given)
+        };
+        refused(
+            with(|hook| hook.concurrency = Some(0)),
+            "`settings.webhook.concurrency` must be 1 to 1000, found `0`",
+        );
+        refused(
+            with(|hook| hook.timeout_ms = Some(99)),
+            "`settings.webhook.timeout_ms` must be 100 to 600000, found `99`",
+        );
+        refused(
+            Given { max_lease_ms: Some(30_000), ..with(|hook| hook.timeout_ms = Some(10_001)) },
+            "`settings.webhook.timeout_ms` must be at most `max_lease_ms` less 20000, which is 10000, found `10001`",
+        );
+        refused(
+            Given { key_pipeline: Some(2), ..with(|_| ()) },
+            "`settings.key_pipeline` must be 1 with a webhook, found `2`",
+        );
+        for bad in ["password", "whsec_!", "whsec_c2hvcnQ="] {
+            let mut given = url("http://h/");
+            given.secrets = Some(v1::WebhookSecrets { secrets: vec![bad.into()] });
+            let error = SubscriptionSettings::from_given(&hook(given)).unwrap_err().to_string();
+            assert!(error.contains("`settings.webhook.secrets` must be"), "{error}");
+            assert!(!error.contains(bad), "{error}");
+        }
+        let many = v1::WebhookSecrets { secrets: vec![secret(1); 5] };
+        let given = v1::WebhookSettings { secrets: Some(many), ..url("http://h/") };
+        refused(hook(given), "`settings.webhook.secrets` must be a list of at most 4, found `5`");
     }
 
     fn header(bytes: usize, condition: Option<v1::header_filter::Condition>) -> v1::HeaderFilter {

@@ -28,6 +28,7 @@ const PARTS: [(&str, &[&str]); 10] = [
     ("Damage", &["riverrun_scrub_", "riverrun_damaged_"]),
     ("Consumer groups", &["riverrun_group"]),
     ("Push subscriptions", &["riverrun_subscription"]),
+    ("Webhooks", &["riverrun_webhook_"]),
     ("Connections and requests", &["riverrun_connection", "riverrun_request"]),
     ("Bounds and the disk", &["riverrun_quota_", "riverrun_disk_"]),
     ("The process", &["riverrun_build", "process_", "riverrun_scrape_"]),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     settings::{self, as_ms},
-    state,
+    state, webhook,
 };
 use crate::{
     failure::Stop,
@@ -62,6 +62,10 @@ fn to_text(one: &SubscriptionDescription, why: &[Explanation]) -> String {
     if !one.sessions.is_empty() {
         text.push('\n');
         text.push_str(&sessions_text(&one.sessions));
+    }
+    if let Some(standing) = &one.webhook {
+        text.push('\n');
+        text.push_str(&webhook::standing_text(standing));
     }
     let mut table = Table::new(&["SETTING", "VALUE"]);
     for (key, value) in settings::rows(&one.settings) {
@@ -148,6 +152,7 @@ fn to_json(one: &SubscriptionDescription, why: &[Explanation]) -> Value {
         "lag": one.partitions.iter().map(|partition| partition.lag).sum::<u64>(),
         "partitions": partitions,
         "sessions": sessions,
+        "webhook": one.webhook.as_ref().map(webhook::standing_json),
     })
 }
 

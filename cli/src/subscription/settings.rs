@@ -8,6 +8,7 @@ use riverrun_client::{
 };
 use serde_json::{Map, Value, json};
 
+use super::webhook::{self, WebhookArgs};
 use crate::{
     escape,
     failure::{Failure, Stop},
@@ -100,6 +101,8 @@ pub(crate) struct SettingsArgs {
     #[arg(long)]
     #[arg(conflicts_with_all = ["filter_key", "filter_key_prefix", "filter_header"])]
     no_filter: bool,
+    #[command(flatten)]
+    webhook: WebhookArgs,
 }
 
 /// Bytes with their escapes replaced.
@@ -131,6 +134,7 @@ impl SettingsArgs {
         let mut settings = SubscriptionSettings {
             mode: self.mode.map(Mode::from),
             filter: self.filter(),
+            webhook: self.webhook.parse()?,
             ..SubscriptionSettings::default()
         };
         let mut seen = Vec::new();
@@ -217,6 +221,7 @@ pub(super) fn rows(settings: &SubscriptionSettings) -> Vec<(&'static str, String
     if let Some(filter) = settings.filter.as_ref().filter(|filter| **filter != Default::default()) {
         rows.push(("filter", filter_text(filter)));
     }
+    rows.extend(settings.webhook.iter().flat_map(webhook::rows));
     rows
 }
 
@@ -239,6 +244,7 @@ pub(super) fn to_json(settings: &SubscriptionSettings) -> Value {
     object.extend(KEYS.into_iter().map(str::to_owned).zip(values));
     let filter = settings.filter.as_ref().filter(|filter| **filter != Default::default());
     object.insert("filter".into(), json!(filter.map(filter_text)));
+    object.insert("webhook".into(), json!(settings.webhook.as_ref().map(webhook::to_json)));
     Value::Object(object)
 }
 

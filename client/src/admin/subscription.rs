@@ -10,7 +10,7 @@ use riverrun_proto::{Offset, TopicPartition, grpc::v1};
 pub use self::{
     describe::{
         Explanation, PeekedRecord, RecordState, SubscriptionDescription, SubscriptionPartition,
-        SubscriptionSession, SubscriptionSummary,
+        SubscriptionSession, SubscriptionSummary, WebhookStanding, WebhookState,
     },
     redrive::{Redrive, Redriven},
     seek::{PositionMoved, SeekSubscription},

@@ -48,6 +48,8 @@ pub enum IdleReason {
     Standby,
     /// A record that made its consumers crash is handed out alone.
     Isolated,
+    /// The endpoint of the webhook failed too often or asked for time; it is tried again.
+    WebhookWaits,
     /// One this client is too old to know.
     Unknown,
 }
@@ -79,6 +81,7 @@ impl IdleReason {
             Ok(Wire::Quota) => IdleReason::Quota,
             Ok(Wire::Standby) => IdleReason::Standby,
             Ok(Wire::Isolated) => IdleReason::Isolated,
+            Ok(Wire::WebhookWaits) => IdleReason::WebhookWaits,
             Err(_) => IdleReason::Unknown,
         })
     }
@@ -107,6 +110,7 @@ impl IdleReason {
             IdleReason::Quota => "quota",
             IdleReason::Standby => "standby",
             IdleReason::Isolated => "isolated",
+            IdleReason::WebhookWaits => "webhook-waits",
             IdleReason::Unknown => "unknown",
         }
     }
@@ -118,7 +122,7 @@ mod tests {
 
     #[test]
     fn every_reason_of_the_wire_has_one_here() {
-        let reasons = 1..=21;
+        let reasons = 1..=22;
         for wire in reasons.clone() {
             let name = v1::IdleReason::try_from(wire).unwrap().as_str_name();
             let name = name.trim_start_matches("IDLE_REASON_").replace('_', "-").to_lowercase();

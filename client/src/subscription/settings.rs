@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use riverrun_proto::grpc::v1;
 
-use super::{Mode, SubscriptionFilter};
+use super::{Mode, SubscriptionFilter, Webhook};
 
 /// Settings of a subscription. `None` has the default when creating, and keeps its value when altering.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct SubscriptionSettings {
     pub key_pipeline: Option<u32>,
     /// Which records are delivered; an empty filter is all. Default all.
     pub filter: Option<SubscriptionFilter>,
+    /// Where the broker posts the records by itself. Default nowhere.
+    pub webhook: Option<Webhook>,
 }
 
 impl SubscriptionSettings {
@@ -47,6 +49,7 @@ impl SubscriptionSettings {
             dead_letter: wire.dead_letter_topic,
             key_pipeline: wire.key_pipeline,
             filter: wire.filter.map(SubscriptionFilter::from_wire),
+            webhook: wire.webhook.map(Webhook::from_wire),
         }
     }
 
@@ -63,6 +66,7 @@ impl SubscriptionSettings {
             dead_letter_topic: self.dead_letter.clone(),
             key_pipeline: self.key_pipeline,
             filter: self.filter.as_ref().map(SubscriptionFilter::to_wire),
+            webhook: self.webhook.as_ref().map(Webhook::to_wire),
         }
     }
 }
@@ -98,7 +102,15 @@ mod tests {
                     .header("b", HeaderTest::Prefix("x".into()))
                     .header_equals("c", "y"),
             ),
+            webhook: Some(Webhook {
+                secrets: Some(vec!["whsec_c2VjcmV0".into()]),
+                concurrency: Some(3),
+                timeout: Some(Duration::from_secs(4)),
+                secret_count: 1,
+                ..Webhook::to("https://example.org/in")
+            }),
         };
+        assert!(!format!("{settings:?}").contains("whsec_"), "{settings:?}");
         let back = SubscriptionSettings::from_wire(settings.to_wire());
         let rounded = Some(Duration::from_millis(1));
         assert_eq!(back, SubscriptionSettings { backoff_min: rounded, ..settings });

@@ -51,7 +51,7 @@ const BANS: [Ban; 16] = [
         "tonic stays in the broker's gateway and the client's connection",
     ),
     room("axum::", may_not_know_axum, "axum stays in the broker's web door"),
-    room("hyper::", may_not_know_axum, "hyper stays in the broker's web door"),
+    room("hyper::", may_not_know_hyper, "hyper stays in the broker's web door and webhooks"),
     room(
         "riverrun_storage",
         may_not_know_storage,
@@ -87,7 +87,11 @@ fn may_not_know_tonic(path: &str) -> bool {
 
 fn may_not_know_axum(path: &str) -> bool {
     let library = ["proto/src/", "storage/src/", "broker/src/", "client/src/", "cli/src/"];
-    starts_with_any(path, &library) && !path.starts_with("broker/src/gateway/web")
+    starts_with_any(path, &library) && !path.starts_with("broker/src/gateway/web/")
+}
+
+fn may_not_know_hyper(path: &str) -> bool {
+    may_not_know_axum(path) && !path.starts_with("broker/src/gateway/webhook/")
 }
 
 fn may_not_know_storage(path: &str) -> bool {
@@ -194,6 +198,11 @@ mod tests {
         finds("broker/src/service/produce.rs", "use axum::Router;\n", &[1]);
         finds("broker/src/gateway/grpc/mod.rs", "use hyper::body::Incoming;\n", &[1]);
         finds("broker/src/gateway/web/mod.rs", "use axum::Router;\nuse hyper::body::Body;\n", &[]);
+        finds(
+            "broker/src/gateway/webhook/post.rs",
+            "use axum::Router;\nuse hyper::Request;\n",
+            &[1],
+        );
     }
 
     #[test]

@@ -134,6 +134,11 @@ impl Delivery {
         self.change_session(session, now, |session| session.paused = false);
     }
 
+    /// Lets the session hold at most so many records from now on; what it holds stays with it.
+    pub fn limit_session(&mut self, session: SessionRef, in_flight_max: u32, now: Now) {
+        self.change_session(session, now, |session| session.in_flight_max = in_flight_max.max(1));
+    }
+
     /// Gives the session nothing any more; it is gone once everything is settled.
     pub fn drain(&mut self, session: SessionRef, now: Now) {
         self.change_session(session, now, |session| session.draining = true);

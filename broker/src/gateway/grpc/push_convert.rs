@@ -17,6 +17,7 @@ use crate::{
             peek::PeekedRecord,
             session::{Delivered, Heartbeat, Opened, Place},
             settle::{ITEMS_MAX, SettleItem},
+            webhook::{WebhookStanding, WebhookState},
         },
         fetch::Format,
     },
@@ -210,15 +211,37 @@ pub(crate) fn listing(told: Listing) -> v1::SubscriptionListing {
 }
 
 pub(crate) fn description(told: Description) -> v1::DescribeSubscriptionResponse {
-    let Description { stored, topics, partitions, sessions } = told;
+    let Description { stored, topics, partitions, sessions, webhook } = told;
     v1::DescribeSubscriptionResponse {
         subscription: stored.name.to_string(),
         topics: topics.iter().map(|topic| topic.to_string()).collect(),
-        settings: Some(stored.settings.to_message()),
+        settings: Some(stored.settings.to_shown()),
         paused: stored.paused,
         created_ms: stored.created_ms,
         partitions: partitions.into_iter().map(partition).collect(),
         sessions: sessions.into_iter().map(session).collect(),
+        webhook: webhook.map(webhook_standing),
+    }
+}
+
+fn webhook_standing(told: WebhookStanding) -> v1::WebhookStanding {
+    let state = match told.state {
+        WebhookState::Idle => v1::WebhookState::Unspecified,
+        WebhookState::Delivering => v1::WebhookState::Delivering,
+        WebhookState::Broken { .. } => v1::WebhookState::Broken,
+        WebhookState::Probing => v1::WebhookState::Probing,
+        WebhookState::Postponed { .. } => v1::WebhookState::Postponed,
+    };
+    let (last_failure, last_failure_ms) = told.last_failure.unwrap_or_else(|| ("".into(), 0));
+    v1::WebhookStanding {
+        state: state as i32,
+        until_ms: told.state.until_ms(),
+        delivered: told.delivered,
+        failed: told.failed,
+        postponed: told.postponed,
+        failures_in_row: told.failures_in_row,
+        last_failure: last_failure.to_string(),
+        last_failure_ms,
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) fn idle_reason(reason: &Reason) -> v1::IdleReason {
         Reason::StateFailed => v1::IdleReason::StateFailed,
         Reason::Standby { .. } => v1::IdleReason::Standby,
         Reason::Isolated { .. } => v1::IdleReason::Isolated,
+        Reason::WebhookWaits { .. } => v1::IdleReason::WebhookWaits,
     }
 }
 
@@ -40,7 +41,9 @@ pub(crate) fn explanation(told: Explanation) -> v1::Explanation {
             (Some(*offset), None, Some(*until_ms))
         }
         Reason::PartitionError { until_ms, .. } => (None, None, *until_ms),
-        Reason::Quota { until_ms, .. } => (None, None, Some(*until_ms)),
+        Reason::Quota { until_ms, .. } | Reason::WebhookWaits { until_ms, .. } => {
+            (None, None, Some(*until_ms))
+        }
         Reason::DeadLetterBlocked { offset, .. } => (Some(*offset), None, None),
         Reason::Standby { session } => (None, Some(session.clone()), None),
         Reason::Isolated { offset, session } => (Some(*offset), session.clone(), None),
@@ -121,6 +124,9 @@ fn sentence(reason: &Reason) -> String {
         Reason::Isolated { offset, session: None } => format!(
             "offset {offset}, whose consumers crashed, waits for a session that holds nothing else"
         ),
+        Reason::WebhookWaits { error, until_ms } => {
+            format!("the webhook is tried again at {until_ms}: {error}")
+        }
     }
 }
 

@@ -144,7 +144,7 @@ pub(super) fn write_records(delivered: &Delivered, is_first: &mut bool, body: &m
 
 /// What a delivery says about a record.
 fn delivery(delivered: &Delivered, offset: u64) -> Value {
-    let Delivered { place, seq, epoch, counts, replayed, frame: _ } = delivered;
+    let Delivered { place, seq, epoch, counts, replayed, topic_id: _, frame: _ } = delivered;
     let count = counts.iter().find(|count| count.offset == offset);
     json!({
         "topic": &*place.topic,

@@ -136,6 +136,20 @@ pub(super) fn description(told: v1::DescribeSubscriptionResponse) -> Value {
         "created_ms": told.created_ms,
         "partitions": partitions,
         "sessions": sessions,
+        "webhook": told.webhook.as_ref().map(webhook),
+    })
+}
+
+fn webhook(told: &v1::WebhookStanding) -> Value {
+    let failure = json!({"message": told.last_failure, "time_ms": told.last_failure_ms});
+    json!({
+        "state": enum_name(told.state().as_str_name(), "WEBHOOK_STATE_"),
+        "until_ms": told.until_ms,
+        "delivered": told.delivered,
+        "failed": told.failed,
+        "postponed": told.postponed,
+        "failures_in_row": told.failures_in_row,
+        "last_failure": (!told.last_failure.is_empty()).then_some(failure),
     })
 }
 

@@ -24,6 +24,27 @@ pub(super) struct SubscriptionSettingsIn {
     dead_letter_topic: Option<String>,
     key_pipeline: Option<u32>,
     filter: Option<FilterIn>,
+    webhook: Option<WebhookIn>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
+struct WebhookIn {
+    url: Option<String>,
+    secrets: Option<SecretsIn>,
+    concurrency: Option<u32>,
+    timeout_ms: Option<u64>,
+}
+
+/// Secrets as they come. Never written out.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct SecretsIn(Vec<String>);
+
+impl std::fmt::Debug for SecretsIn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SecretsIn").finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -74,7 +95,20 @@ impl SubscriptionSettingsIn {
             dead_letter_topic: self.dead_letter_topic,
             key_pipeline: self.key_pipeline,
             filter: self.filter.map(FilterIn::given).transpose()?,
+            webhook: self.webhook.map(WebhookIn::given),
         })
+    }
+}
+
+impl WebhookIn {
+    fn given(self) -> v1::WebhookSettings {
+        v1::WebhookSettings {
+            url: self.url,
+            secrets: self.secrets.map(|SecretsIn(secrets)| v1::WebhookSecrets { secrets }),
+            concurrency: self.concurrency,
+            timeout_ms: self.timeout_ms,
+            secret_count: 0,
+        }
     }
 }
 
@@ -123,6 +157,16 @@ pub(super) fn settings(settings: &v1::SubscriptionSettings) -> Value {
         "dead_letter_topic": settings.dead_letter_topic,
         "key_pipeline": settings.key_pipeline,
         "filter": settings.filter.as_ref().map(filter),
+        "webhook": settings.webhook.as_ref().map(webhook),
+    })
+}
+
+fn webhook(webhook: &v1::WebhookSettings) -> Value {
+    json!({
+        "url": webhook.url,
+        "secret_count": webhook.secret_count,
+        "concurrency": webhook.concurrency,
+        "timeout_ms": webhook.timeout_ms,
     })
 }
 

@@ -13,6 +13,7 @@ use super::{
     heartbeat::oldest_of,
     live::{Live, State},
     session::Place,
+    webhook::WebhookStanding,
 };
 use crate::{
     delivery::{Counts, LaneKey, Order, Reason, SessionView},
@@ -53,6 +54,8 @@ pub struct Description {
     pub partitions: Vec<PartitionDescription>,
     /// Its sessions.
     pub sessions: Vec<SessionView>,
+    /// How its webhook stands, when it has one.
+    pub webhook: Option<WebhookStanding>,
 }
 
 /// One partition of a subscription.
@@ -118,10 +121,11 @@ impl DeliveryService {
         live.look_at_ends();
         let unknown = || PushError::UnknownSubscription { subscription: live.name.clone() };
         let stored = self.shared.store.subscription(&live.name).ok_or_else(unknown)?;
-        let (topics, lanes, sessions) = live.look(|state| {
+        let (topics, lanes, sessions, webhook) = live.look(|state| {
             let topics = state.topic_ids.keys().cloned().collect();
-            (topics, state.counted(), state.delivery.sessions())
+            (topics, state.counted(), state.delivery.sessions(), state.webhook.clone())
         });
+        let webhook = stored.settings.webhook.is_some().then_some(webhook);
         let now_ms = self.shared.clock.wall_ms();
         let partitions = stream::iter(lanes).map(|(place, counts, partition)| async move {
             let oldest = match partition.filter(|_| counts.lag > 0) {
@@ -132,7 +136,7 @@ impl DeliveryService {
             PartitionDescription { place, counts, oldest_unsettled_ms: age }
         });
         let partitions = partitions.buffered(LOOKUPS_AT_ONCE).collect().await;
-        Ok(Description { stored, topics, partitions, sessions })
+        Ok(Description { stored, topics, partitions, sessions, webhook })
     }
 
     /// Why nothing is delivered now, by partition.
@@ -144,7 +148,10 @@ impl DeliveryService {
         live.look_at_ends();
         let now = self.shared.now();
         let reasons: Vec<(LaneKey, Reason)> = live.look(|state| {
-            let reason = |lane: &LaneKey| Some((*lane, state.delivery.explain(lane, now)?));
+            let reason = |lane: &LaneKey| {
+                let reason = state.delivery.explain(lane, now)?;
+                Some((*lane, state.webhook.reason(reason)))
+            };
             state.sources.keys().filter_map(reason).collect()
         });
         let mut explained = Vec::with_capacity(reasons.len());
@@ -290,6 +297,7 @@ impl Live {
             state.delivery.set_paused(stored.paused, now);
         });
         self.follow(&stored.topic_ids);
+        self.shared.resettled.notify_one();
     }
 }
 

@@ -22,6 +22,7 @@ use super::{
     error::PushError,
     heartbeat::OldestKnown,
     mailbox::{End, Mail, Mailbox},
+    webhook::WebhookStanding,
 };
 use crate::{
     delivery::{DeadLetter, Delivery, Effects, GoneReason, LaneKey, Now, Scan, SessionRef},
@@ -76,6 +77,8 @@ pub(super) struct State {
     pub(super) scan_queue: VecDeque<Scan>,
     /// Reads queued or under way.
     pub(super) scans: usize,
+    /// How the endpoint of its webhook stands.
+    pub(super) webhook: WebhookStanding,
     /// Age of its oldest record, as it was looked up last.
     pub(super) oldest: OldestKnown,
     /// Dead letters to be written.
@@ -114,6 +117,7 @@ impl State {
             unstored: VecDeque::new(),
             scan_queue: VecDeque::new(),
             scans: 0,
+            webhook: WebhookStanding::default(),
             oldest: OldestKnown::default(),
             dead: VecDeque::new(),
             gone: false,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use riverrun_proto::Offset;
 use tokio::task::yield_now;
 
-use super::{DeliveryService, live::Live};
+use super::{DeliveryService, live::Live, webhook::WebhookStanding};
 use crate::{
     delivery::{Counts, Tally},
     partition::Partition,
@@ -25,6 +25,8 @@ pub struct Measured {
     pub counts: Counts,
     /// What happened since the broker started.
     pub tally: Tally,
+    /// How its webhook stands, when it has or had one.
+    pub webhook: Option<WebhookStanding>,
     /// Where the oldest record that is not settled lies, by partition that has one.
     pub unsettled: Vec<(Arc<Partition>, Offset)>,
 }
@@ -65,6 +67,9 @@ impl Live {
                 sessions: state.open_sessions(),
                 counts,
                 tally: state.delivery.tally(),
+                webhook: Some(&state.webhook)
+                    .filter(|standing| **standing != WebhookStanding::default())
+                    .cloned(),
                 unsettled: unsettled.collect(),
             }
         })

@@ -6,6 +6,7 @@
 //! - `live`: one subscription behind its lock; `dispatcher`: its task; `deadlines`: the timers of all.
 //! - [`session`], `mailbox`, [`settle`]: push sessions. [`receive`]: the unary twin.
 //! - [`create`], [`admin`], [`peek`], [`seek`]: operating subscriptions. [`measure`]: their numbers.
+//! - [`webhook`]: which subscriptions the broker posts itself, and how their endpoints stand.
 //! - `bury`, [`redrive`]: dead letters, there and back. [`cancel`]: scheduled records.
 //!
 //! Lock order: the map of live subscriptions, then one subscription, then the store's queue or the deadlines.
@@ -33,6 +34,7 @@ pub mod seek;
 pub mod session;
 pub mod settle;
 mod topics;
+pub mod webhook;
 
 #[cfg(test)]
 mod scan_tests;
@@ -44,6 +46,7 @@ use std::{
 };
 
 use parking_lot::RwLock;
+use tokio::sync::Notify;
 
 use self::{
     deadlines::Deadlines,
@@ -59,6 +62,7 @@ use crate::{
     config::SubscriptionsConfig,
     delivery::{Delivery, Now},
     group::coordinator::Coordinator,
+    metrics::{Histogram, histogram::SECONDS},
     quota::Quota,
     shutdown::ShutdownWatch,
     subscription::{Subscription, SubscriptionStore, disk_log::SubscriptionsLog},
@@ -90,6 +94,10 @@ struct Shared {
     shutdown: ShutdownWatch,
     /// Held over a redrive.
     redriving: tokio::sync::Mutex<()>,
+    /// Settings changed, or a subscription came or went.
+    resettled: Notify,
+    /// Requests of webhooks.
+    webhook_durations: Histogram,
     live: RwLock<Lives>,
 }
 
@@ -128,6 +136,8 @@ impl DeliveryService {
             sessions: Quota::new("subscriptions.sessions_max", sessions_max, quota_wait),
             shutdown,
             redriving: tokio::sync::Mutex::default(),
+            resettled: Notify::new(),
+            webhook_durations: Histogram::new(&SECONDS),
             live: RwLock::default(),
         };
         let service = DeliveryService { shared: Arc::new(shared) };
@@ -229,6 +239,7 @@ impl Shared {
         lives.by_number.insert(stored.number, live.clone());
         drop(lives);
         live.follow(&stored.topic_ids);
+        self.resettled.notify_one();
         live
     }
 
@@ -239,6 +250,8 @@ impl Shared {
         if lives.by_name.get(&live.name).is_some_and(|known| known.number == live.number) {
             lives.by_name.remove(&live.name);
         }
+        drop(lives);
+        self.resettled.notify_one();
     }
 }
 

@@ -11,6 +11,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use riverrun_proto::TopicId;
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep_until, timeout},
@@ -87,6 +88,8 @@ pub struct Place {
 pub struct Delivered {
     /// Where they are from.
     pub place: Place,
+    /// Id of the topic.
+    pub topic_id: TopicId,
     /// Number of the delivery.
     pub seq: u64,
     /// Epoch of its lease.
@@ -204,6 +207,13 @@ impl SessionIn {
         self.live.event(|state, now| match paused {
             true => state.delivery.pause_session(self.session, now),
             false => state.delivery.resume_session(self.session, now),
+        });
+    }
+
+    /// Lets it hold at most so many records from now on.
+    pub fn limit(&self, in_flight_max: u32) {
+        self.live.event(|state, now| {
+            state.delivery.limit_session(self.session, in_flight_max, now);
         });
     }
 
@@ -412,6 +422,7 @@ impl Delivered {
         let is_in = |offset: u64| frame.runs.iter().any(|run| run.contains(offset));
         Delivered {
             place: place.clone(),
+            topic_id: handout.lane.topic_id,
             seq: handout.seq,
             epoch: handout.epoch,
             counts: handout.counts.iter().filter(|count| is_in(count.offset)).copied().collect(),

@@ -15,6 +15,7 @@ use crate::{
     },
     partition::PartitionFacts,
     quota::Quota,
+    service::delivery::webhook::WebhookState,
 };
 
 /// Quotas of this ending bound bytes.
@@ -35,6 +36,9 @@ impl MetricsService {
         damage(&mut text, &seen.topics, by_partition);
         groups(&mut text, &seen.groups, by_partition);
         subscriptions(&mut text, &seen.subscriptions);
+        webhooks(&mut text, &seen.subscriptions);
+        let durations = self.rooms.delivery.webhook_durations().snapshot();
+        text.family(&WEBHOOK_DURATION, |samples| samples.add_histogram(&[], &durations));
         self.doors(&mut text);
         self.quotas(&mut text);
         self.disk(&mut text);
@@ -318,6 +322,29 @@ fn subscriptions(text: &mut Exposition, seen: &[SubscriptionSeen]) {
             ] {
                 samples.add(&[&measured.name, &outcome], count);
             }
+        }
+    });
+}
+
+fn webhooks(text: &mut Exposition, seen: &[SubscriptionSeen]) {
+    let hooked =
+        || seen.iter().filter_map(|one| Some((&one.measured.name, one.measured.webhook.as_ref()?)));
+    text.family(&WEBHOOK_REQUESTS, |samples| {
+        for (name, webhook) in hooked() {
+            for (outcome, count) in [
+                ("delivered", webhook.delivered),
+                ("failed", webhook.failed),
+                ("postponed", webhook.postponed),
+            ] {
+                samples.add(&[name, &outcome], count);
+            }
+        }
+    });
+    text.family(&WEBHOOK_BROKEN, |samples| {
+        for (name, webhook) in hooked().filter(|(_, webhook)| webhook.state != WebhookState::Idle) {
+            let is_broken =
+                matches!(webhook.state, WebhookState::Broken { .. } | WebhookState::Probing);
+            samples.add(&[name], is_broken);
         }
     });
 }

@@ -57,6 +57,8 @@ pub struct SubscriptionDescription {
     pub partitions: Vec<SubscriptionPartition>,
     /// Open sessions.
     pub sessions: Vec<SubscriptionSession>,
+    /// How its webhook stands, when it has one.
+    pub webhook: Option<WebhookStanding>,
 }
 
 impl SubscriptionDescription {
@@ -69,6 +71,7 @@ impl SubscriptionDescription {
             created_ms: wire.created_ms,
             partitions: wire.partitions.into_iter().map(SubscriptionPartition::from_wire).collect(),
             sessions: wire.sessions.into_iter().map(SubscriptionSession::from_wire).collect(),
+            webhook: wire.webhook.map(WebhookStanding::from_wire),
         }
     }
 }
@@ -165,6 +168,76 @@ impl SubscriptionSession {
             is_draining: wire.draining,
             is_paused: wire.paused,
             is_unary: wire.unary,
+        }
+    }
+}
+
+/// How a webhook stands. Counts begin when the broker starts.
+#[derive(Clone, Debug)]
+pub struct WebhookStanding {
+    /// What it does now.
+    pub state: WebhookState,
+    /// When the endpoint is tried again, in milliseconds since 1970-01-01 UTC, while it is not.
+    pub until_ms: Option<i64>,
+    /// Records that the endpoint took.
+    pub delivered: u64,
+    /// Requests that failed.
+    pub failed: u64,
+    /// Requests that the endpoint put off.
+    pub postponed: u64,
+    /// Failures of the endpoint in a row.
+    pub failures_in_row: u32,
+    /// The latest failure, and when it was in milliseconds since 1970-01-01 UTC.
+    pub last_failure: Option<(String, i64)>,
+}
+
+/// What a webhook does now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WebhookState {
+    /// Nothing: the broker starts, or posts nothing.
+    Idle,
+    /// Posts what comes.
+    Delivering,
+    /// The endpoint failed too often in a row and is left alone.
+    Broken,
+    /// One record at a time, until the endpoint takes one.
+    Probing,
+    /// The endpoint asked for time.
+    Postponed,
+}
+
+impl WebhookState {
+    /// The state as commands write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            WebhookState::Idle => "idle",
+            WebhookState::Delivering => "delivering",
+            WebhookState::Broken => "broken",
+            WebhookState::Probing => "probing",
+            WebhookState::Postponed => "postponed",
+        }
+    }
+}
+
+impl WebhookStanding {
+    fn from_wire(wire: v1::WebhookStanding) -> WebhookStanding {
+        let state = match wire.state() {
+            v1::WebhookState::Unspecified => WebhookState::Idle,
+            v1::WebhookState::Delivering => WebhookState::Delivering,
+            v1::WebhookState::Broken => WebhookState::Broken,
+            v1::WebhookState::Probing => WebhookState::Probing,
+            v1::WebhookState::Postponed => WebhookState::Postponed,
+        };
+        let failure = (wire.last_failure, wire.last_failure_ms);
+        WebhookStanding {
+            state,
+            until_ms: wire.until_ms,
+            delivered: wire.delivered,
+            failed: wire.failed,
+            postponed: wire.postponed,
+            failures_in_row: wire.failures_in_row,
+            last_failure: Some(failure).filter(|(text, _)| !text.is_empty()),
         }
     }
 }

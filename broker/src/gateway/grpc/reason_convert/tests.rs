@@ -76,6 +76,14 @@ fn rows_with_fields() -> Vec<Row> {
             "session `w` holds the subscription alone",
         ),
         (alone, IdleReason::Isolated, some, Some("w"), None, "handed out alone to session `w`"),
+        (
+            Reason::WebhookWaits { error: "it broke".into(), until_ms: 5_000 },
+            IdleReason::WebhookWaits,
+            None,
+            None,
+            until,
+            "tried again at 5000: it broke",
+        ),
         (unkept, IdleReason::Isolated, some, None, None, "waits for a session that holds nothing"),
     ]
 }
