@@ -21,7 +21,7 @@ A [Grafana dashboard](operations/grafana-dashboard.json) and [Prometheus rules](
 ";
 
 /// Names of the groups of metrics, by what their names begin with.
-const PARTS: [(&str, &[&str]); 10] = [
+const PARTS: [(&str, &[&str]); 11] = [
     ("Topics and partitions", &["riverrun_topic_", "riverrun_partition_"]),
     ("Records in and out", &["riverrun_produce_", "riverrun_fetch_"]),
     ("Writing", &["riverrun_append_", "riverrun_flush_", "riverrun_group_commit_"]),
