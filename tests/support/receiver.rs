@@ -27,8 +27,8 @@ pub(crate) struct Hook {
 pub(crate) enum Answer {
     /// A head of this status and these header lines, and an empty body.
     Head(u16, Vec<String>),
-    /// 200, once there is a permit.
-    When(Arc<Semaphore>),
+    /// A head of this status and an empty body, once there is a permit.
+    When(Arc<Semaphore>, u16),
     /// Nothing at all.
     Silence,
     /// The connection is closed instead.
@@ -217,9 +217,9 @@ async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, book: Arc<Book>) {
         book.came.notify_waiters();
         let text = match answer {
             Answer::Head(status, lines) => head(status, 0, &lines),
-            Answer::When(permits) => {
+            Answer::When(permits, status) => {
                 permits.acquire().await.expect("open").forget();
-                head(200, 0, &[])
+                head(status, 0, &[])
             }
             Answer::Silence => std::future::pending().await,
             Answer::Cut => return,

@@ -79,6 +79,12 @@ async fn records_go_in_and_come_out() {
     assert_eq!((done.base_offset, done.end_offset), (0, 2));
     let read: v1::FetchResponse = ask(web, "/riverrun.v1.Fetch/Fetch", &fetch("t", 0)).await;
     assert_eq!(values(&read.partitions[0]), ["a", "b"]);
+    // A type may have parameters, which say nothing here.
+    let header = "content-type: application/grpc-web+proto; charset=utf-8";
+    let body = framed(&fetch("t", 1));
+    let reply = call_with(web, "POST /riverrun.v1.Fetch/Fetch", &[header], &body).await;
+    let read = v1::FetchResponse::decode(&unframed(&reply.body).0[0][..]).unwrap();
+    assert_eq!(values(&read.partitions[0]), ["b"]);
     let health: tonic_health::pb::HealthCheckResponse = ask(
         web,
         "/grpc.health.v1.Health/Check",

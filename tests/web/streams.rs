@@ -118,6 +118,7 @@ async fn other_doors_read_a_stream_and_do_not_write_it() {
         ("PATCH /v1/topics/s", r#"{"config": {"retention_ms": 1000}}"#),
         ("PATCH /v1/topics/s", r#"{"config": {"cleanup_policy": "compact"}}"#),
         ("PATCH /v1/topics/s", r#"{"reset": ["retention_ms"]}"#),
+        ("PATCH /v1/topics/s", r#"{"config": {"durability": "os"}}"#),
         ("PATCH /v1/topics/s", r#"{"partitions": 2}"#),
         ("DELETE /v1/topics/s/partitions/0/records?before=1", ""),
     ] {

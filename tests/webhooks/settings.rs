@@ -1,13 +1,16 @@
 //! What is told of a webhook, and what changes while it runs.
 
+use std::sync::Arc;
+
 use riverrun_proto::{Header, Record, grpc::v1};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::{broker, broker_in, hook, hooked, settled, standing_until};
 use crate::support::{
     http::call,
     push::{PushStubs, keyed, value},
-    receiver::{Receiver, status},
+    receiver::{Answer, Receiver, status},
 };
 
 fn url(url: &str) -> v1::SubscriptionSettings {
@@ -83,6 +86,25 @@ async fn a_webhook_is_moved_taken_away_and_set_again_while_it_runs() {
     stubs.send(&[value("d")]).await;
     assert_eq!(first.count(2).await[1].text(), "d");
     assert_eq!((first.came().len(), second.came().len()), (2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_endpoint_before_says_is_not_said_of_the_one_now() {
+    let held = Arc::new(Semaphore::new(0));
+    let answers = held.clone();
+    let first = Receiver::start(move |_| Answer::When(answers.clone(), 410)).await;
+    let second = Receiver::start(|_| status(200)).await;
+    let broker = broker().await;
+    let mut stubs = PushStubs::with_subscription(&broker, hooked(&first)).await;
+    stubs.send(&[value("a")]).await;
+    first.count(1).await;
+    stubs.alter(url(&second.url())).await;
+    held.add_permits(1);
+    // It was told that it is gone, which pauses the subscription of an endpoint that says so itself.
+    standing_until(&mut stubs, |standing| standing.failed == 1).await;
+    assert_eq!(second.count(1).await[0].text(), "a");
+    settled(&mut stubs).await;
+    assert!(!stubs.describe().await.paused);
 }
 
 #[tokio::test(flavor = "multi_thread")]

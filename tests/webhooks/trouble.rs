@@ -234,7 +234,7 @@ async fn records_of_a_key_come_one_after_another_also_under_failures() {
 async fn so_many_requests_are_under_way_and_no_more() {
     let permits = Arc::new(Semaphore::new(0));
     let held = permits.clone();
-    let receiver = Receiver::start(move |_| Answer::When(held.clone())).await;
+    let receiver = Receiver::start(move |_| Answer::When(held.clone(), 200)).await;
     let broker = broker().await;
     let mut stubs = PushStubs::with_subscription(&broker, hooked(&receiver)).await;
     let three = v1::WebhookSettings {
@@ -263,7 +263,7 @@ async fn requests_of_all_endpoints_have_one_bound() {
     for (requests_max, busiest) in [(1, 1), (1_000, 4)] {
         let permits = Arc::new(Semaphore::new(0));
         let held = permits.clone();
-        let receiver = Receiver::start(move |_| Answer::When(held.clone())).await;
+        let receiver = Receiver::start(move |_| Answer::When(held.clone(), 200)).await;
         let broker = TestBroker::start_with(|config| {
             super::allow_loopback(config);
             config.webhooks.requests_max = requests_max;
@@ -301,7 +301,7 @@ async fn a_request_under_way_at_the_end_of_the_broker_is_repeated_under_its_id()
 async fn what_is_answered_while_the_broker_stops_counts() {
     let permits = Arc::new(Semaphore::new(0));
     let held = permits.clone();
-    let receiver = Receiver::start(move |_| Answer::When(held.clone())).await;
+    let receiver = Receiver::start(move |_| Answer::When(held.clone(), 200)).await;
     let broker = broker().await;
     let mut stubs = PushStubs::with_subscription(&broker, hooked(&receiver)).await;
     stubs.send(&[value("last")]).await;

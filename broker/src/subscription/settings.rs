@@ -349,6 +349,8 @@ mod tests {
             ("http:///x", "an address that begins"),
             ("http://u:p@h/", "without user"),
             ("http://h/#x", "without user"),
+            ("https://h:99999/", "and a host"),
+            ("http://h:8080x/", "and a host"),
             ("h", "an address that begins"),
             ("http://h/ x", "an address that begins"),
         ] {

@@ -140,6 +140,8 @@ fn checked(url: &str) -> Result<Arc<str>, InvalidSetting> {
     let uri = url.parse::<Uri>().ok().filter(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.host().is_some_and(|host| !host.is_empty())
+            // What is written as a port and is none would be posted to the port of the scheme.
+            && uri.authority().is_some_and(|one| one.as_str() == one.host() || one.port().is_some() || one.as_str().contains('@'))
     });
     let Some(uri) = uri else {
         return refused("an address that begins with `http://` or `https://` and a host");

@@ -13,18 +13,24 @@ use tonic::{
     body::Body,
     codegen::{
         Bytes, Service, StdError,
-        http::{Request, Response},
+        http::{HeaderValue, Request, Response, header::CONTENT_TYPE},
     },
     service::Routes,
 };
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower_layer::Layer;
 
-use super::{GrpcDoor, caller, connection::Caller};
+use super::{
+    GrpcDoor, caller,
+    connection::Caller,
+    reply::{Paid, Reply},
+};
 use crate::{config::Config, quota::Quota};
 
 /// What the type of a request's body begins with.
-const CONTENT_TYPE: &str = "application/grpc-web";
+const MEDIA_TYPE: &str = "application/grpc-web";
+/// What the type of a reply in base64 begins with.
+const TEXT_TYPE: &str = "application/grpc-web-text";
 /// Services that pages may call, by the first part of the path.
 const SERVICES: [&str; 7] = [
     "riverrun.v1.Produce",
@@ -67,7 +73,7 @@ impl GrpcWeb {
 
     /// Whether a body of this type is a message of gRPC-Web.
     pub(crate) fn is_content_type(text: &str) -> bool {
-        text.strip_prefix(CONTENT_TYPE).is_some_and(|rest| {
+        text.strip_prefix(MEDIA_TYPE).is_some_and(|rest| {
             rest.is_empty() || rest.starts_with(['+', ';']) || rest.starts_with("-text")
         })
     }
@@ -87,12 +93,34 @@ impl GrpcWeb {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<StdError> + std::fmt::Display + std::fmt::Debug,
     {
+        let replies = caller.replies.clone();
         request.extensions_mut().insert(caller);
-        match self.service.call(request).await {
+        without_parameters(&mut request);
+        let response = match self.service.call(request).await {
             Ok(response) => response,
             Err(never) => match never {},
+        };
+        // What was counted inside is given back when it is written as base64: that is other memory.
+        match is_text(&response) {
+            true => response.map(|body| Body::new(Reply::new(body, replies, Paid::default()))),
+            false => response,
         }
     }
+}
+
+/// Leaves of the type of the body what the services look at.
+fn without_parameters<B>(request: &mut Request<B>) {
+    let headers = request.headers_mut();
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kept = given.and_then(|text| text.split_once(';')).map(|(kept, _)| kept.trim_end());
+    if let Some(Ok(kept)) = kept.map(HeaderValue::from_str) {
+        headers.insert(CONTENT_TYPE, kept);
+    }
+}
+
+fn is_text<B>(response: &Response<B>) -> bool {
+    let given = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    given.is_some_and(|text| text.starts_with(TEXT_TYPE))
 }
 
 #[cfg(test)]

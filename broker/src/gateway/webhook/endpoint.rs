@@ -19,7 +19,7 @@ use super::{
     post::{Job, Poster},
 };
 use crate::{
-    delivery::{Order, Outcome, Run},
+    delivery::{Order, Outcome, Run, SettleStatus},
     gateway::grpc::push_convert::CREDIT_MAX,
     service::{
         delivery::{
@@ -117,7 +117,7 @@ impl Endpoint {
         loop {
             tokio::select! {
                 out = told.next() => match out {
-                    Some(Ok(out)) => shift.take(out).await,
+                    Some(Ok(out)) => shift.take(out),
                     Some(Err(error)) => {
                         tracing::warn!(subscription = %shift.endpoint.name, %error, "webhook: session ended");
                         return End::Again;
@@ -125,7 +125,7 @@ impl Endpoint {
                     None => return shift.end,
                 },
                 Some(posted) = shift.posts.join_next() => match posted {
-                    Ok(posted) => shift.settle(posted).await,
+                    Ok(posted) => shift.settle(posted),
                     Err(error) => tracing::error!(%error, "webhook: a request broke"),
                 },
                 () = wake(shift.wait) => shift.look(),
@@ -152,6 +152,8 @@ struct Shift<'a> {
     input: SessionIn,
     settings: Arc<SubscriptionSettings>,
     poster: Arc<Poster>,
+    /// Of the endpoint that `poster` posts to.
+    url: Arc<str>,
     posts: JoinSet<Posted>,
     /// The endpoint is left alone until then.
     wait: Option<Instant>,
@@ -163,6 +165,8 @@ struct Shift<'a> {
 /// A record that came back.
 struct Posted {
     item: SettleItem,
+    /// Where it was posted.
+    url: Arc<str>,
     /// Times it was handed out without failing.
     unfailed: u32,
     verdict: Verdict,
@@ -176,9 +180,10 @@ impl Shift<'_> {
     ) -> Shift<'_> {
         let webhook = settings.webhook.as_ref().expect("looked at before the session was opened");
         let poster = Arc::new(Poster::new(&endpoint.door, &endpoint.name, webhook));
+        let url = webhook.url.clone();
         let (posts, wait, told) = (JoinSet::new(), None, None);
         let end = End::Again;
-        let mut shift = Shift { endpoint, input, settings, poster, posts, wait, told, end };
+        let mut shift = Shift { endpoint, input, settings, poster, url, posts, wait, told, end };
         shift.look();
         shift.input.credit(CREDIT_MAX, CREDIT_MAX);
         shift
@@ -219,9 +224,9 @@ impl Shift<'_> {
         }
     }
 
-    async fn take(&mut self, out: Out) {
+    fn take(&mut self, out: Out) {
         match out {
-            Out::Deliver(delivered) => self.deliver(delivered).await,
+            Out::Deliver(delivered) => self.deliver(delivered),
             Out::Goaway(error, _) => {
                 tracing::debug!(subscription = %self.endpoint.name, %error, "webhook: session ends");
                 if matches!(error, PushError::Stopping | PushError::Deleted { .. }) {
@@ -237,8 +242,9 @@ impl Shift<'_> {
         }
     }
 
-    async fn deliver(&mut self, delivered: Delivered) {
-        let runs = delivered.frame.runs.clone();
+    /// Posts what was handed out, as far as it is still held for as long as a request may take: what was not had in time may be
+    /// in another hand by now.
+    fn deliver(&mut self, delivered: Delivered) {
         let item = |run, outcome| SettleItem {
             topic: delivered.place.topic.to_string(),
             partition: delivered.place.partition,
@@ -247,19 +253,21 @@ impl Shift<'_> {
             seq: delivered.seq,
             outcome,
         };
-        let all = |outcome: &Outcome| {
-            runs.iter().map(|run| item(*run, Some(outcome.clone()))).collect::<Vec<_>>()
-        };
         if self.wait.is_some() || self.end == End::Over {
-            self.input.settle(0, all(&Outcome::Release), false).await;
+            let runs = delivered.frame.runs.iter();
+            self.input.settle_now(runs.map(|run| item(*run, Some(Outcome::Release))).collect());
             return;
         }
         let webhook = self.settings.webhook.as_ref();
         let lease = webhook.map_or(Duration::ZERO, |webhook| webhook.timeout) + LEASE_MARGIN;
-        if lease > self.settings.delivery.ack_wait {
-            self.input.settle(0, all(&Outcome::Extend { lease }), false).await;
-        }
-        for record in &delivered.frame.records {
+        let outcome = Outcome::Extend { lease: lease.max(self.settings.delivery.ack_wait) };
+        let records = &delivered.frame.records;
+        let extended = records.iter().map(|record| Run::one(record.offset.0));
+        let extended = extended.map(|run| item(run, Some(outcome.clone()))).collect();
+        for (record, result) in records.iter().zip(self.input.settle_now(extended)) {
+            if result.status != SettleStatus::Ok {
+                continue;
+            }
             let offset = record.offset.0;
             let count = delivered.counts.iter().find(|count| count.offset == offset);
             let (attempts, failures) =
@@ -273,19 +281,26 @@ impl Shift<'_> {
                 failures,
             };
             let (poster, item) = (self.poster.clone(), item(Run::one(offset), None));
-            let unfailed = attempts.saturating_sub(failures);
-            self.posts
-                .spawn(async move { Posted { item, unfailed, verdict: poster.post(&job).await } });
+            let (url, unfailed) = (self.url.clone(), attempts.saturating_sub(failures));
+            self.posts.spawn(async move {
+                Posted { item, url, unfailed, verdict: poster.post(&job).await }
+            });
         }
     }
 
     /// Settles a record by its verdict. What it says of the endpoint counts first, so that nothing is handed out because of
-    /// it to one that is to be left alone.
-    async fn settle(&mut self, Posted { mut item, unfailed, verdict }: Posted) {
+    /// it to one that is to be left alone. What an endpoint said that the webhook has left meanwhile says nothing of the new one.
+    fn settle(&mut self, Posted { mut item, url, unfailed, verdict }: Posted) {
         let was_probing = self.endpoint.breaker.is_probing();
-        self.judge(&verdict);
+        let is_current = url == self.url;
+        if is_current {
+            self.judge(&verdict);
+        } else {
+            self.count(&verdict);
+        }
         let outcome = match verdict {
             Verdict::Delivered => Outcome::Ack,
+            Verdict::Gone | Verdict::Postponed { .. } if !is_current => Outcome::Release,
             // An endpoint that is down for hours would wear out the record that it is probed with.
             Verdict::Failed { whose: Whose::Unreached, .. } if was_probing => Outcome::Release,
             Verdict::Failed { reason, delay, .. } => Outcome::Nack { delay, reason },
@@ -294,12 +309,13 @@ impl Shift<'_> {
             }
             Verdict::Postponed { .. } | Verdict::NoRoom => Outcome::Release,
             Verdict::Gone => {
-                self.pause_subscription().await;
+                self.pause_subscription();
                 Outcome::Release
             }
         };
         item.outcome = Some(outcome);
-        self.input.settle(0, vec![item], false).await;
+        // One whose lease is gone is refused, and comes again.
+        self.input.settle_now(vec![item]);
     }
 
     /// What a verdict says of the endpoint.
@@ -315,7 +331,11 @@ impl Shift<'_> {
             Verdict::Postponed { wait, .. } => {
                 self.endpoint.postponed = self.endpoint.postponed.max(Some(now + *wait));
             }
-            Verdict::Gone | Verdict::NoRoom => {}
+            // Until the subscription is paused, which takes a flush.
+            Verdict::Gone => {
+                self.endpoint.postponed = self.endpoint.postponed.max(Some(now + RETRY));
+            }
+            Verdict::NoRoom => {}
         }
         self.count(verdict);
         self.look();
@@ -343,12 +363,15 @@ impl Shift<'_> {
     }
 
     /// The endpoint says that it is gone for good: an operator must look.
-    async fn pause_subscription(&self) {
-        let (name, delivery) = (&self.endpoint.name, &self.endpoint.door.services.delivery);
+    fn pause_subscription(&self) {
+        let name = self.endpoint.name.clone();
+        let delivery = self.endpoint.door.services.delivery.clone();
         tracing::warn!(subscription = %name, "webhook: answered 410 Gone; the subscription is paused");
-        if let Err(error) = delivery.pause(name, true).await {
-            tracing::warn!(subscription = %name, %error, "webhook: cannot pause");
-        }
+        tokio::spawn(async move {
+            if let Err(error) = delivery.pause(&name, true).await {
+                tracing::warn!(subscription = %name, %error, "webhook: cannot pause");
+            }
+        });
     }
 
     /// Goes on with other settings; requests under way end with those they had.
@@ -357,6 +380,7 @@ impl Shift<'_> {
         if self.settings.webhook.as_ref() != Some(webhook) {
             let Endpoint { door, name, breaker, postponed, .. } = &mut *self.endpoint;
             self.poster = Arc::new(Poster::new(door, name, webhook));
+            self.url = webhook.url.clone();
             // Whoever changes it wants to see what comes of it.
             (*breaker, *postponed) = (Breaker::default(), None);
         }

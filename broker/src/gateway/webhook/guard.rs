@@ -12,11 +12,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// IPv4 networks that are not of the public internet.
-const REFUSED_V4: [(Ipv4Net, &str); 15] = [
+const REFUSED_V4: [(Ipv4Net, &str); 16] = [
     (v4([0, 0, 0, 0], 8), "of this network"),
     (v4([10, 0, 0, 0], 8), "private"),
     (v4([100, 64, 0, 0], 10), "of a carrier's network"),
     (v4([127, 0, 0, 0], 8), "loopback"),
+    // Where the machines of a large cloud find the agent of their host.
+    (v4([168, 63, 129, 16], 32), "of a cloud's host"),
     (v4([169, 254, 0, 0], 16), "link-local"),
     (v4([172, 16, 0, 0], 12), "private"),
     (v4([192, 0, 0, 0], 24), "reserved"),
@@ -107,6 +109,7 @@ mod tests {
             true,
         );
         check(&["169.254.169.254", "fe80::1", "fc00::1", "fd00:ec2::254", "fec0::1"], &[], true);
+        check(&["168.63.129.16"], &[], true);
         check(&["224.0.0.1", "255.255.255.255", "240.0.0.1", "ff02::1"], &[], true);
         check(
             &["::ffff:127.0.0.1", "::ffff:10.1.2.3", "64:ff9b::7f00:1", "2002:7f00:1::"],

@@ -124,9 +124,12 @@ async fn bury(live: &Live, letters: &[DeadLetter]) -> Result<Vec<Result<(), Arc<
 async fn graves(live: &Live, letters: &[DeadLetter]) -> Result<Arc<Topic>, PushError> {
     let registry = &live.shared.registry;
     let name = live.look(|state| state.settings.dead_letter_topic_of(&live.name));
-    if let Ok(topic) = registry.topic(&name) {
+    let checked = |topic: Arc<Topic>| {
         topic.refuse_stream().map_err(|error| PushError::NewTopic(Arc::new(error.into())))?;
-        return Ok(topic);
+        Ok(topic)
+    };
+    if let Ok(topic) = registry.topic(&name) {
+        return checked(topic);
     }
     let largest = letters.iter().filter_map(|letter| live.source(&letter.lane)?.1);
     let largest = largest.map(|partition| partition.settings().log.batch_bytes_max).max();
@@ -144,7 +147,8 @@ async fn graves(live: &Live, letters: &[DeadLetter]) -> Result<Arc<Topic>, PushE
     };
     match registry.create(new).await {
         Ok(topic) => Ok(topic),
-        Err(TopicError::Exists { .. }) => Ok(registry.topic(&name)?),
+        // Somebody else made it meanwhile, as whatever.
+        Err(TopicError::Exists { .. }) => checked(registry.topic(&name)?),
         Err(error) => Err(PushError::NewTopic(Arc::new(error))),
     }
 }

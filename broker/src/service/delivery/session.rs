@@ -25,7 +25,7 @@ use super::{
     settle::{By, SettleItem, is_fine},
 };
 use crate::{
-    delivery::{self, Handout, LaneKey, Order, RevokeReason, Run, SessionRef},
+    delivery::{self, Handout, LaneKey, Order, RevokeReason, Run, SessionRef, SettleResult},
     partition::Partition,
     quota::Share,
     service::fetch::Format,
@@ -236,6 +236,11 @@ impl SessionIn {
     /// Nothing was heard for too long: the session is lost, and whoever still listens is told.
     pub fn silent(self, error: PushError) {
         self.mailbox.cut(End::Goaway(error, false));
+    }
+
+    /// Takes outcomes, and says at once what became of each; nothing is told by the other half.
+    pub fn settle_now(&self, items: Vec<SettleItem>) -> Vec<SettleResult> {
+        self.live.settle(&By::Stream(self.session), items)
     }
 
     /// Takes outcomes. With `sync` every item is answered once it is durable, otherwise those that are refused are

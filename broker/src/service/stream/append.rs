@@ -16,7 +16,7 @@ use tokio::sync::RwLockReadGuard;
 
 use super::{Found, Position, StreamError, StreamService, content};
 use crate::{
-    partition::Durability,
+    partition::{AppendError, Durability},
     quota::{Quota, Room, Share},
     service::produce::{Acks, Payload, ProduceError, ProduceRequest},
     stream::{Closing, Mark, Producer, Stream, StreamFacts, Turn, Verdict, Writers},
@@ -161,8 +161,10 @@ impl StreamService {
         let records = self.request(found, &mark, values);
         let receipt = match self.produce.append_to_stream(records, connection).await {
             Ok(receipt) => receipt,
-            // Nobody can say what is in the log: it is folded again.
-            Err(error @ ProduceError::Append(_)) => return Err(error.into()),
+            // Nobody can say what is in the log: it is folded again. Every other refusal left the log as it was.
+            Err(error @ ProduceError::Append(AppendError::Indeterminate { .. })) => {
+                return Err(error.into());
+            }
             Err(error) => {
                 *held = Some(writers);
                 return Err(error.into());

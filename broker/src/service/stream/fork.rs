@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use riverrun_proto::{Record, batch::OffsetRecord};
+use riverrun_proto::{LeaderEpoch, Offset, Record, batch::OffsetRecord};
 
 use super::{Found, Position, StreamError, StreamService};
 use crate::{
     quota::{Room, Share},
+    service::fetch::FetchPartitionError,
     stream::{Origin, StreamFacts},
 };
 
@@ -56,6 +57,12 @@ impl StreamService {
             found => found?,
         };
         let facts = found.stream("be forked")?.facts().clone();
+        if let Some(Position { epoch, offset }) = fork.offset {
+            // What was told before an older copy of the data was put back, or an end was lost, may name other records now.
+            let epoch = Some(LeaderEpoch(epoch)).filter(|epoch| epoch.0 > 0);
+            let partition = found.topic.partition(found.partition)?;
+            partition.check_position(Offset(offset), epoch).map_err(FetchPartitionError::from)?;
+        }
         let tail = self.tail(&found, room).await?.position.offset;
         let at = fork.offset.map_or(tail, |position| position.offset);
         if at > tail {

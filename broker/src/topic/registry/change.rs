@@ -222,7 +222,8 @@ impl Registry {
         check_partition_count(partition_count, now)?;
         let forgets = config.retention.is_some()
             || config.retention_bytes.is_some()
-            || config.cleanup_policy != CleanupPolicy::Delete;
+            || config.cleanup_policy != CleanupPolicy::Delete
+            || config.durability != Durability::Fsync;
         if forgets || partition_count != now {
             topic.refuse_stream()?;
         }
