@@ -231,7 +231,11 @@ impl Scene {
 
     /// Fills the disk, sees what goes on, makes room, and sees that records are taken again.
     fn cycle(&mut self, way: Room) -> Result<(), String> {
-        self.volume.fill(FILLER_BYTES[usize::from(way != Room::Filler)])?;
+        let wanted = FILLER_BYTES[usize::from(way != Room::Filler)];
+        let taken = self.volume.fill(wanted)?;
+        // Segments that the broker made ahead may have left somebody else less than what records need to be taken again; then
+        // giving it back makes no room for them.
+        let way = if way == Room::Filler && taken < wanted { Room::Delete } else { way };
         self.fill()?;
         self.look()?;
         if self.random.below(2) == 0 {
@@ -322,7 +326,10 @@ impl Scene {
                 // A broker that could not recover its logs begins anew once it can.
                 Sent::Unknown(error) if error.is_retriable() && began.elapsed() < ROOM_MAX => {}
                 Sent::Refused | Sent::Doubtful => {
-                    return Err("there is room, and records are still refused".into());
+                    let free = self.volume.free_bytes()?;
+                    return Err(format!(
+                        "there is room ({free} bytes), and records are still refused"
+                    ));
                 }
                 Sent::Unknown(error) => return Err(told("there is room again", &error)),
             }

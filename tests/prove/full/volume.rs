@@ -95,6 +95,12 @@ impl Volume {
         }
     }
 
+    /// Bytes that a writer without privileges could take.
+    pub(super) fn free_bytes(&self) -> Result<u64, String> {
+        let found = rustix::fs::statvfs(&self.mount).map_err(|error| error.to_string())?;
+        Ok(found.f_bavail * found.f_frsize)
+    }
+
     /// Somebody else's file goes.
     pub(super) fn clear(&self) -> Result<(), String> {
         match fs::remove_file(self.filler()) {
