@@ -121,10 +121,12 @@ fn compare(args: RunArgs) -> Result<()> {
     let setup = report::Setup::now(args.quick, args.record.clone())?;
     let plan = plan(args)?;
     let machine = machine::describe(&plan.work)?;
-    let results = run::run(&plan)?;
-    let folder = report::write(&setup, &plan, machine, &results)?;
-    say::line(&format!("written to {}", folder.display()));
-    Ok(())
+    run::run(&plan, |results| {
+        let folder = report::write(&setup, &plan, &machine, results)?;
+        let (done, all) = (results.rounds, plan.rounds);
+        say::line(&format!("{done} of {all} rounds written to {}", folder.display()));
+        Ok(())
+    })
 }
 
 fn plan(args: RunArgs) -> Result<run::Plan> {

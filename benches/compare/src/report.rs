@@ -59,11 +59,11 @@ fn public(word: &str) -> String {
     }
 }
 
-/// Writes the run folder. Gives its path.
+/// Writes the run folder, over what an earlier round left there. Gives its path.
 pub(crate) fn write(
     setup: &Setup,
     plan: &Plan,
-    machine: Value,
+    machine: &Value,
     results: &Results,
 ) -> Result<PathBuf> {
     let all = json!({
@@ -71,13 +71,12 @@ pub(crate) fn write(
         "time": setup.time,
         "command": setup.command,
         "quick": setup.quick,
-        "rounds": plan.rounds,
         "machine": machine,
         "results": results,
     });
     let text = serde_json::to_string_pretty(&all)? + "\n";
     files::write_text(&setup.folder.join("result.json"), &text)?;
-    let text = summary::write(setup, plan, &machine, results);
+    let text = summary::write(setup, plan, machine, results);
     files::write_text(&setup.folder.join("summary.md"), &text)?;
     for case in &plan.cases {
         if let Some(text) = chart::draw(*case, results) {

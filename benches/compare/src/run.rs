@@ -111,6 +111,8 @@ pub(crate) struct Entrant {
 /// Everything that was measured.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Results {
+    /// Rounds that are over.
+    pub(crate) rounds: u32,
     /// Who took part.
     pub(crate) entrants: Vec<Entrant>,
     /// Who did not.
@@ -121,8 +123,8 @@ pub(crate) struct Results {
     pub(crate) samples: Vec<Sample>,
 }
 
-/// Runs the whole plan.
-pub(crate) fn run(plan: &Plan) -> Result<Results> {
+/// Runs the whole plan, and gives what is measured so far to `keep` after each round: what ends a long run early costs a round, not the run.
+pub(crate) fn run(plan: &Plan, mut keep: impl FnMut(&Results) -> Result<()>) -> Result<()> {
     let mut results = Results::default();
     let mut contenders = contenders(plan, &mut results)?;
     for round in 1..=plan.rounds {
@@ -136,9 +138,11 @@ pub(crate) fn run(plan: &Plan) -> Result<Results> {
             one_server(plan, round, contender, &mut results)?;
         }
         contenders.rotate_left(1);
+        results.rounds = round;
+        keep(&results)?;
     }
     files::remove_folder(&plan.work)?;
-    Ok(results)
+    Ok(())
 }
 
 /// Finds or downloads every peer.

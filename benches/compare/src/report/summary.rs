@@ -39,7 +39,7 @@ fn fill(
         page,
         "Medians of {} rounds, the least and the most in brackets. Client and server share the machine. MB and GB are decimal. \
          CPU seconds are user and system time of each side; they are steadier than the wall.\n",
-        plan.rounds
+        results.rounds
     )?;
     writeln!(page, "| | |\n| --- | --- |\n| command | `{}` |", setup.command)?;
     for (name, value) in machine.as_object().into_iter().flatten() {
