@@ -44,6 +44,16 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
     File::create(path)
 }
 
+/// A new, empty file, open for reading and for setting its length.
+pub(crate) fn create_to_read(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create(true).truncate(true).open(path)
+}
+
+/// Removes a file.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)
+}
+
 /// Names of what is in a folder, sorted.
 pub(crate) fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));

@@ -8,7 +8,7 @@
 //!
 //! - [`case`]: the workloads and their sizes. [`peer`]: the servers. [`fetch`]: where they come from. [`drive`]: the clients.
 //!   [`ceiling`]: what the machine can do.
-//! - [`run`]: the rounds. [`report`]: the run folder.
+//! - [`memory`]: in the same state for all. [`run`]: the rounds. [`report`]: the run folder.
 //!
 //! Invariants: a peer that cannot be had is skipped with its reason and never silently; a figure is only given for records that were checked to
 //! have come back, or acknowledged without an error; client and server share the machine.
@@ -21,6 +21,7 @@ mod error;
 mod fetch;
 mod files;
 mod machine;
+mod memory;
 mod peer;
 mod process;
 mod report;
@@ -145,6 +146,7 @@ fn plan(args: RunArgs) -> Result<run::Plan> {
         rounds: if args.quick { 1 } else { args.rounds },
         size: Size { quick: args.quick },
         riverrun: args.riverrun,
+        memory: memory::Memory::new(&work.with_extension("memory"))?,
         work,
         cache,
     })

@@ -14,6 +14,7 @@ use crate::{
     drive::{self, Figures, Task},
     error::{Error, Result},
     files,
+    memory::Memory,
     peer::{Install, Level, Peer, Server},
     process, say,
 };
@@ -38,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) riverrun: PathBuf,
     /// Folder on a real disk that is emptied for each server.
     pub(crate) work: PathBuf,
+    /// Filled before each measurement.
+    pub(crate) memory: Memory,
     /// Folder that keeps what was downloaded.
     pub(crate) cache: PathBuf,
 }
@@ -247,6 +250,7 @@ struct Stage<'a> {
 impl Stage<'_> {
     fn measure(&self, server: &mut Server) -> Result<Figures> {
         server.process.check()?;
+        self.plan.memory.fill()?;
         let filled = self.drive(server, self.case.task(self.plan.size))?.wait(self.timeout())?;
         if self.case.workload == Workload::W7 { self.restart(server) } else { Ok(filled) }
     }
@@ -319,5 +323,6 @@ fn fresh(plan: &Plan, who: &Contender) -> Result<Server> {
 fn clean(plan: &Plan) -> Result<PathBuf> {
     files::remove_folder(&plan.work)?;
     files::make_folder(&plan.work)?;
+    plan.memory.fill()?;
     Ok(plan.work.clone())
 }
