@@ -49,8 +49,10 @@ impl RealFile {
     /// `EIO` when something cut a file that is appended to: what is stored past its end is never kept, and
     /// allocating there would make a hole of what was lost.
     fn check_len(&self) -> io::Result<()> {
-        let is_cut = matches!(self.mode, OpenMode::Append { .. })
-            && self.file.metadata()?.len() < self.len.load(Ordering::Acquire);
+        // Before the file is asked: the writer may allocate beside a flush, and tells the length once the file has it.
+        let allocated = self.len.load(Ordering::Acquire);
+        let is_append = matches!(self.mode, OpenMode::Append { .. });
+        let is_cut = is_append && self.file.metadata()?.len() < allocated;
         if is_cut { Err(Errno::IO.into()) } else { Ok(()) }
     }
 

@@ -144,3 +144,18 @@ fn a_store_into_a_cut_file_is_an_error_too() {
     );
     assert_eq!(home.path("cut").metadata().unwrap().len(), 0);
 }
+
+#[test]
+fn a_flush_beside_an_allocation_does_not_take_the_file_for_cut() {
+    const STEPS: u64 = 10_000;
+    // In memory, where a flush takes no time: it meets as many moments of the allocation as it can.
+    let home = Home::on(tempfile::tempdir_in(SHM).unwrap(), false);
+    let file = home.append("f", 4096, 4096 * STEPS);
+    std::thread::scope(|scope| {
+        let grow = || (2..=STEPS).for_each(|step| file.allocate(4096 * step).unwrap());
+        let growing = scope.spawn(grow);
+        while !growing.is_finished() {
+            file.sync().unwrap();
+        }
+    });
+}
