@@ -22,6 +22,7 @@
 //! 6. After the first failed flush nothing is appended, flushed or read above the flushed offset.
 
 pub mod ballast;
+mod buffers;
 pub mod compaction;
 pub mod data_dir;
 pub mod disk;

@@ -1,18 +1,18 @@
 //! Reads batches out of one segment: find the entry, check it, and hand out payloads without the entry
 //! headers between them.
 //!
-//! A run is read with one call into one buffer, and payloads move together inside it: one copy from the
-//! disk or map, one short move in cache.
+//! A run is read with one call into one buffer. The first payload stays where it is, and the others move up to it inside the buffer: one copy
+//! from the disk or map, one short move in cache.
 //!
 //! Damage met on the way to the wanted offset is stepped over; damage at it is an error that names the
 //! offsets up to the next valid entry. A file that was cut off is read to its real end; from the first entry
 //! that is not whole on it is damaged.
 
-use bytes::Bytes;
 use riverrun_proto::{LeaderEpoch, Offset};
 
 use crate::{
     Damage, DamageReason, IoFailure, ReadError,
+    buffers::Buffer,
     disk::DiskFile,
     format::{ENTRY_BYTES, EntryHeader, EntryKind},
     log::{ReadRun, shared::Shared},
@@ -195,15 +195,17 @@ struct Run<'a> {
     end_pos: u64,
     /// Where the file ends, when that is before: nothing at or past it can be read.
     file_end: u64,
-    /// Bytes of the file from `start`; the first `taken` are payloads moved together.
-    buffer: Vec<u8>,
+    /// Bytes of the file from `start`; `taken` of them from `front` on are payloads moved together.
+    buffer: Buffer,
     /// Position of the buffer's first byte.
     start: u64,
     /// Place in the buffer of the entry looked at.
     at: usize,
     /// Offset that the entry looked at must begin with.
     expected: Offset,
-    /// Payload bytes collected at the front of the buffer.
+    /// Place in the buffer of the first payload.
+    front: usize,
+    /// Payload bytes collected there.
     taken: usize,
     /// What is said about them.
     run: ReadRun,
@@ -216,9 +218,22 @@ impl<'a> Run<'a> {
             ReadRun { base_offset: request.from, next_offset: request.from, ..ReadRun::default() };
         let end_pos = segment.end_pos();
         let file_end = end_pos.min(file.len());
-        let buffer = Vec::new();
-        let (expected, start, at, taken) = (segment.base, 0, 0, 0);
-        Run { segment, file, request, end_pos, file_end, buffer, start, at, expected, taken, run }
+        let (buffer, expected) = (Buffer::default(), segment.base);
+        let (start, at, front, taken) = (0, 0, 0, 0);
+        Run {
+            segment,
+            file,
+            request,
+            end_pos,
+            file_end,
+            buffer,
+            start,
+            at,
+            expected,
+            front,
+            taken,
+            run,
+        }
     }
 
     /// Position of the entry looked at.
@@ -240,7 +255,7 @@ impl<'a> Run<'a> {
     fn fill(&mut self, pos: u64, needed: usize) -> Result<(), ReadError> {
         let left = usize::try_from(self.file_end.saturating_sub(pos)).unwrap_or(usize::MAX);
         let len = needed.max(self.request.bytes_max.saturating_add(SLACK_BYTES)).min(left);
-        self.buffer = vec![0; len];
+        self.buffer = Buffer::of(len);
         (self.start, self.at) = (pos, 0);
         if len == 0 {
             return Ok(());
@@ -311,13 +326,15 @@ impl<'a> Run<'a> {
             }
             return Err(payload_damage(self.segment, self.pos(), header).into());
         }
-        if !self.is_begun() {
+        if self.is_begun() {
+            self.buffer.copy_within(payload, self.front + self.taken);
+        } else {
+            self.front = payload.start;
             self.run.base_offset = header.base_offset;
         }
         self.run.next_offset = header.end_offset();
         self.run.leader_epoch = header.leader_epoch;
         self.run.record_count += u64::from(header.count);
-        self.buffer.copy_within(payload, self.taken);
         self.taken += length;
         self.skip(header);
         Ok(Step::Next)
@@ -336,8 +353,7 @@ impl<'a> Run<'a> {
             self.run.base_offset = self.run.next_offset;
             self.run.leader_epoch = LeaderEpoch::default();
         }
-        self.buffer.truncate(self.taken);
-        self.run.bytes = Bytes::from(self.buffer);
+        self.run.bytes = self.buffer.into_bytes().slice(self.front..self.front + self.taken);
         self.run
     }
 }
