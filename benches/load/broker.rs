@@ -14,6 +14,7 @@ use crate::{
     clock,
     error::{Error, Result},
     files, machine,
+    memory::Memory,
 };
 
 /// Longest time a broker may take to get ready; recovery of many GiB needs some.
@@ -24,6 +25,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(600);
 pub(crate) struct Setup {
     binary: PathBuf,
     config: Option<PathBuf>,
+    /// Filled before a broker starts.
+    memory: Memory,
     /// Removed with everything in it at the end.
     work: tempfile::TempDir,
 }
@@ -45,7 +48,8 @@ impl Setup {
         if kind == "tmpfs" || kind == "ramfs" {
             return Err(Error::NotADisk { dir, kind });
         }
-        Ok(Setup { binary, config, work: tempfile::tempdir_in(dir)? })
+        let memory = Memory::new(&dir.join("memory"))?;
+        Ok(Setup { binary, config, memory, work: tempfile::tempdir_in(dir)? })
     }
 
     /// The directory to work in.
@@ -98,24 +102,28 @@ impl Setup {
             command.arg("--config").arg(config);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(files::create(&errors)?);
+        self.memory.fill()?;
         let start = clock::now();
         let mut child = command.spawn()?;
         let stdout = child.stdout.take().ok_or_else(|| Error::NotReady("no output".into()))?;
-        let (found, address) = tokio::sync::oneshot::channel();
+        let (found, doors) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
-            let mut found = Some(found);
+            let (mut found, mut grpc) = (Some(found), String::new());
             // Reads on to the end, so that the broker is never held up by a full pipe.
             for line in BufReader::new(stdout).lines().map_while(std::io::Result::ok) {
-                if let Some(address) = listening(&line)
+                if let Some(address) = told(&line, "listening") {
+                    grpc = address;
+                } else if let Some(web) = told(&line, "web")
                     && let Some(found) = found.take()
                 {
-                    let _ = found.send(address);
+                    let web = web.trim_start_matches("http://").to_owned();
+                    let _ = found.send(Doors { grpc: std::mem::take(&mut grpc), web });
                 }
             }
         });
-        let mut broker = Broker { child, address: String::new(), ready_seconds: 0.0 };
-        match tokio::time::timeout(READY_TIMEOUT, address).await {
-            Ok(Ok(address)) => broker.address = address,
+        let mut broker = Broker { child, doors: Doors::default(), ready_seconds: 0.0 };
+        match tokio::time::timeout(READY_TIMEOUT, doors).await {
+            Ok(Ok(doors)) => broker.doors = doors,
             Ok(Err(_)) | Err(_) => {
                 let said = files::read_text(errors).unwrap_or_default();
                 return Err(Error::NotReady(said.trim().to_owned()));
@@ -128,18 +136,26 @@ impl Setup {
     }
 }
 
-/// The address in the line that says where the broker listens.
-fn listening(line: &str) -> Option<String> {
-    let rest = line.trim().strip_prefix("listening")?;
+/// The address in the line that begins with `what`.
+fn told(line: &str, what: &str) -> Option<String> {
+    let rest = line.trim().strip_prefix(what)?;
     Some(rest.split_whitespace().next()?.to_owned())
+}
+
+/// Where a broker listens, host and port.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Doors {
+    /// gRPC.
+    pub(crate) grpc: String,
+    /// HTTP.
+    pub(crate) web: String,
 }
 
 /// A running broker; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Broker {
     child: Child,
-    /// Where it listens.
-    pub(crate) address: String,
+    doors: Doors,
     /// Time from exec to the first answer.
     pub(crate) ready_seconds: f64,
 }
@@ -150,9 +166,19 @@ impl Broker {
         self.child.id()
     }
 
+    /// Where it listens.
+    pub(crate) fn doors(&self) -> Doors {
+        self.doors.clone()
+    }
+
+    /// Where it listens for gRPC.
+    pub(crate) fn address(&self) -> &str {
+        &self.doors.grpc
+    }
+
     /// A connection to it.
     pub(crate) async fn client(&self) -> Result<Client> {
-        Ok(Client::connect(&self.address).await?)
+        Ok(Client::connect(self.address()).await?)
     }
 
     /// Kills it as a crash would.

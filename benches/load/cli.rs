@@ -69,7 +69,7 @@ pub(crate) async fn run(args: &Args, setup: &Setup) -> Result<Vec<Measurement>> 
 
 fn command(setup: &Setup, broker: &Broker) -> Command {
     let mut command = setup.command();
-    command.env("RIVERRUN_SERVER", &broker.address).stdin(Stdio::null());
+    command.env("RIVERRUN_SERVER", broker.address()).stdin(Stdio::null());
     command
 }
 

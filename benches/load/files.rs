@@ -5,8 +5,11 @@
 use std::{
     fs::{self, File},
     io::{self, BufWriter, Read, Write},
+    os::unix::fs::MetadataExt,
     path::Path,
 };
+
+use rustix::fs::{Advice, fadvise};
 
 use crate::error::{Error, Result};
 
@@ -29,6 +32,49 @@ pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
 /// A new file for what a process says.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     File::create(path)
+}
+
+/// A new, empty file, open for reading and for setting its length.
+pub(crate) fn create_to_read(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create(true).truncate(true).open(path)
+}
+
+/// Removes a file.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)
+}
+
+/// Has the kernel forget what it holds in memory of the files below `folder`, as far as it is on disk.
+pub(crate) fn evict(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            evict(&entry.path())?;
+        } else {
+            fadvise(File::open(entry.path())?, 0, None, Advice::DontNeed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that the files below `folder` take on the disk.
+pub(crate) fn size(folder: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let of = match entry.metadata() {
+            Ok(found) if found.is_dir() => size(&entry.path()),
+            Ok(found) => Ok(found.blocks() * 512),
+            Err(error) => Err(error),
+        };
+        match of {
+            Ok(more) => bytes += more,
+            // A segment that retention dropped meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
 }
 
 /// Writes a text file of `bytes` or a little more: lines of 20 to 180 letters, no two the same.

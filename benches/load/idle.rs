@@ -61,7 +61,7 @@ pub(crate) async fn run(args: &Args, setup: &Setup) -> Result<Vec<Measurement>> 
     progress(&format!("idle: {} polls on {} connections", args.polls, args.connections));
     let mut polls = JoinSet::new();
     for connection in 0..args.connections {
-        let endpoint = Endpoint::from_shared(format!("http://{}", broker.address))?;
+        let endpoint = Endpoint::from_shared(format!("http://{}", broker.address()))?;
         let client = FetchClient::new(endpoint.connect().await?);
         let share = (connection..args.polls).step_by(args.connections);
         for poll in share {

@@ -10,19 +10,24 @@ use crate::{error::Result, files};
 pub(crate) fn describe(dir: &Path) -> Result<Value> {
     let cpu = files::read_text("/proc/cpuinfo")?;
     let cpu = field(&cpu, "model name").unwrap_or_else(|| "unknown".into());
-    let memory = files::read_text("/proc/meminfo")?;
-    let memory = field(&memory, "MemTotal").unwrap_or_else(|| "unknown".into());
     let kernel = files::read_text("/proc/sys/kernel/osrelease")?;
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     Ok(json!({
         "cpu": cpu,
         "cores": std::thread::available_parallelism()?.get(),
-        "memory": memory,
+        "memory_mib": memory("MemTotal")? >> 20,
         "kernel": kernel.trim(),
         "file_system": file_system(dir)?,
         "commit": commit(),
         "command": format!("load {}", arguments.join(" ")),
     }))
+}
+
+/// Bytes that the kernel tells under `name`, as `MemTotal` and `MemFree`; 0 when it tells none.
+pub(crate) fn memory(name: &str) -> Result<u64> {
+    let told = field(&files::read_text("/proc/meminfo")?, name);
+    let kib = told.and_then(|told| told.trim_end_matches(" kB").parse::<u64>().ok());
+    Ok(kib.unwrap_or(0) * 1024)
 }
 
 /// The file system that holds `dir`.

@@ -9,12 +9,17 @@
 //! - [`push`]: broker-managed delivery: acknowledged one by one, many idle sessions, fan-out.
 //! - [`behind`]: one record kept in hand while very many behind it are settled.
 //! - [`unread`]: what sessions that read nothing cost, and take from one that works.
+//! - [`scale`]: what more partitions, producers, consumers, bytes cost. [`soak`]: an hour at a steady rate with retention on.
+//! - [`web`]: server-sent events and WebSocket at the tail, many readers, and many that wait.
 //! - [`cli`]: a text file in and out through the command line. [`codec`]: the batch codec alone, no broker.
+//!
+//! Before a broker is started the memory is full, as [`memory`] says.
 //!
 //! Nothing here is a test: numbers depend on the machine, and no workload fails for being slow.
 
 mod behind;
 mod broker;
+mod chart;
 mod cli;
 mod clock;
 mod codec;
@@ -22,13 +27,18 @@ mod error;
 mod files;
 mod idle;
 mod machine;
+mod memory;
 mod process;
 mod push;
 mod report;
 mod restart;
+mod scale;
 mod sdk;
+mod series;
+mod soak;
 mod unread;
 mod wake;
+mod web;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -76,11 +86,17 @@ enum Workload {
     Behind(behind::Args),
     /// Sessions that read nothing: their memory, and the throughput beside them
     Unread(unread::Args),
+    /// Server-sent events and WebSocket: how late at the tail, with many readers, with very many that wait
+    Web(web::Args),
     /// A text file in and out through the command line
     Cli(cli::Args),
     /// Records per second through the batch codec alone; needs no broker
     Codec,
-    /// Every workload but `behind`, with its defaults
+    /// What more partitions, producers, consumers, bytes of a record and bytes stored cost; a quarter of an hour and some GB of disk
+    Scale(scale::Args),
+    /// A steady rate with retention on, for an hour
+    Soak(soak::Args),
+    /// Every workload but `behind`, `scale` and `soak`, with its defaults
     All,
 }
 
@@ -115,6 +131,9 @@ async fn measure(workload: &Workload, setup: &Setup, report: &mut Report) -> Res
         Workload::Push(args) => report.add("push", push::run(args, setup).await?),
         Workload::Behind(args) => report.add("behind", behind::run(args, setup).await?),
         Workload::Unread(args) => report.add("unread", unread::run(args, setup).await?),
+        Workload::Scale(args) => scale::run(args, setup, report).await?,
+        Workload::Soak(args) => soak::run(args, setup, report).await?,
+        Workload::Web(args) => report.add("web", web::run(args, setup).await?),
         Workload::Cli(args) => report.add("cli", cli::run(args, setup).await?),
         Workload::Codec => report.add("codec", codec::run()?),
         Workload::All => {
@@ -125,6 +144,7 @@ async fn measure(workload: &Workload, setup: &Setup, report: &mut Report) -> Res
             report.add("restart", restart::run(&restart::Args::default(), setup).await?);
             report.add("push", push::run(&push::Args::default(), setup).await?);
             report.add("unread", unread::run(&unread::Args::default(), setup).await?);
+            report.add("web", web::run(&web::Args::default(), setup).await?);
             report.add("cli", cli::run(&cli::Args::default(), setup).await?);
         }
     }

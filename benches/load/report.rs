@@ -81,18 +81,25 @@ impl Measurement {
 pub(crate) struct Report {
     machine: Value,
     workloads: Vec<(&'static str, Vec<Measurement>)>,
+    /// Pictures in SVG, by the name of their file.
+    charts: Vec<(String, String)>,
 }
 
 impl Report {
     /// An empty one.
     pub(crate) fn new(machine: Value) -> Report {
-        Report { machine, workloads: Vec::new() }
+        Report { machine, workloads: Vec::new(), charts: Vec::new() }
     }
 
     /// Adds and prints what a workload measured.
     pub(crate) fn add(&mut self, workload: &'static str, measurements: Vec<Measurement>) {
         print!("{}", table(workload, &measurements));
         self.workloads.push((workload, measurements));
+    }
+
+    /// Adds a picture, which is kept with a recorded run.
+    pub(crate) fn chart(&mut self, name: impl Into<String>, svg: String) {
+        self.charts.push((name.into(), svg));
     }
 
     /// Keeps the run in `benches/runs/DATE-NAME`.
@@ -117,6 +124,9 @@ impl Report {
         let text = serde_json::to_string_pretty(&all).map_err(std::io::Error::from)?;
         files::write_result(&folder.join("result.json"), &(text + "\n"))?;
         files::write_result(&folder.join("summary.txt"), &self.summary())?;
+        for (name, svg) in &self.charts {
+            files::write_result(&folder.join(format!("{name}.svg")), svg)?;
+        }
         println!("kept in {}", folder.display());
         Ok(())
     }
@@ -154,7 +164,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// A number with as many digits as one wants to read.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let whole = value.abs();
     if whole >= 1000.0 {
         let digits = format!("{whole:.0}");

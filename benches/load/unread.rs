@@ -114,7 +114,7 @@ async fn memory_of_each(args: &Args, setup: &Setup) -> Result<f64> {
 async fn open(broker: &Broker, name: &str, numbers: Range<u32>) -> Result<Vec<Session>> {
     let mut sessions = Vec::new();
     for number in numbers {
-        let endpoint = Endpoint::from_shared(format!("http://{}", broker.address))?;
+        let endpoint = Endpoint::from_shared(format!("http://{}", broker.address()))?;
         let push = PushClient::new(endpoint.connect().await?);
         let id = format!("unread-{number}");
         sessions.push(Session::open(push, (name, TOPIC, id), 1 << 40).await?);

@@ -103,7 +103,7 @@ async fn measure(args: &Args, broker: &Broker, durability: Durability) -> Result
     client.admin().create_topic(TopicSpec::new(&topic).durability(durability)).await?;
     let count = WARM_UP + (args.rate * args.seconds) as usize;
     let times = Times::new(count);
-    let endpoint = Endpoint::from_shared(format!("http://{}", broker.address))?.tcp_nodelay(true);
+    let endpoint = Endpoint::from_shared(format!("http://{}", broker.address()))?.tcp_nodelay(true);
     let reader = FetchClient::new(endpoint.connect().await?);
     let reading = tokio::spawn(read(reader, topic.clone(), times.clone()));
     let producer = client.producer(&topic).build().await?;

@@ -21,6 +21,7 @@ mod error;
 mod fetch;
 mod files;
 mod machine;
+#[path = "../../load/memory.rs"]
 mod memory;
 mod peer;
 mod process;

@@ -29,7 +29,7 @@ pub(super) async fn run(args: &Args, setup: &Setup) -> Result<Vec<Measurement>> 
     broker.client().await?.admin().create_topic(TopicSpec::new(TOPIC)).await?;
     let mut sessions = JoinSet::new();
     for connection in 0..args.connections {
-        let endpoint = Endpoint::from_shared(format!("http://{}", broker.address))?;
+        let endpoint = Endpoint::from_shared(format!("http://{}", broker.address()))?;
         let push = PushClient::new(endpoint.connect().await?);
         for number in (connection..args.sessions).step_by(args.connections) {
             let name = format!("s{}", number / SHARED_BY);

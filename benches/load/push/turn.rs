@@ -34,7 +34,7 @@ pub(super) async fn run(setup: &Setup) -> Result<Vec<Measurement>> {
     let broker = setup.start("turn").await?;
     let client = broker.client().await?;
     super::fill(&client, TOPIC, u64::from(SESSIONS) * (TURNS as u64 + 1), 100).await?;
-    let endpoint = Endpoint::from_shared(format!("http://{}", broker.address))?.tcp_nodelay(true);
+    let endpoint = Endpoint::from_shared(format!("http://{}", broker.address()))?.tcp_nodelay(true);
     let push = PushClient::new(endpoint.connect().await?);
     let mut sessions = JoinSet::new();
     for number in 0..SESSIONS {

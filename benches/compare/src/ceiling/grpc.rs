@@ -213,6 +213,7 @@ impl Produce for Blackhole {
 
 #[tonic::async_trait]
 impl Fetch for Blackhole {
+    type FetchPipelineStream = Answers<v1::FetchResponse>;
     type WatchStream = Answers<v1::WatchResponse>;
 
     async fn fetch(
@@ -223,6 +224,13 @@ impl Fetch for Blackhole {
         let batches = self.0.slice(..bytes.min(self.0.len()));
         let partition = v1::FetchedPartition { batches, ..v1::FetchedPartition::default() };
         Ok(Response::new(v1::FetchResponse { partitions: vec![partition] }))
+    }
+
+    async fn fetch_pipeline(
+        &self,
+        _: Request<Streaming<v1::FetchPipelineRequest>>,
+    ) -> std::result::Result<Response<Self::FetchPipelineStream>, Status> {
+        unused()
     }
 
     async fn watch(
