@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
 use riverrun_client::{
-    Admin, Error, Offset, PartitionDescription, TopicChange, TopicDescription, TopicInfo,
-    TopicPartition, TopicSpec,
+    Admin, DamagedOffsets, Error, Offset, PartitionDescription, TopicChange, TopicDescription,
+    TopicInfo, TopicPartition, TopicSpec,
 };
 use serde_json::{Value, json};
 
@@ -256,7 +256,39 @@ fn describe_text(topic: &TopicDescription) -> String {
         table.row(partition_row(partition));
     }
     text.push_str(&table.render());
+    text.push_str(&damaged_text(&topic.partitions));
     text
+}
+
+/// What cannot be read; nothing when all can.
+fn damaged_text(partitions: &[PartitionDescription]) -> String {
+    let mut table = Table::new(&["PARTITION", "DAMAGED-FROM", "TO", "WHY"]);
+    let (mut named, mut known) = (0, 0);
+    for partition in partitions {
+        known += partition.damaged_places;
+        named += partition.damaged.len() as u64;
+        for DamagedOffsets { offsets, reason } in &partition.damaged {
+            table.row(vec![
+                partition.partition.to_string(),
+                units::count(offsets.start.0),
+                units::count(offsets.end.0),
+                reason.clone(),
+            ]);
+        }
+    }
+    if known == 0 {
+        return String::new();
+    }
+    let more = known.saturating_sub(named);
+    let more = if more == 0 {
+        String::new()
+    } else {
+        format!("… and {} more places\n", units::count(more))
+    };
+    format!(
+        "\n{}{more}Reads of these offsets are refused. See `riverrun log verify` and `riverrun log repair`.\n",
+        table.render()
+    )
 }
 
 fn partition_row(partition: &PartitionDescription) -> Vec<String> {
@@ -268,11 +300,16 @@ fn partition_row(partition: &PartitionDescription) -> Vec<String> {
         units::count(partition.flushed.0),
         partition.segment_count.to_string(),
         units::bytes(partition.size_bytes),
-        partition
-            .failure
-            .as_ref()
-            .map_or_else(|| "ok".to_owned(), |error| format!("FAILED: {error}")),
+        state(partition),
     ]
+}
+
+fn state(partition: &PartitionDescription) -> String {
+    match (&partition.failure, partition.damaged_places) {
+        (Some(error), _) => format!("FAILED: {error}"),
+        (None, 0) => "ok".to_owned(),
+        (None, _) => "DAMAGED".to_owned(),
+    }
 }
 
 fn info_json(topic: &TopicInfo) -> Value {
@@ -300,5 +337,15 @@ fn partition_json(partition: &PartitionDescription) -> Value {
         "size_bytes": partition.size_bytes,
         "segment_count": partition.segment_count,
         "failure": partition.failure.as_ref().map(Error::to_string),
+        "damaged_places": partition.damaged_places,
+        "damaged": partition.damaged.iter().map(damaged_json).collect::<Vec<_>>(),
+    })
+}
+
+fn damaged_json(DamagedOffsets { offsets, reason }: &DamagedOffsets) -> Value {
+    json!({
+        "start_offset": offsets.start.0,
+        "end_offset": offsets.end.0,
+        "reason": reason,
     })
 }

@@ -25,8 +25,8 @@ pub use self::{
         WebhookStanding, WebhookState,
     },
     topic::{
-        ClusterInfo, PartitionDescription, PartitionInfo, TopicChange, TopicDescription, TopicInfo,
-        TopicSpec,
+        ClusterInfo, DamagedOffsets, PartitionDescription, PartitionInfo, TopicChange,
+        TopicDescription, TopicInfo, TopicSpec,
     },
     watch::{PartitionState, Watch},
 };

@@ -32,8 +32,8 @@ pub use riverrun_proto::{
 
 pub use self::{
     admin::{
-        Admin, CleanupPolicy, ClusterInfo, Explanation, GroupDescription, GroupPartition,
-        GroupState, GroupSummary, Limit, MemberDescription, OffsetAt, OffsetReset,
+        Admin, CleanupPolicy, ClusterInfo, DamagedOffsets, Explanation, GroupDescription,
+        GroupPartition, GroupState, GroupSummary, Limit, MemberDescription, OffsetAt, OffsetReset,
         PartitionDescription, PartitionInfo, PartitionState, PeekedRecord, PositionMoved,
         RecordState, Redrive, Redriven, Reset, ResetOffsets, SeekSubscription,
         SubscriptionDescription, SubscriptionPartition, SubscriptionSession, SubscriptionSummary,

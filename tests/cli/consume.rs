@@ -141,6 +141,19 @@ fn damage_in_one_partition_does_not_end_the_reading_of_others() {
     }
     let alone = ["consume", "t", "--partition", "1"];
     broker.call(&alone).refused(5, &["t-1: offsets `0..", "are damaged", "--from offset:"]);
+
+    let text = broker.call(&["topic", "describe", "t"]).text();
+    let (table, places) = text.split_once("DAMAGED-FROM").unwrap_or_else(|| panic!("{text}"));
+    assert!(table.contains(" ok\n") && table.contains(" DAMAGED\n"), "{text}");
+    assert!(
+        places.contains("00000000000000000000.log") && places.contains("riverrun log"),
+        "{text}"
+    );
+    let json = broker.call(&["topic", "describe", "t", "--output", "json"]).text();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let of = |partition: usize| json["partitions"][partition]["damaged_places"].clone();
+    assert_eq!((of(0), of(1)), (0.into(), 1.into()), "{json}");
+    assert_eq!(json["partitions"][1]["damaged"][0]["start_offset"], 0, "{json}");
 }
 
 /// The damaged offsets that a line tells of.

@@ -60,6 +60,17 @@ async fn a_flipped_bit_in_a_sealed_segment_is_told_before_anybody_reads_it() {
     assert_eq!((places(&seen, "hit"), places(&seen, "other")), (1.0, 0.0));
     assert_eq!(seen.value("riverrun_topic_failed_partitions", &[("topic", "hit")]), 0.0);
 
+    let described = |topic: &str| v1::DescribeTopicRequest { topic: topic.into() };
+    let told = stubs.admin.describe_topic(described("hit")).await.unwrap().into_inner();
+    let partition = &told.partitions[0];
+    assert_eq!((partition.damaged_places, partition.damaged.len()), (1, 1));
+    let place = &partition.damaged[0];
+    assert_eq!((place.start_offset, place.end_offset), (0, 1));
+    assert!(place.reason.contains("00000000000000000000.log"), "{}", place.reason);
+    assert_eq!(partition.failure, None);
+    let told = stubs.admin.describe_topic(described("other")).await.unwrap().into_inner();
+    assert_eq!((told.partitions[0].damaged_places, told.partitions[0].damaged.len()), (0, 0));
+
     let fetched = stubs.fetch.fetch(fetch("hit", 0)).await.unwrap().into_inner();
     let error = fetched.partitions[0].error.clone().expect("these are damaged");
     assert_eq!(error.code(), v1::ErrorCode::DataCorrupt);

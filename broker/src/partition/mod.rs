@@ -17,6 +17,7 @@
 //!   a thread that no append or flush waits for, reads where the caller is when they come from memory and on the blocking pool when they may not.
 
 mod complaints;
+pub mod damages;
 pub mod device;
 pub mod directory;
 mod durability;
@@ -62,7 +63,8 @@ use riverrun_storage::{
 #[cfg(feature = "sim")]
 pub use self::hands::Hands;
 use self::{
-    complaints::Complaints, ledger::Ledger, read::Hot, replicator::Replicator, shard::ShardHandle,
+    complaints::Complaints, damages::Damages, ledger::Ledger, read::Hot, replicator::Replicator,
+    shard::ShardHandle,
 };
 pub use self::{
     directory::{PartitionOpener, partition_dir},
@@ -157,8 +159,8 @@ pub struct Partition {
     read_cold: AtomicBool,
     /// Which records were written so lately that they are in memory.
     hot: Hot,
-    /// Damaged places that the scrubber met in its latest pass.
-    damaged_places: AtomicU64,
+    /// Damaged places that are known.
+    damages: Mutex<Damages>,
     /// What was appended. Stays empty in the broker's own logs.
     appended: Traffic,
     /// What fetches read.
@@ -215,7 +217,7 @@ impl Partition {
             complaints: Complaints::default(),
             read_cold: AtomicBool::new(false),
             hot: Hot::new(offsets.log_end),
-            damaged_places: AtomicU64::new(0),
+            damages: Mutex::default(),
             appended: Traffic::default(),
             fetched: Traffic::default(),
         })

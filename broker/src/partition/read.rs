@@ -281,6 +281,13 @@ impl Partition {
     }
 
     pub(super) fn read_failure(&self, error: LogReadError) -> ReadError {
+        let error = self.tell(error);
+        self.damages.lock().note(&error);
+        error
+    }
+
+    /// Says in the log what stood in the way, unless it was said lately.
+    fn tell(&self, error: LogReadError) -> ReadError {
         match error {
             LogReadError::OutOfRange { requested, .. } => {
                 let VisibleRange { log_start, high_watermark } = self.visible();

@@ -18,13 +18,13 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Weak, atomic::Ordering::Relaxed},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use riverrun_storage::LogScrubber;
 
-use super::Partition;
+use super::{Partition, damages::Damages};
 use crate::{blocking, clock::Clock, metrics::ScrubMeter};
 
 /// Bytes read at a time, or one entry when that is larger.
@@ -67,7 +67,7 @@ struct Hand {
     partition: Weak<Partition>,
     log: LogScrubber,
     /// Damaged places met so far.
-    damages: u64,
+    damages: Damages,
 }
 
 impl Scrubber {
@@ -117,10 +117,10 @@ impl Scrubber {
             };
             let log = partition.scrubber();
             if log.has_more() {
-                self.hand = Some(Hand { partition: next, log, damages: 0 });
+                self.hand = Some(Hand { partition: next, log, damages: Damages::default() });
                 return;
             }
-            partition.damaged_places.store(0, Relaxed);
+            *partition.damages.lock() = Damages::default();
         }
     }
 
@@ -151,24 +151,32 @@ impl Scrubber {
         };
         let count = scrubbed.found.len() as u64;
         self.meter.damages.add(count);
-        hand.damages += count;
+        let met = hand.damages.count + count;
         for error in scrubbed.found {
-            // Said in the log as a read of it is; nobody asked for the records.
-            drop(partition.read_failure(error));
+            // Said in the log, and noted, as a read of it is; nobody asked for the records.
+            hand.damages.note(&partition.read_failure(error));
         }
-        partition.damaged_places.fetch_max(hand.damages, Relaxed);
+        hand.damages.count = met;
         if scrubbed.is_complete {
-            partition.damaged_places.store(hand.damages, Relaxed);
+            *partition.damages.lock() = hand.damages;
         } else {
+            let mut known = partition.damages.lock();
+            known.count = known.count.max(hand.damages.count);
+            drop(known);
             self.hand = Some(hand);
         }
     }
 }
 
 impl Partition {
-    /// Damaged places that the scrubber met in its latest pass, or in this one if they are more.
+    /// Damaged places that are known.
+    pub fn damages(&self) -> Damages {
+        self.damages.lock().clone()
+    }
+
+    /// How many there are.
     pub fn damaged_places(&self) -> u64 {
-        self.damaged_places.load(Relaxed)
+        self.damages.lock().count
     }
 
     fn scrubber(&self) -> LogScrubber {

@@ -1,6 +1,6 @@
 //! Topics: to create, to change, and as the broker describes them.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use bytes::Bytes;
 use riverrun_proto::{LeaderEpoch, Offset, PartitionId, TopicId, grpc::v1};
@@ -230,6 +230,26 @@ pub struct PartitionDescription {
     pub segment_count: u32,
     /// Why the partition refuses writes, when it does.
     pub failure: Option<Error>,
+    /// Places whose bytes are not what was written, as far as they are known.
+    pub damaged_places: u64,
+    /// The first of them, at most 16. Reads of these offsets are refused, those of others are not.
+    pub damaged: Vec<DamagedOffsets>,
+}
+
+/// Offsets that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedOffsets {
+    /// From the first that cannot be read to the first that can.
+    pub offsets: Range<Offset>,
+    /// The file, the position in it, and what is wrong there.
+    pub reason: String,
+}
+
+impl DamagedOffsets {
+    fn from_wire(wire: v1::DamagedOffsets) -> DamagedOffsets {
+        let offsets = Offset(wire.start_offset)..Offset(wire.end_offset);
+        DamagedOffsets { offsets, reason: wire.reason }
+    }
 }
 
 impl TopicDescription {
@@ -243,6 +263,8 @@ impl TopicDescription {
             size_bytes: partition.size_bytes,
             segment_count: partition.segment_count,
             failure: partition.failure.as_ref().map(Error::from_wire),
+            damaged_places: partition.damaged_places,
+            damaged: partition.damaged.into_iter().map(DamagedOffsets::from_wire).collect(),
         };
         Ok(TopicDescription {
             info: TopicInfo::from_wire(wire.topic.ok_or_else(|| missing("topic"))?)?,

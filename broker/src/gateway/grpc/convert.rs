@@ -6,7 +6,7 @@ use riverrun_proto::{Header, Record, batch::OffsetRecord, grpc::v1, limits::WAIT
 
 use super::status::Describe;
 use crate::{
-    partition::{AppendReceipt, Durability, PartitionFailed},
+    partition::{AppendReceipt, Durability, PartitionFailed, damages::DamagedPlace},
     service::{
         fetch::{FetchPartition, FetchRequest, Fetched, Format, Member},
         lookup::{OffsetQuery, Position},
@@ -231,7 +231,7 @@ pub(super) fn partition_description(number: u32, slot: &Slot) -> v1::PartitionDe
             return v1::PartitionDescription { partition: number, failure, ..Default::default() };
         }
     };
-    let facts = partition.facts();
+    let (facts, damages) = (partition.facts(), partition.damages());
     v1::PartitionDescription {
         partition: number,
         log_start_offset: facts.visible.log_start.0,
@@ -241,5 +241,15 @@ pub(super) fn partition_description(number: u32, slot: &Slot) -> v1::PartitionDe
         size_bytes: facts.size_bytes,
         segment_count: u32::try_from(facts.segment_count).unwrap_or(u32::MAX),
         failure: partition.failure().and_then(failed),
+        damaged_places: damages.count,
+        damaged: damages.named.into_iter().map(damaged_offsets).collect(),
+    }
+}
+
+fn damaged_offsets(DamagedPlace { range, reason }: DamagedPlace) -> v1::DamagedOffsets {
+    v1::DamagedOffsets {
+        start_offset: range.start.0,
+        end_offset: range.end.0,
+        reason: reason.to_string(),
     }
 }

@@ -21,6 +21,7 @@ use super::{
     settings::{Settings, settings},
 };
 use crate::{
+    partition::damages::DamagedPlace,
     service::lookup::{OffsetQuery, Position},
     topic::{
         Slot, Topic,
@@ -181,7 +182,7 @@ fn partition(number: u32, slot: &Slot) -> Value {
             return json!({"partition": number, "failure": failed(failure)});
         }
     };
-    let facts = partition.facts();
+    let (facts, damages) = (partition.facts(), partition.damages());
     json!({
         "partition": number,
         "leader_epoch": partition.leader_epoch().0,
@@ -192,5 +193,15 @@ fn partition(number: u32, slot: &Slot) -> Value {
         "size_bytes": facts.size_bytes,
         "segment_count": facts.segment_count,
         "failure": partition.failure().map(failed),
+        "damaged_places": damages.count,
+        "damaged": damages.named.iter().map(damaged).collect::<Vec<_>>(),
+    })
+}
+
+fn damaged(place: &DamagedPlace) -> Value {
+    json!({
+        "start_offset": place.range.start.0,
+        "end_offset": place.range.end.0,
+        "reason": &*place.reason,
     })
 }
