@@ -20,6 +20,7 @@ mod commit;
 mod fetcher;
 mod membership;
 mod prefix;
+mod reading;
 mod shared;
 mod topics;
 mod tracker;

@@ -29,9 +29,9 @@ struct Kept {
 impl Kept {
     /// The smallest that is large enough, unless that is more than twice as large.
     fn take(&mut self, len: usize) -> Option<Box<[u8]>> {
-        let fits = |buffer: &Box<[u8]>| (len..=len * 2).contains(&buffer.len());
-        let all = self.buffers.iter().enumerate();
-        let (index, _) = all.filter(|(_, one)| fits(one)).min_by_key(|(_, one)| one.len())?;
+        let lengths = self.buffers.iter().map(|buffer| buffer.len()).enumerate();
+        let fitting = lengths.filter(|(_, found)| (len..=len * 2).contains(found));
+        let (index, _) = fitting.min_by_key(|(_, found)| *found)?;
         let buffer = self.buffers.swap_remove(index);
         self.bytes -= buffer.len();
         Some(buffer)

@@ -6,8 +6,8 @@ use riverrun_proto::{
     RecordBatch,
     grpc::v1::{self, group_client::GroupClient, push_client::PushClient},
 };
-use tokio::time::timeout;
-use tokio_stream::StreamExt;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 
 use crate::support::{
     broker::{Stubs, TestBroker},
@@ -250,6 +250,99 @@ async fn a_watch_tells_what_moved_and_of_partitions_added_later() {
     stubs.admin.delete_topic(delete).await.unwrap();
     let gone = next().await.partitions;
     assert!(gone.iter().all(|part| part.error.is_some()), "{gone:?}");
+}
+
+/// A fetch pipeline, by hand.
+struct Pipeline {
+    asks: mpsc::Sender<v1::FetchPipelineRequest>,
+    answers: tonic::Streaming<v1::FetchResponse>,
+}
+
+impl Pipeline {
+    async fn open(stubs: &mut Stubs, first: v1::FetchPipelineRequest) -> Pipeline {
+        let (asks, feed) = mpsc::channel(8);
+        asks.send(first).await.unwrap();
+        let answers = stubs.fetch.fetch_pipeline(ReceiverStream::new(feed)).await.unwrap();
+        Pipeline { asks, answers: answers.into_inner() }
+    }
+
+    async fn begin(stubs: &mut Stubs, request: v1::FetchRequest) -> Pipeline {
+        Pipeline::open(stubs, v1::FetchPipelineRequest { begin: Some(request) }).await
+    }
+
+    async fn ask(&self) {
+        // One that the broker has ended takes none, which the next answer tells.
+        drop(self.asks.send(v1::FetchPipelineRequest { begin: None }).await);
+    }
+
+    async fn next(&mut self) -> Result<Option<v1::FetchedPartition>, tonic::Status> {
+        let answer = timeout(SOON, self.answers.message()).await.expect("soon")?;
+        Ok(answer.map(|mut answer| answer.partitions.remove(0)))
+    }
+}
+
+#[tokio::test]
+async fn a_pipeline_answers_each_ask_from_where_the_last_answer_ended() {
+    let broker = TestBroker::start().await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 1, v1::TopicConfig::default()).await;
+    for value in ["a", "b", "c"] {
+        stubs.append("t", &[value]).await;
+    }
+    // One batch at a time.
+    let request = v1::FetchRequest { max_bytes: 1, ..long(fetch("t", 0), 60_000, 1) };
+    let mut pipeline = Pipeline::begin(&mut stubs, request).await;
+    for _ in 0..3 {
+        pipeline.ask().await;
+    }
+    for (value, next_offset) in [("a", 1), ("b", 2), ("c", 3)] {
+        let answer = pipeline.next().await.unwrap().expect("an answer");
+        assert_eq!((values(&answer), answer.next_offset), (vec![value.to_owned()], next_offset));
+    }
+    until("the fourth waits", || waiters(&broker, "t") == 1).await;
+    stubs.append("t", &["d"]).await;
+    let answer = pipeline.next().await.unwrap().expect("woken without a call");
+    assert_eq!((values(&answer), answer.next_offset), (vec!["d".to_owned()], 4));
+    // Nothing is answered that nobody asked for.
+    stubs.append("t", &["e"]).await;
+    assert_eq!(waiters(&broker, "t"), 0);
+    let Pipeline { asks, mut answers } = pipeline;
+    drop(asks);
+    assert!(timeout(SOON, answers.message()).await.expect("soon").unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_pipeline_ends_after_an_error_of_a_partition_and_with_its_reader() {
+    let broker = TestBroker::start().await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 1, v1::TopicConfig::default()).await;
+    let mut pipeline = Pipeline::begin(&mut stubs, fetch("t", 7)).await;
+    pipeline.ask().await;
+    let answer = pipeline.next().await.unwrap().expect("an answer");
+    assert_eq!(answer.error.unwrap().code(), v1::ErrorCode::OffsetOutOfRange);
+    assert_eq!(pipeline.next().await.unwrap(), None);
+
+    let waiting = Pipeline::begin(&mut stubs, long(fetch("t", 0), 60_000, 1)).await;
+    until("it waits", || waiters(&broker, "t") == 1).await;
+    drop(waiting);
+    until("it is gone", || waiters(&broker, "t") == 0).await;
+}
+
+#[tokio::test]
+async fn a_pipeline_says_once_what_it_reads() {
+    let broker = TestBroker::start().await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 1, v1::TopicConfig::default()).await;
+    let nothing = v1::FetchPipelineRequest { begin: None };
+    let refused = Pipeline::open(&mut stubs, nothing).await.next().await.unwrap_err();
+    assert!(refused.message().contains("`begin`"), "{refused}");
+
+    let mut twice = Pipeline::begin(&mut stubs, fetch("t", 0)).await;
+    twice.next().await.unwrap().expect("an answer");
+    let again = v1::FetchPipelineRequest { begin: Some(fetch("t", 0)) };
+    twice.asks.send(again).await.unwrap();
+    let refused = twice.next().await.unwrap_err();
+    assert!(refused.message().contains("`begin`"), "{refused}");
 }
 
 #[tokio::test]

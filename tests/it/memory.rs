@@ -163,11 +163,14 @@ async fn replies_that_nobody_reads_keep_the_bound() {
     const CALLS: usize = 32;
     /// The setting of the first window of a stream.
     const INITIAL_WINDOW_SIZE: u16 = 4;
+    const FETCH: &str = "/riverrun.v1.Fetch/Fetch";
+    const PIPELINE: &str = "/riverrun.v1.Fetch/FetchPipeline";
     // Without a window the broker cannot begin to send; with one byte it can.
-    for (window, format) in [
-        (0, v1::RecordFormat::Encoded),
-        (1, v1::RecordFormat::Encoded),
-        (1, v1::RecordFormat::Structured),
+    for (window, format, path) in [
+        (0, v1::RecordFormat::Encoded, FETCH),
+        (1, v1::RecordFormat::Encoded, FETCH),
+        (1, v1::RecordFormat::Structured, FETCH),
+        (1, v1::RecordFormat::Encoded, PIPELINE),
     ] {
         let (broker, mut healthy) = house().await;
         fill(&mut healthy).await;
@@ -175,14 +178,21 @@ async fn replies_that_nobody_reads_keep_the_bound() {
         let mut large = v1::FetchRequest { max_bytes: 4 << 20, ..fetch("t", 0) };
         large.partitions[0].max_bytes = 4 << 20;
         large.format = format as i32;
+        let asked = match path {
+            FETCH => message(&large),
+            _ => {
+                let begin = message(&v1::FetchPipelineRequest { begin: Some(large) });
+                let more = message(&v1::FetchPipelineRequest { begin: None });
+                [begin, more.repeat(7)].concat()
+            }
+        };
         let mut wires = Vec::new();
         for _ in 0..CONNECTIONS {
             let mut wire = Wire::greeted(address(&broker), &[(INITIAL_WINDOW_SIZE, window)]).await;
             for nth in 0..CALLS {
                 let stream = u32::try_from(nth * 2 + 1).unwrap();
-                let head = call("/riverrun.v1.Fetch/Fetch");
-                let head = frame(HEADERS, END_HEADERS, stream, &head);
-                let body = frame(DATA, END_STREAM, stream, &message(&large));
+                let head = frame(HEADERS, END_HEADERS, stream, &call(path));
+                let body = frame(DATA, END_STREAM, stream, &asked);
                 assert!(wire.send(&[head, body].concat()).await);
             }
             wires.push(wire);
@@ -194,7 +204,7 @@ async fn replies_that_nobody_reads_keep_the_bound() {
         }
         check_well(&mut healthy).await;
         let growth = broker.peak_bytes() - before;
-        assert!(growth < GROWTH_MAX, "{growth} bytes more, {format:?}, window {window}");
+        assert!(growth < GROWTH_MAX, "{growth} bytes more, {path}, {format:?}, window {window}");
     }
 }
 

@@ -62,8 +62,6 @@ macro_rules! unary_calls {
 unary_calls! {
     /// Gives a producer its identity. A repeated call wastes an id at worst.
     init_producer: ProduceClient, InitProducerRequest => InitProducerResponse, true;
-    /// Reads records.
-    fetch: FetchClient, FetchRequest => FetchResponse, true;
     /// Finds offsets by position or time.
     lookup_offsets: FetchClient, LookupOffsetsRequest => LookupOffsetsResponse, true;
     /// One sign of life. Sent once: the membership decides what to say next.
@@ -163,6 +161,21 @@ impl Connection {
             }
             Err(_) => Err(late("probe")),
         }
+    }
+
+    /// Opens a fetch pipeline on `link`: `asks` are pulled as the connection takes them.
+    pub(crate) async fn fetch_pipeline(
+        &self,
+        link: &Link,
+        asks: impl Stream<Item = v1::FetchPipelineRequest> + Send + 'static,
+    ) -> Result<Replies<v1::FetchResponse>> {
+        let bytes_max = self.0.options.message_bytes_max;
+        let opened = FetchClient::new(link.channel.clone())
+            .max_decoding_message_size(bytes_max)
+            .max_encoding_message_size(bytes_max)
+            .fetch_pipeline(asks)
+            .await;
+        self.opened("fetch_pipeline", link, opened)
     }
 
     /// Opens a push session on `link`: `frames` are pulled as the connection takes them.

@@ -1,6 +1,6 @@
-//! The task that reads ahead: one fetch at a time, while what waits to be handed out is small enough.
+//! The task that reads ahead: one fetch pipeline at a time, asked while what waits to be handed out is small enough.
 //!
-//! A fetch is given up when what is to be read changes (assignment, seek, pause); nothing moves by
+//! A pipeline is given up when what is to be read changes (assignment, seek, pause, another member epoch); nothing moves by
 //! that, since positions only move when an answer is taken.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -13,6 +13,7 @@ use super::{
     OutOfRange, Start,
     batch::{Batch, Range},
     book::{Book, Part, Phase},
+    reading::{Asked, Reading},
     shared::Shared,
 };
 use crate::{
@@ -33,8 +34,7 @@ type Position = (Offset, Option<u32>);
 struct Plan {
     /// Rises with every change; a plan of an older version is given up.
     version: u64,
-    /// What is asked, by partition: life and offset.
-    asked: HashMap<TopicPartition, (u64, Offset)>,
+    asked: Asked,
     partitions: Vec<v1::FetchPartition>,
     /// Partitions whose position is to be looked up.
     resolving: Vec<Resolving>,
@@ -134,34 +134,51 @@ impl Fetcher {
         }
     }
 
-    /// Asks the broker, and gives the question up when the plan is outdated.
+    /// Reads by one pipeline until the plan is outdated, or the pipeline ends.
     async fn fetch(&mut self, plan: Plan) {
-        let settings = &self.shared.settings;
         let epoch = self.shared.epoch();
-        let request = v1::FetchRequest {
-            partitions: plan.partitions,
+        if let Err(error) = self.read_by_pipeline(plan, epoch).await {
+            self.failed(error, epoch).await;
+        }
+    }
+
+    async fn read_by_pipeline(&mut self, plan: Plan, epoch: i32) -> Result<()> {
+        let shared = self.shared.clone();
+        let request = self.request(plan.partitions);
+        let mut reading = Reading::open(&shared, request, plan.asked).await?;
+        while let Some(queued) = self.queued(plan.version, epoch) {
+            let is_due = reading.ask(queued, shared.settings.prefetch_bytes);
+            // The one place that waits for the notice: it wakes one waiter.
+            let answer = tokio::select! {
+                answer = reading.next(), if is_due => answer?,
+                () = shared.fetcher.notified() => continue,
+                () = until(plan.wake_at) => return Ok(()),
+            };
+            let Some(answer) = answer else { return reading.ended() };
+            self.backoff.reset();
+            for partition in answer.partitions {
+                self.take(&mut reading.asked, epoch, partition);
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that wait to be handed out; `None` once the plan is outdated.
+    fn queued(&self, version: u64, epoch: i32) -> Option<usize> {
+        let book = self.shared.book.lock();
+        (book.version == version && self.shared.epoch() == epoch).then(|| book.queued_bytes())
+    }
+
+    fn request(&self, partitions: Vec<v1::FetchPartition>) -> v1::FetchRequest {
+        let settings = &self.shared.settings;
+        v1::FetchRequest {
+            partitions,
             max_wait_ms: u32::try_from(settings.max_wait.as_millis()).unwrap_or(u32::MAX),
             min_bytes: 1,
             max_bytes: settings.max_bytes,
             max_records: settings.max_records,
             format: v1::RecordFormat::Encoded.into(),
             member: self.shared.as_member(),
-        };
-        let deadline = clock::now() + settings.max_wait + self.shared.client.call_timeout();
-        let shared = self.shared.clone();
-        let fetched = tokio::select! {
-            fetched = shared.client.connection().fetch(request, deadline) => fetched,
-            () = outdated(&shared, plan.version) => return,
-            () = until(plan.wake_at) => return,
-        };
-        match fetched {
-            Ok(reply) => {
-                self.backoff.reset();
-                for partition in reply.partitions {
-                    self.take(&plan.asked, epoch, partition);
-                }
-            }
-            Err(error) => self.failed(error, epoch).await,
         }
     }
 
@@ -173,37 +190,33 @@ impl Fetcher {
             return std::future::pending().await;
         }
         if error.is_fatal() {
-            self.shared.book.lock().tell(error);
+            self.shared.book.lock().tell(error.clone());
         }
-        sleep(self.backoff.next_wait().max(HOLD)).await;
+        // The next try waits for a connection by itself.
+        let hold = if error.code() == ErrorCode::Unreachable { Duration::ZERO } else { HOLD };
+        sleep(self.backoff.next_wait().max(hold)).await;
     }
 
     /// Takes one partition of an answer.
-    fn take(
-        &self,
-        asked: &HashMap<TopicPartition, (u64, Offset)>,
-        epoch: i32,
-        fetched: v1::FetchedPartition,
-    ) {
+    fn take(&self, asked: &mut Asked, epoch: i32, fetched: v1::FetchedPartition) {
         let partition = TopicPartition::new(fetched.topic, fetched.partition);
-        let Some((partition, &(life, start))) = asked.get_key_value(&partition) else { return };
+        let Some(place) = asked.get_mut(&partition) else { return };
+        let (life, start) = *place;
         if let Some(error) = &fetched.error {
             let error = Error::from_wire(error);
             self.shared.suspect(&error, epoch);
-            return self.refused(partition, life, &error);
+            return self.refused(&partition, life, &error);
         }
-        let range = Range {
-            partition: partition.clone(),
-            life,
-            start,
-            next: Offset(fetched.next_offset),
-            leader_epoch: fetched.leader_epoch,
-        };
+        let next = Offset(fetched.next_offset);
+        // Where the next answer begins.
+        place.1 = next.max(start);
+        let leader_epoch = fetched.leader_epoch;
+        let range = Range { partition: partition.clone(), life, start, next, leader_epoch };
         let decoded = Batch::decode(range, &fetched.batches);
         let mut book = self.shared.book.lock();
         match decoded {
             Ok(batch) => book.fetched(batch, Offset(fetched.high_watermark)),
-            Err(error) if book.lives(partition, life) => book.stop(partition, error),
+            Err(error) if book.lives(&partition, life) => book.stop(&partition, error),
             Err(_) => {}
         }
     }
@@ -372,13 +385,6 @@ pub(super) fn deleted(topic: &str, error: &Error) -> Error {
 fn hold(book: &mut Book, partition: &TopicPartition) {
     if let Some(part) = book.partitions.get_mut(partition) {
         part.hold = Some(clock::now() + HOLD);
-    }
-}
-
-/// Resolves when what is to be fetched is no longer that of `version`.
-async fn outdated(shared: &Shared, version: u64) {
-    while shared.book.lock().version == version {
-        shared.fetcher.notified().await;
     }
 }
 

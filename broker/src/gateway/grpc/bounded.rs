@@ -31,7 +31,8 @@ use super::{
 };
 
 /// Calls whose request is a stream of messages. They wait for room; other calls are refused at once.
-const STREAMS: [&str; 3] = [
+const STREAMS: [&str; 4] = [
+    "/riverrun.v1.Fetch/FetchPipeline",
     "/riverrun.v1.Produce/AppendBulk",
     "/riverrun.v1.Produce/AppendPipeline",
     "/riverrun.v1.Push/Session",

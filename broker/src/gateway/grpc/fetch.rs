@@ -1,11 +1,13 @@
 //! The `Fetch` service on the wire.
 
+mod pipeline;
+
 use std::{pin::Pin, sync::Arc};
 
 use futures_core::Stream;
 use futures_util::StreamExt;
 use riverrun_proto::grpc::v1::{self, fetch_server::Fetch};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     connection::Caller,
@@ -16,7 +18,7 @@ use super::{
 };
 use crate::{
     metrics::Refusals,
-    service::{FetchService, LookupService, WatchService},
+    service::{FetchService, LookupService, WatchService, fetch::Fetched},
     shutdown::ShutdownWatch,
 };
 
@@ -42,13 +44,27 @@ impl Fetch for FetchGateway {
         let request = v1::FetchRequest { max_wait_ms, ..request.into_inner() };
         let request = fetch_request(request).map_err(|error| status(&error))?;
         let fetched = self.fetch.fetch(request, &room).await.map_err(|error| status(&error))?;
-        let partitions: Vec<v1::FetchedPartition> =
-            fetched.partitions.into_iter().map(fetched_partition).collect();
-        for error in partitions.iter().filter_map(|one| one.error.as_ref()) {
-            self.refusals.count(error.code);
-        }
-        let mut response = Response::new(v1::FetchResponse { partitions });
+        let mut response = Response::new(answer(fetched.partitions, &self.refusals));
         response.extensions_mut().insert(Paid::new(fetched.shares));
+        Ok(response)
+    }
+
+    type FetchPipelineStream =
+        Pin<Box<dyn Stream<Item = Result<v1::FetchResponse, Status>> + Send>>;
+
+    async fn fetch_pipeline(
+        &self,
+        request: Request<Streaming<v1::FetchPipelineRequest>>,
+    ) -> Result<Response<Self::FetchPipelineStream>, Status> {
+        let caller = request.extensions().get::<Caller>().expect("set for every connection");
+        let (room, paid) = (caller.replies.clone(), Paid::default());
+        let services = (self.fetch.clone(), self.refusals.clone());
+        let answers = pipeline::run(services, request.into_inner(), (room, paid.clone()));
+        let shutdown = self.shutdown.clone();
+        let ended = Box::pin(async move { shutdown.begun().await });
+        let answers: Self::FetchPipelineStream = Box::pin(answers.take_until(ended));
+        let mut response = Response::new(answers);
+        response.extensions_mut().insert(paid);
         Ok(response)
     }
 
@@ -92,4 +108,14 @@ impl Fetch for FetchGateway {
         });
         Ok(Response::new(v1::LookupOffsetsResponse { answers: answers.collect() }))
     }
+}
+
+/// An answer on the wire, its errors counted.
+fn answer(fetched: Vec<Fetched>, refusals: &Refusals) -> v1::FetchResponse {
+    let partitions: Vec<v1::FetchedPartition> =
+        fetched.into_iter().map(fetched_partition).collect();
+    for error in partitions.iter().filter_map(|one| one.error.as_ref()) {
+        refusals.count(error.code);
+    }
+    v1::FetchResponse { partitions }
 }

@@ -3,7 +3,7 @@
 //! The share travels with the bytes: the stack keeps them in its queue while the client opens no window or does
 //! not read, and drops them once they are in the socket or the stream is reset. Either gives the share back.
 //!
-//! A call that brings its shares along (fetch) was counted before it read anything. Any other reply is small;
+//! A call that brings its shares along (fetch) was counted before it read anything, also one that answers many times. Any other reply is small;
 //! it is counted once encoded, and refused when there is no room, so that nothing waits uncounted.
 
 use std::{
@@ -24,7 +24,8 @@ use crate::quota::{Room, Share};
 /// Bytes of a reply that are not counted: the encoder sets as many aside for every call.
 const FREE_BYTES: usize = 8 << 10;
 
-/// Shares that a handler took for its reply, on their way to the body by the extensions of the response.
+/// Shares that a handler took for its reply, on their way to the body by the extensions of the response. Those of a stream are put there
+/// one answer after another.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Paid(Arc<Mutex<Vec<Share>>>);
 
@@ -33,8 +34,8 @@ pub(super) struct Paid(Arc<Mutex<Vec<Share>>>);
 pub(super) struct Reply {
     inner: Body,
     room: Room,
-    /// For the first frame past the free bytes.
-    paid: Vec<Share>,
+    /// For the next frame past the free bytes.
+    paid: Paid,
     /// Free bytes left.
     free: usize,
     /// There was no room; the trailers say so and nothing follows.
@@ -57,11 +58,15 @@ impl Paid {
     pub(super) fn new(shares: Vec<Share>) -> Paid {
         Paid(Arc::new(Mutex::new(shares)))
     }
+
+    /// Adds those of a further answer, before it is handed on.
+    pub(super) fn add(&self, shares: Vec<Share>) {
+        self.0.lock().extend(shares);
+    }
 }
 
 impl Reply {
     pub(super) fn new(inner: Body, room: Room, paid: Paid) -> Reply {
-        let paid = mem::take(&mut *paid.0.lock());
         Reply { inner, room, paid, free: FREE_BYTES, refused: false }
     }
 
@@ -74,7 +79,7 @@ impl Reply {
             self.free -= bytes.len();
             return Frame::data(bytes);
         }
-        let mut shares = mem::take(&mut self.paid);
+        let mut shares = mem::take(&mut *self.paid.0.lock());
         if shares.is_empty() {
             match self.room.try_take(bytes.len()) {
                 Ok(share) => shares.push(share),

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Answer;
+
 /// How records come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -58,4 +60,25 @@ pub struct FetchRequest {
     pub format: Format,
     /// Set when reading as a member of a group.
     pub member: Option<Member>,
+}
+
+impl FetchRequest {
+    /// The request that goes on where `answer` ended; `None` after an error of a partition, which is the caller's to deal with.
+    pub fn continued(mut self, answer: &Answer) -> Option<FetchRequest> {
+        // Both are in the order of the request.
+        let mut parts = self.partitions.iter_mut();
+        for fetched in &answer.partitions {
+            let records = fetched.records.as_ref().ok()?;
+            let same = |part: &&mut FetchPartition| {
+                part.partition == fetched.partition && part.topic == fetched.topic
+            };
+            let part = parts.find(same)?;
+            part.offset = records.next_offset.0;
+            // 0 is what an answer without records says.
+            if records.leader_epoch.0 > 0 {
+                part.leader_epoch = Some(records.leader_epoch.0);
+            }
+        }
+        Some(self)
+    }
 }
