@@ -111,14 +111,13 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
+    // Before anything is measured: a run that cannot be kept is not worth its time.
+    let folder = args.record.as_deref().map(Report::folder).transpose()?;
     let setup = Setup::new(args.binary.clone(), args.dir.clone(), args.config.clone())?;
     let mut report = Report::new(machine::describe(setup.dir())?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(measure(&args.workload, &setup, &mut report))?;
-    match &args.record {
-        Some(name) => report.record(name),
-        None => Ok(()),
-    }
+    folder.map_or(Ok(()), |folder| report.record(&folder))
 }
 
 /// Runs one workload, or all of them one after another.

@@ -6,7 +6,7 @@
     reason = "the result of a program for people"
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -102,8 +102,11 @@ impl Report {
         self.charts.push((name.into(), svg));
     }
 
-    /// Keeps the run in `benches/runs/DATE-NAME`.
-    pub(crate) fn record(&self, name: &str) -> Result<()> {
+    /// Where a run of today with this name is kept, `benches/runs/DATE-NAME`.
+    ///
+    /// # Errors
+    /// When the name is none, or there is such a run.
+    pub(crate) fn folder(name: &str) -> Result<PathBuf> {
         let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
         if !name.chars().all(plain) {
             return Err(Error::Wrong(format!(
@@ -112,6 +115,15 @@ impl Report {
         }
         let runs = Path::new(env!("CARGO_MANIFEST_DIR")).join("runs");
         let folder = runs.join(format!("{}-{name}", clock::date()));
+        if folder.exists() {
+            let why = format!("`{}` is there already: choose another name", folder.display());
+            return Err(Error::Wrong(why));
+        }
+        Ok(folder)
+    }
+
+    /// Keeps the run in `folder`.
+    pub(crate) fn record(&self, folder: &Path) -> Result<()> {
         let workloads: Vec<_> = self
             .workloads
             .iter()

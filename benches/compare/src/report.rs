@@ -38,7 +38,15 @@ impl Setup {
                     "a quick run is no result: leave out --quick or --record".into(),
                 ));
             }
-            Some(name) => Path::new("benches/runs").join(format!("{date}-{name}")),
+            Some(name) => {
+                let folder = Path::new("benches/runs").join(format!("{date}-{name}"));
+                if folder.exists() {
+                    let why =
+                        format!("`{}` is there already: choose another name", folder.display());
+                    return Err(crate::error::Error::Wrong(why));
+                }
+                folder
+            }
             None => {
                 Path::new("target/compare-runs").join(format!("{date}-{}", time.replace(':', "")))
             }
