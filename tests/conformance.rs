@@ -1,27 +1,23 @@
 //! `tests/conformance`: the published conformance suite of the Durable Streams protocol against the real binary.
 //!
-//! It needs `node` and `npm` and the packages of the lock file. Where they cannot be had it says so and checks nothing,
-//! unless `REQUIRE_NODE` is set. Every case must pass but those of `refused.txt`, and every one of those must fail.
+//! It needs the packages of the lock file by `npm`. Every case must pass but those of `refused.txt`, and every one of those must fail.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-    sync::mpsc::{RecvTimeoutError, channel},
-    thread,
+    process::Command,
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::process::Broker;
+use crate::support::{
+    npm,
+    process::{Broker, finish},
+};
 
 /// Cases of the suite in the version of the lock file.
 const CASES: usize = 338;
-/// Longest time that the packages may take.
-const INSTALL_MAX: Duration = Duration::from_secs(240);
 /// Longest time that the suite may take.
 const SUITE_MAX: Duration = Duration::from_secs(240);
 /// What the suite takes for granted: an answer to a page of any origin, and long polls that end before its patience.
@@ -29,9 +25,11 @@ const SETTINGS: &str = "[http]\ncors_origins = [\"*\"]\nstream_wait = \"1s\"\n";
 
 #[test]
 fn the_published_suite_of_durable_streams_passes() {
-    let folder = match installed() {
+    let folder = match npm::installed("conformance", &["streams.test.mjs"]) {
         Ok(folder) => folder,
-        Err(reason) => return skip(&reason),
+        Err(reason) => {
+            return npm::skip(&format!("{CASES} cases of the Durable Streams suite"), &reason);
+        }
     };
     let mut broker = Broker::start_with(SETTINGS);
     let report = folder.join("report.json");
@@ -43,7 +41,7 @@ fn the_published_suite_of_durable_streams_passes() {
         .args(["--testTimeout=20000", "--reporter=json", "--outputFile=report.json"])
         .env("STREAMS_URL", format!("http://{}", broker.web_address))
         .current_dir(&folder);
-    let output = done(&mut suite, SUITE_MAX).expect("it was installed");
+    let output = finish(&mut suite, SUITE_MAX).expect("it was installed");
     broker.stop();
     let said = String::from_utf8_lossy(&output.stderr);
     let report = fs::read(&report).unwrap_or_else(|error| panic!("no report: {error}\n{said}"));
@@ -85,58 +83,4 @@ fn judge(report: &Value) {
         count - refused.len(),
         refused.len()
     );
-}
-
-/// A folder with the packages of the lock file and the suite; the reason when there is none.
-fn installed() -> Result<PathBuf, String> {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance");
-    // target/PROFILE/deps/main-HASH
-    let test = std::env::current_exe().unwrap();
-    let folder = test.ancestors().nth(3).unwrap().join("stream-conformance");
-    fs::create_dir_all(&folder).unwrap();
-    let lock = fs::read(from.join("package-lock.json")).unwrap();
-    let stamp = folder.join("installed");
-    let is_there = fs::read(&stamp).is_ok_and(|known| known == lock);
-    done(Command::new("node").arg("--version"), INSTALL_MAX)?;
-    for file in ["package.json", "package-lock.json", "streams.test.mjs"] {
-        fs::copy(from.join(file), folder.join(file)).unwrap();
-    }
-    if is_there {
-        return Ok(folder);
-    }
-    let mut install = Command::new("npm");
-    install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&folder);
-    let output = done(&mut install, INSTALL_MAX)?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("no message");
-        return Err(format!("`npm ci` failed: {line}"));
-    }
-    fs::write(&stamp, lock).unwrap();
-    Ok(folder)
-}
-
-/// Runs a command to its end, or ends it.
-fn done(command: &mut Command, most: Duration) -> Result<Output, String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().map_err(|error| format!("`{name}` does not start: {error}"))?;
-    let pid = Pid::from_child(&child);
-    let (ended, waiting) = channel::<()>();
-    let watchdog = thread::spawn(move || {
-        if waiting.recv_timeout(most) == Err(RecvTimeoutError::Timeout) {
-            kill_process(pid, Signal::KILL).ok();
-        }
-    });
-    let output = child.wait_with_output().unwrap();
-    drop(ended);
-    watchdog.join().unwrap();
-    Ok(output)
-}
-
-/// Says that nothing was checked; fails where that must not be.
-#[expect(clippy::print_stdout, reason = "the reason stands in the test's output")]
-fn skip(reason: &str) {
-    assert!(std::env::var_os("REQUIRE_NODE").is_none(), "{reason}");
-    println!("SKIPPED: {CASES} cases of the Durable Streams suite: {reason}");
 }

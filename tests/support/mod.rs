@@ -7,6 +7,7 @@ pub(crate) mod damage;
 pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod mount;
+pub(crate) mod npm;
 pub(crate) mod openmetrics;
 pub(crate) mod process;
 pub(crate) mod push;

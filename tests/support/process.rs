@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc,
     thread,
     time::Duration,
@@ -81,6 +81,24 @@ fn run_with(arguments: &[&str], input: &[u8], server: Option<&str>) -> Done {
     watchdog.join().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     Done { code: output.status.code(), stdout: output.stdout, stderr }
+}
+
+/// Runs any command to its end, or ends it after `most`; the reason when it does not start.
+pub(crate) fn finish(command: &mut Command, most: Duration) -> Result<Output, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().map_err(|error| format!("`{name}` does not start: {error}"))?;
+    let pid = Pid::from_child(&child);
+    let (ended, waiting) = mpsc::channel::<()>();
+    let watchdog = thread::spawn(move || {
+        if waiting.recv_timeout(most) == Err(mpsc::RecvTimeoutError::Timeout) {
+            kill_process(pid, Signal::KILL).ok();
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(ended);
+    watchdog.join().unwrap();
+    Ok(output)
 }
 
 /// Name of a broker's settings file, where it has one.

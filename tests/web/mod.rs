@@ -1,5 +1,6 @@
 //! Checks of the web door through real sockets.
 
+mod curl;
 mod door;
 mod events;
 mod fetch;
