@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf};
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "riverrun/v1/common.proto",
     "riverrun/v1/produce.proto",
     "riverrun/v1/fetch.proto",
@@ -10,6 +10,7 @@ const FILES: [&str; 10] = [
     "riverrun/v1/admin.proto",
     "riverrun/v1/push.proto",
     "riverrun/v1/subscription.proto",
+    "riverrun/v1/socket.proto",
     "riverrun/state/v1/groups.proto",
     "riverrun/state/v1/metadata.proto",
     "riverrun/state/v1/subscriptions.proto",

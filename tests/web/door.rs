@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::create;
 use crate::support::{
     broker::TestBroker,
     http::{Http, call, call_with},
@@ -114,4 +115,42 @@ async fn the_end_of_the_broker_ends_connections_that_wait() {
     broker.stop().await;
     assert!(idle.rest().await.is_empty());
     drop(fresh);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_array_does_not_pass_for_an_object() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    create(web, "t", 1).await;
+    let sub = br#"{"subscription":"s","topics":["t"]}"#;
+    call(web, "POST /v1/subscriptions", sub).await.ok(201);
+    for (line, body) in [
+        ("POST /v1/topics", r#"["u",3]"#),
+        ("POST /v1/topics", r#"{"topic":"u","config":[null,null]}"#),
+        ("PATCH /v1/topics/t", "[]"),
+        ("POST /v1/topics/t/records", r#"[["k","auto","v"]]"#),
+        ("POST /v1/topics/t/records", r#"{"value":"v","headers":[["h","x"]]}"#),
+        ("PUT /v1/groups/g/offsets", r#"{"offsets":[["t",0,0]]}"#),
+        ("POST /v1/groups/g/offsets/reset", r#"{"to":"latest","partitions":[["t",0]]}"#),
+        ("POST /v1/subscriptions", r#"{"subscription":"u","topics":["t"],"settings":[]}"#),
+        ("PATCH /v1/subscriptions/s", r#"{"settings":{"filter":[]}}"#),
+        ("POST /v1/subscriptions/s/receive", "[]"),
+        ("POST /v1/subscriptions/s/settle", r#"{"session_id":"w","items":[["l","ack"]]}"#),
+        ("POST /v1/subscriptions/s/redrive", "[]"),
+        ("POST /v1/subscriptions/s/seek", r#"{"to":"latest","partitions":[["t",0]]}"#),
+    ] {
+        let reply = call(web, line, body.as_bytes()).await;
+        reply.refused((400, "INVALID_ARGUMENT"), &["expected an object"]);
+    }
+    let lines = call_with(
+        web,
+        "POST /v1/topics/t/records",
+        &["content-type: application/x-ndjson"],
+        b"[\"k\",\"auto\",\"v\"]\n",
+    );
+    lines.await.refused((400, "INVALID_ARGUMENT"), &["expected an object"]);
+    let key = br#"{"key":["aGk="]}"#;
+    let redrive = call(web, "POST /v1/subscriptions/s/redrive", key).await;
+    redrive.refused((400, "INVALID_ARGUMENT"), &["a string or an object"]);
+    assert_eq!(call(web, "GET /v1/topics/u", b"").await.head.status, 404);
 }

@@ -1,17 +1,22 @@
 //! Checks of the web door through real sockets.
 
 mod curl;
+mod docs;
 mod door;
 mod events;
 mod fetch;
+mod frames;
 mod groups;
 mod grpc_web;
+mod metrics;
 mod openapi;
 mod produce;
 mod socket;
+mod socket_protobuf;
 mod streams;
 mod subscriptions;
 mod topics;
+mod yardstick;
 
 use std::net::SocketAddr;
 

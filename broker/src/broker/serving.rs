@@ -26,7 +26,7 @@ use crate::{
         accept::{Acceptor, Arrivals},
         caps::Caps,
         grpc::{APIS, GrpcDoor, GrpcWeb, Health, Meters, set_health},
-        web::WebDoor,
+        web::{WebDoor, WebMeters, call_names},
         webhook::{LOOKUPS_MAX, WebhookDoor},
     },
     metrics::DoorMeter,
@@ -237,6 +237,11 @@ impl Doors {
             receiving: grpc.receiving.clone(),
             shutdown: grpc.shutdown.clone(),
             grpc: GrpcWeb::new(&grpc),
+            meters: WebMeters {
+                requests: metrics.web_meter(call_names),
+                refusals: metrics.refusals().clone(),
+                clock: Clock::real(),
+            },
             turn: Arc::default(),
             sockets: Default::default(),
         };

@@ -127,6 +127,10 @@ families! {
         "Connections closed on arrival because there were as many as there may be.";
     REQUEST_DURATION = Histogram "riverrun_request_duration_seconds" ["door", "api"]
         "Time of a call from its first byte to the beginning of its answer, the wait of a long poll included. Calls that never came have no series.";
+    WEB_REQUESTS = Counter "riverrun_web_requests" ["api", "status"]
+        "Requests of the web door that were answered, by method and route (`other`: none of them) and class of the status. gRPC-Web counts as gRPC.";
+    WEB_REQUESTS_IN_FLIGHT = Gauge "riverrun_web_requests_in_flight" []
+        "Requests of the web door whose answer has not begun, long polls included.";
     REQUESTS_REFUSED = Counter "riverrun_requests_refused" ["code"]
         "Calls, sessions, batches of a pipeline and partitions of a fetch that were refused, by error code.";
 

@@ -2,7 +2,7 @@
 //!
 //! - [`families`]: every metric there is, in one table; [`family`] says what one consists of.
 //! - [`counter`], [`histogram`]: numbers that are counted where things happen. [`traffic`], [`writing`],
-//!   [`door`], [`refusals`], [`scrubbing`]: meters made of them, for the rooms that count.
+//!   [`door`], [`web`], [`refusals`], [`scrubbing`]: meters made of them, for the rooms that count.
 //! - [`exposition`]: OpenMetrics text. [`process`]: what the operating system says of this process.
 //!
 //! Invariants:
@@ -23,6 +23,7 @@ pub mod process;
 pub mod refusals;
 pub mod scrubbing;
 pub mod traffic;
+pub mod web;
 pub mod writing;
 
 pub use self::{
@@ -35,6 +36,7 @@ pub use self::{
     refusals::Refusals,
     scrubbing::ScrubMeter,
     traffic::Traffic,
+    web::WebMeter,
     writing::WriteMeter,
 };
 

@@ -11,7 +11,7 @@
 mod gather;
 mod text;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -19,7 +19,7 @@ use crate::{
     blocking,
     clock::Clock,
     config::MetricsConfig,
-    metrics::{DoorMeter, Exposition, Refusals, ScrubMeter, WriteMeter},
+    metrics::{DoorMeter, Exposition, Refusals, ScrubMeter, WebMeter, WriteMeter},
     partition::DiskGauge,
     quota::Quota,
     service::{DeliveryService, GroupService},
@@ -53,6 +53,8 @@ pub struct MetricsService {
     scrubbing: Arc<ScrubMeter>,
     /// The meters of the doors. Only ever added to, when the broker starts.
     doors: Mutex<Vec<Arc<DoorMeter>>>,
+    /// The requests of the web door, where there is one.
+    web: OnceLock<Arc<WebMeter>>,
     /// Bounds to tell of. Only ever added to, when the broker starts.
     quotas: Mutex<Vec<Quota>>,
     /// Held while a text is made.
@@ -71,6 +73,7 @@ impl MetricsService {
             refusals: Arc::default(),
             scrubbing: Arc::default(),
             doors: Mutex::default(),
+            web: OnceLock::new(),
             quotas: Mutex::new(vec![sessions]),
             rendering: tokio::sync::Mutex::default(),
         }
@@ -91,6 +94,11 @@ impl MetricsService {
         let door = Arc::new(DoorMeter::new(name, apis));
         self.doors.lock().push(door.clone());
         door
+    }
+
+    /// Tells of the requests of the web door, too. `names` are those of its calls.
+    pub fn web_meter(&self, names: impl FnOnce() -> Vec<String>) -> Arc<WebMeter> {
+        self.web.get_or_init(|| Arc::new(WebMeter::new(names()))).clone()
     }
 
     /// Tells of a bound, too.

@@ -51,13 +51,13 @@ pub(super) fn produce_request(wire: v1::AppendRequest) -> Result<ProduceRequest,
     Ok(ProduceRequest { topic, topic_id, partition, acks, durability_min, payload })
 }
 
-fn record(wire: v1::Record) -> Record {
+pub(crate) fn record(wire: v1::Record) -> Record {
     let header = |header: v1::Header| Header { key: header.key.into(), value: header.value };
     let headers = wire.headers.into_iter().map(header).collect();
     Record { timestamp_ms: wire.timestamp_ms, key: wire.key, value: wire.value, headers }
 }
 
-pub(super) fn wire_record(record: OffsetRecord) -> v1::Record {
+pub(crate) fn wire_record(record: OffsetRecord) -> v1::Record {
     let OffsetRecord { offset, record } = record;
     let header = |header: Header| v1::Header {
         // Checked when it was produced; a foreign log may hold something else.

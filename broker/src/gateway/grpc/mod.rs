@@ -7,7 +7,7 @@
 mod admin;
 mod bounded;
 mod connection;
-mod convert;
+pub(crate) mod convert;
 mod fetch;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
@@ -24,7 +24,7 @@ pub(crate) mod reason_convert;
 mod received;
 mod refusal;
 mod reply;
-mod session;
+pub(crate) mod session;
 pub(crate) mod status;
 mod subscription_admin;
 mod web;

@@ -57,7 +57,7 @@ pub(super) fn spec(wire: v1::SubscriptionSpec) -> Result<Spec, PushError> {
     Ok(Spec { topics: wire.topics, start, settings })
 }
 
-pub(super) fn credit(wire: v1::Credit) -> Result<(u64, u64), PushError> {
+pub(crate) fn credit(wire: v1::Credit) -> Result<(u64, u64), PushError> {
     let within = |field, total: u64| match total <= CREDIT_MAX {
         true => Ok(total),
         false => Err(invalid(field, format!("at most {CREDIT_MAX}"), total)),
@@ -66,7 +66,7 @@ pub(super) fn credit(wire: v1::Credit) -> Result<(u64, u64), PushError> {
     Ok((records_total, within("bytes_total", wire.bytes_total)?))
 }
 
-pub(super) fn settle_frame(
+pub(crate) fn settle_frame(
     wire: v1::SettleFrame,
 ) -> Result<(u64, Vec<SettleItem>, bool), PushError> {
     let v1::SettleFrame { settle_id, items, sync } = wire;

@@ -158,7 +158,8 @@ fn invalid(field: &'static str, expected: &str, found: &str) -> PushError {
     InvalidField { field, expected: expected.into(), found: found.into() }.into()
 }
 
-pub(super) fn open_request(wire: v1::OpenSession, host: String) -> Result<OpenRequest, PushError> {
+/// What opens a session.
+pub(crate) fn open_request(wire: v1::OpenSession, host: String) -> Result<OpenRequest, PushError> {
     let resume = wire
         .resume_from
         .map(|from| ResumePoint { epoch: from.session_epoch, last_seq: from.last_delivery_seq });
@@ -175,7 +176,8 @@ pub(super) fn open_request(wire: v1::OpenSession, host: String) -> Result<OpenRe
     })
 }
 
-fn response(out: Out) -> v1::SessionResponse {
+/// What a session is told.
+pub(crate) fn response(out: Out) -> v1::SessionResponse {
     let frame = match out {
         Out::Opened(told) => Told::Opened(opened(&told)),
         Out::Deliver(told) => Told::Deliver(delivered(told)),

@@ -14,7 +14,7 @@ use futures_util::{FutureExt, future::poll_fn};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::{WebDoor, call::Call, problem::Problem};
+use super::{WebDoor, call::Call, object::Object, problem::Problem};
 use crate::quota::{Room, Share};
 
 /// Bytes that are not counted; small requests are never refused for want of room.
@@ -122,7 +122,7 @@ pub(super) async fn whole(
     Ok((bytes.freeze(), share))
 }
 
-/// The whole body as JSON.
+/// The whole body as a JSON object.
 pub(super) async fn json<T: DeserializeOwned>(
     call: &Call,
     body: Body,
@@ -133,7 +133,7 @@ pub(super) async fn json<T: DeserializeOwned>(
         other => return Err(unsupported(other, "application/json")),
     }
     let (bytes, _share) = whole(call, body, door).await?;
-    parse(&bytes)
+    object(&bytes)
 }
 
 /// The refusal of a media type.
@@ -148,6 +148,11 @@ pub(super) fn unsupported(found: &str, expected: &str) -> Problem {
 /// Reads JSON; the error says where.
 pub(super) fn parse<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| malformed(&error))
+}
+
+/// Reads a JSON object; the error says where.
+pub(super) fn object<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
+    parse::<Object<T>>(bytes).map(|Object(read)| read)
 }
 
 /// What is wrong with JSON.

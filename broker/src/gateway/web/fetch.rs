@@ -68,11 +68,12 @@ async fn fetch(State(door): State<WebDoor>, mut call: Call) -> Answer {
     let records = call.parsed("max_records", "a number", |text| text.parse().ok())?;
     let epoch = call.parsed("leader_epoch", "a number", |text| text.parse().ok())?;
     let is_stream = accepts_lines(&call)?;
-    let follow = match is_stream {
-        true => call.parsed("follow", "true or false", |text| text.parse().ok())?,
-        false => None,
-    };
+    let follow = call.parsed("follow", "true or false", |text| text.parse().ok())?;
     call.finish()?;
+    if follow == Some(true) && !is_stream {
+        let expected = "given with `accept: application/x-ndjson`";
+        return Err(Problem::field("follow", expected, "without it"));
+    }
     let offset = resolve(&door, &call, &offset).await?;
     let partition = FetchPartition {
         topic: call.name("topic").to_owned(),

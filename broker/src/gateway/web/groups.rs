@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::{
     WebDoor, body,
     call::Call,
+    object::Object,
     problem::{Answer, Problem},
     reply,
 };
@@ -60,7 +61,7 @@ impl PartitionIn {
 struct ResetIn {
     to: TargetIn,
     #[serde(default)]
-    partitions: Vec<PartitionIn>,
+    partitions: Vec<Object<PartitionIn>>,
     #[serde(default)]
     topics: Vec<String>,
     #[serde(default)]
@@ -83,7 +84,7 @@ enum TargetIn {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct CommitIn {
-    offsets: Vec<OffsetIn>,
+    offsets: Vec<Object<OffsetIn>>,
 }
 
 #[derive(Deserialize)]
@@ -162,9 +163,9 @@ async fn offsets(State(door): State<WebDoor>, mut call: Call) -> Answer {
 async fn commit(State(door): State<WebDoor>, call: Call, body: Body) -> Answer {
     call.finish()?;
     let CommitIn { offsets } = body::json(&call, body, &door).await?;
-    let named = offsets.iter().map(|one| (one.topic.clone(), one.partition));
+    let named = offsets.iter().map(|Object(one)| (one.topic.clone(), one.partition));
     let named: Vec<(String, u32)> = named.collect();
-    let offsets = offsets.into_iter().map(|one| OffsetToCommit {
+    let offsets = offsets.into_iter().map(|Object(one)| OffsetToCommit {
         topic: one.topic,
         partition: one.partition,
         offset: one.offset,
@@ -201,7 +202,7 @@ async fn reset(State(door): State<WebDoor>, call: Call, body: Body) -> Answer {
     };
     let request = ResetRequest {
         group: call.name("group").to_owned(),
-        partitions: partitions.into_iter().map(PartitionIn::named).collect(),
+        partitions: partitions.into_iter().map(|Object(one)| one.named()).collect(),
         topics,
         target,
         dry_run,

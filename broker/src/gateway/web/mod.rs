@@ -8,13 +8,16 @@ mod body;
 mod call;
 mod cloud_event;
 mod connection;
+mod docs;
 mod events;
 mod fetch;
 mod groups;
 mod grpc_web;
 mod guard;
 mod health;
+mod metered;
 mod metrics;
+mod object;
 mod openapi;
 mod problem;
 mod produce;
@@ -42,6 +45,7 @@ use tokio::{net::TcpStream, task::JoinSet};
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
+pub(crate) use self::metered::{WebMeters, call_names};
 use self::{
     connection::{Caller, Connection},
     problem::Problem,
@@ -73,6 +77,8 @@ pub(crate) struct WebDoor {
     pub(crate) receiving: Quota,
     /// Hears of the end.
     pub(crate) shutdown: ShutdownWatch,
+    /// What requests are measured with.
+    pub(crate) meters: WebMeters,
     /// The services of gRPC, for pages.
     pub(crate) grpc: GrpcWeb,
     /// WebSockets that are open.
@@ -165,10 +171,12 @@ fn router(door: &WebDoor) -> Router {
         .merge(socket::routes())
         .merge(stream::routes())
         .merge(openapi::routes())
+        .merge(docs::routes())
         .merge(grpc_web::routes());
     routes
         .fallback(Problem::unknown_route)
         .method_not_allowed_fallback(Problem::wrong_method)
         .layer(middleware::from_fn_with_state(door.clone(), guard::check))
+        .layer(middleware::from_fn_with_state(door.clone(), metered::measure))
         .with_state(door.clone())
 }

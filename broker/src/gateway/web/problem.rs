@@ -19,6 +19,10 @@ use crate::gateway::grpc::status::Describe;
 /// Prefix of the names of codes in the protocol.
 const CODE_PREFIX: &str = "ERROR_CODE_";
 
+/// Goes along with a reply that tells a code of gRPC, for whoever counts them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused(pub(super) ErrorCode);
+
 /// A request that is refused or failed.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
@@ -67,6 +71,36 @@ impl Problem {
         self.clone().with(name, value)
     }
 
+    /// A further field of the reply.
+    pub(super) fn more(&self, name: &str) -> Option<&Value> {
+        self.more.get(name)
+    }
+
+    /// The code of this name.
+    pub(super) fn code_of(name: &str) -> ErrorCode {
+        // What only HTTP knows is malformed input.
+        known_code(name).unwrap_or(ErrorCode::InvalidArgument)
+    }
+
+    /// As gRPC tells it.
+    pub(super) fn to_wire(&self) -> v1::Error {
+        let number = |of: &str, name: &str| self.more(of)?.get(name)?.as_u64();
+        let range = number("range", "start_offset").zip(number("range", "end_offset"));
+        let end = number("epoch_end", "leader_epoch").zip(number("epoch_end", "end_offset"));
+        let after = self.retry_after.map_or(0, |after| after.as_millis());
+        v1::Error {
+            code: Problem::code_of(&self.code) as i32,
+            message: self.message.clone(),
+            retry_after_ms: u32::try_from(after).unwrap_or(u32::MAX),
+            range: range
+                .map(|(start_offset, end_offset)| v1::OffsetRange { start_offset, end_offset }),
+            epoch_end: end.map(|(epoch, end_offset)| v1::EpochEnd {
+                leader_epoch: u32::try_from(epoch).unwrap_or(u32::MAX),
+                end_offset,
+            }),
+        }
+    }
+
     /// The reply to a path that leads nowhere.
     pub(super) async fn unknown_route(request: Request) -> Problem {
         let path = request.uri().path();
@@ -93,6 +127,10 @@ impl Problem {
         fields.extend(self.more.clone());
         Value::Object(fields)
     }
+}
+
+fn known_code(name: &str) -> Option<ErrorCode> {
+    ErrorCode::from_str_name(&format!("{CODE_PREFIX}{name}"))
 }
 
 /// The beginning of a text that a client sent.
@@ -174,6 +212,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.to_json().to_string()));
         *response.status_mut() = self.status;
+        if let Some(code) = known_code(&self.code) {
+            response.extensions_mut().insert(Refused(code));
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(after) = self.retry_after {

@@ -27,6 +27,7 @@ use super::{
     WebDoor, body,
     call::Call,
     cloud_event::cloud_event,
+    object::Object,
     problem::{Answer, Problem},
     record::RecordIn,
     reply,
@@ -99,7 +100,7 @@ fn records(bytes: &[u8]) -> Result<Vec<(Option<u32>, Record)>, Problem> {
     let is_array = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     converted(match is_array {
         true => body::parse(bytes)?,
-        false => Records(vec![body::parse(bytes)?]),
+        false => Records(vec![body::object(bytes)?]),
     })
 }
 
@@ -107,9 +108,7 @@ fn records(bytes: &[u8]) -> Result<Vec<(Option<u32>, Record)>, Problem> {
 pub(super) fn converted(
     Records(records): Records<'_>,
 ) -> Result<Vec<(Option<u32>, Record)>, Problem> {
-    if records.is_empty() {
-        return Err(Problem::field("records", &format!("1 to {RECORDS_MAX}"), 0));
-    }
+    check_count(records.len())?;
     let convert = |(index, record): (usize, RecordIn<'_>)| {
         let partition = record.partition;
         match record.into_record() {
@@ -118,6 +117,14 @@ pub(super) fn converted(
         }
     };
     records.into_iter().enumerate().map(convert).collect()
+}
+
+/// Refuses none, and more than are allowed.
+pub(super) fn check_count(count: usize) -> Result<(), Problem> {
+    match (1..=RECORDS_MAX).contains(&count) {
+        true => Ok(()),
+        false => Err(Problem::field("records", &format!("1 to {RECORDS_MAX}"), count)),
+    }
 }
 
 /// An array of records, not more than are allowed.
@@ -141,7 +148,7 @@ impl<'a> Visitor<'a> for Bounded {
 
     fn visit_seq<A: SeqAccess<'a>>(self, mut array: A) -> Result<Records<'a>, A::Error> {
         let mut records = Vec::new();
-        while let Some(record) = array.next_element()? {
+        while let Some(Object(record)) = array.next_element()? {
             if records.len() == RECORDS_MAX {
                 return Err(A::Error::custom(format!(
                     "more than {RECORDS_MAX} records; send them as application/x-ndjson"

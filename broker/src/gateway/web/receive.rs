@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::{
     WebDoor, body,
     call::Call,
+    object::Object,
     problem::{Answer, Problem},
     record, reply,
     subscription_json::{SpecIn, add_fields, enum_name},
@@ -49,14 +50,14 @@ struct ReceiveIn {
     max_bytes: u32,
     max_wait_ms: u32,
     attempt_id: String,
-    create: Option<SpecIn>,
+    create: Option<Object<SpecIn>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct SettleIn {
     session_id: String,
-    items: Vec<ItemIn>,
+    items: Vec<Object<ItemIn>>,
     #[serde(default)]
     sync: bool,
 }
@@ -98,7 +99,7 @@ async fn receive(State(door): State<WebDoor>, call: Call, body: Body) -> Answer 
         bytes_max: given.max_bytes,
         wait_ms: given.max_wait_ms,
         format: Format::Structured,
-        create: given.create.map(SpecIn::into_spec).transpose()?,
+        create: given.create.map(|Object(spec)| spec.into_spec()).transpose()?,
         attempt: given.attempt_id,
         host: call.caller.address.ip().to_string(),
     };
@@ -182,12 +183,12 @@ async fn settle(State(door): State<WebDoor>, call: Call, body: Body) -> Answer {
 }
 
 /// The items, when there are not too many and each can be read.
-pub(super) fn settle_items(items: Vec<ItemIn>) -> Result<Vec<SettleItem>, Problem> {
+pub(super) fn settle_items(items: Vec<Object<ItemIn>>) -> Result<Vec<SettleItem>, Problem> {
     if items.len() > ITEMS_MAX {
         let expected = format!("a list of at most {ITEMS_MAX}");
         return Err(Problem::field("items", &expected, items.len()));
     }
-    items.into_iter().map(item).collect()
+    items.into_iter().map(|Object(one)| item(one)).collect()
 }
 
 /// The item, when its lease can be read and every field fits the outcome.

@@ -17,7 +17,7 @@ use riverrun_proto::{Header, Record, batch::OffsetRecord};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::problem::Problem;
+use super::{object::Object, problem::Problem};
 
 /// A record as it comes.
 #[derive(Debug, Deserialize)]
@@ -32,7 +32,7 @@ pub(super) struct RecordIn<'a> {
     #[serde(default)]
     value_type: Type,
     #[serde(borrow, default)]
-    headers: Vec<HeaderIn<'a>>,
+    headers: Vec<Object<HeaderIn<'a>>>,
     #[serde(default)]
     timestamp_ms: i64,
     /// Where to; by key when absent.
@@ -68,7 +68,7 @@ impl RecordIn<'_> {
         let key = self.key.map(|key| bytes_of("key", key, self.key_type)).transpose()?.flatten();
         let value = bytes_of("value", self.value, self.value_type)?;
         let mut headers = Vec::with_capacity(self.headers.len());
-        for HeaderIn { key, value, value_type } in self.headers {
+        for Object(HeaderIn { key, value, value_type }) in self.headers {
             let value = bytes_of("headers.value", value, value_type)?;
             headers.push(Header { key: key.into(), value });
         }

@@ -1,4 +1,5 @@
-//! `GET /v1/ws`: a WebSocket on which records are produced, topics are tailed and subscriptions are worked, as JSON texts.
+//! `GET /v1/ws`: a WebSocket on which records are produced, topics are tailed and subscriptions are worked, as JSON texts, or as the
+//! protobuf messages of `socket.proto` where the client names that protocol. What they mean does not depend on how they are written.
 //!
 //! ```text
 //! client                                                     broker
@@ -19,9 +20,13 @@
 //!
 //! Not here: compression.
 
-mod asked;
+mod ask;
+#[cfg(feature = "echo")]
+mod echo;
 mod frame;
 mod jobs;
+mod json;
+mod protobuf;
 mod session;
 mod tailing;
 
@@ -31,48 +36,71 @@ use axum::{
         State,
         ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
     },
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
     routing::get,
 };
 
-use self::session::Session;
+use self::{ask::Codec, session::Session};
 use super::{
     WebDoor,
     call::Call,
     problem::{Answer, Problem},
 };
 
-/// The protocol of the messages, for clients that name one.
-const PROTOCOL: &str = "riverrun.v1.json";
 /// Most bytes of one message of a client. Every connection may hold one that is not counted yet.
 const MESSAGE_BYTES_MAX: usize = 256 << 10;
 /// Bytes read at once, held by every connection.
 const READ_BYTES: usize = 4 << 10;
 
+/// What a request says of the upgrade, or why it is none.
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+
 pub(super) fn routes() -> Router<WebDoor> {
-    Router::new().route("/v1/ws", get(open))
+    let routes = Router::new().route("/v1/ws", get(open));
+    #[cfg(feature = "echo")]
+    let routes = routes.merge(echo::routes());
+    routes
 }
 
-async fn open(
-    State(door): State<WebDoor>,
-    call: Call,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Answer {
+async fn open(State(door): State<WebDoor>, call: Call, upgrade: Upgrade) -> Answer {
     call.finish()?;
+    let mut upgrade = bounded(upgrade)?;
+    let (codec, protocol) = match spoken(&call) {
+        Some((codec, protocol)) => (codec, Some(protocol)),
+        None => (Codec::Json, None),
+    };
+    if let Some(protocol) = protocol {
+        upgrade.set_selected_protocol(HeaderValue::from_static(protocol));
+    }
+    let session = Session::new(door.clone(), call, codec);
+    Ok(run(&door, upgrade, session))
+}
+
+/// The first protocol that the client names and the door speaks. Others are passed over, as RFC 6455 wants it.
+fn spoken(call: &Call) -> Option<(Codec, &'static str)> {
+    let named = call.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut named = named.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    named.find_map(|name| Codec::named(name.trim_ascii()))
+}
+
+/// The upgrade with its bounds.
+fn bounded(upgrade: Upgrade) -> Result<WebSocketUpgrade, Problem> {
     let upgrade = upgrade.map_err(|rejection| {
         Problem::new(StatusCode::BAD_REQUEST, "NO_WEBSOCKET", rejection.body_text())
     })?;
-    // The door waits for the session when the broker stops.
-    let open = door.sockets.token();
-    let session = Session::new(door, call);
-    let upgrade = upgrade
-        .protocols([PROTOCOL])
+    Ok(upgrade
         .read_buffer_size(READ_BYTES)
         .write_buffer_size(0)
         .max_message_size(MESSAGE_BYTES_MAX)
-        .max_frame_size(MESSAGE_BYTES_MAX);
-    Ok(upgrade.on_upgrade(async move |socket| {
+        .max_frame_size(MESSAGE_BYTES_MAX))
+}
+
+/// The reply that turns the connection into the session. The door waits for it when the broker stops.
+fn run(door: &WebDoor, upgrade: WebSocketUpgrade, session: Session) -> Response {
+    let open = door.sockets.token();
+    upgrade.on_upgrade(async move |socket| {
         session.run(socket).await;
         drop(open);
-    }))
+    })
 }

@@ -11,11 +11,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
+    object::Object,
     problem::Problem,
     subscription_settings::{SubscriptionSettingsIn, settings},
 };
 use crate::{
-    service::delivery::create::{Spec, Start},
+    service::delivery::create::{Spec, Start, TOPICS_MAX},
     subscription::SubscriptionSettings,
 };
 
@@ -24,7 +25,7 @@ use crate::{
 #[serde(untagged, expecting = "a string or an object with `base64`")]
 pub(super) enum TextIn {
     Text(String),
-    Base64(Base64In),
+    Base64(Object<Base64In>),
 }
 
 #[derive(Debug, Deserialize)]
@@ -37,7 +38,7 @@ impl TextIn {
     pub(super) fn bytes(self, field: &str) -> Result<Bytes, Problem> {
         match self {
             TextIn::Text(text) => Ok(text.into()),
-            TextIn::Base64(Base64In { base64 }) => {
+            TextIn::Base64(Object(Base64In { base64 })) => {
                 let decoded = STANDARD.decode(&base64);
                 decoded.map(Bytes::from).map_err(|_| Problem::field(field, "base64", base64))
             }
@@ -86,13 +87,18 @@ pub(super) struct SpecIn {
     #[serde(default)]
     pub(super) start: StartIn,
     #[serde(default)]
-    pub(super) settings: SubscriptionSettingsIn,
+    pub(super) settings: Object<SubscriptionSettingsIn>,
 }
 
 impl SpecIn {
     /// As the services take it.
     pub(super) fn into_spec(self) -> Result<Spec, Problem> {
-        let settings = SubscriptionSettings::from_given(&self.settings.given()?);
+        // Also where it turns out not to be needed.
+        if !(1..=TOPICS_MAX).contains(&self.topics.len()) {
+            let expected = format!("a list of 1 to {TOPICS_MAX}");
+            return Err(Problem::field("topics", &expected, self.topics.len()));
+        }
+        let settings = SubscriptionSettings::from_given(&self.settings.0.given()?);
         let settings = settings.map_err(crate::service::delivery::PushError::from)?;
         Ok(Spec { topics: self.topics, start: self.start.start(), settings })
     }

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
+    object::Object,
     problem::Problem,
     subscription_json::{TextIn, enum_name, text_or_base64},
 };
@@ -23,8 +24,8 @@ pub(super) struct SubscriptionSettingsIn {
     max_ack_state_bytes: Option<u64>,
     dead_letter_topic: Option<String>,
     key_pipeline: Option<u32>,
-    filter: Option<FilterIn>,
-    webhook: Option<WebhookIn>,
+    filter: Option<Object<FilterIn>>,
+    webhook: Option<Object<WebhookIn>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -61,7 +62,7 @@ enum OrderIn {
 struct FilterIn {
     key_equals: Option<TextIn>,
     key_prefix: Option<TextIn>,
-    headers: Vec<HeaderFilterIn>,
+    headers: Vec<Object<HeaderFilterIn>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,8 +95,8 @@ impl SubscriptionSettingsIn {
             max_ack_state_bytes: self.max_ack_state_bytes,
             dead_letter_topic: self.dead_letter_topic,
             key_pipeline: self.key_pipeline,
-            filter: self.filter.map(FilterIn::given).transpose()?,
-            webhook: self.webhook.map(WebhookIn::given),
+            filter: self.filter.map(|Object(filter)| filter.given()).transpose()?,
+            webhook: self.webhook.map(|Object(webhook)| webhook.given()),
         })
     }
 }
@@ -122,7 +123,7 @@ impl FilterIn {
             headers: self
                 .headers
                 .into_iter()
-                .map(HeaderFilterIn::given)
+                .map(|Object(header)| header.given())
                 .collect::<Result<_, _>>()?,
         })
     }

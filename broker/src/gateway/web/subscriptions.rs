@@ -16,6 +16,7 @@ use super::{
     WebDoor, body,
     call::Call,
     groups::PartitionIn,
+    object::Object,
     problem::{Answer, Problem},
     record, reply,
     subscription_json::{self, SpecIn, StartIn, TextIn, enum_name},
@@ -53,14 +54,14 @@ struct NewIn {
     #[serde(default)]
     start: StartIn,
     #[serde(default)]
-    settings: SubscriptionSettingsIn,
+    settings: Object<SubscriptionSettingsIn>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct ChangeIn {
     #[serde(default)]
-    settings: SubscriptionSettingsIn,
+    settings: Object<SubscriptionSettingsIn>,
     #[serde(default)]
     add_topics: Vec<String>,
 }
@@ -70,7 +71,7 @@ struct ChangeIn {
 struct SeekIn {
     to: StartIn,
     #[serde(default)]
-    partitions: Vec<PartitionIn>,
+    partitions: Vec<Object<PartitionIn>>,
     #[serde(default)]
     dry_run: bool,
     #[serde(default)]
@@ -116,7 +117,7 @@ async fn alter(State(door): State<WebDoor>, call: Call, body: Body) -> Answer {
     call.finish()?;
     let ChangeIn { settings, add_topics } = body::json(&call, body, &door).await?;
     let name = call.name("subscription");
-    door.services.delivery.alter(name, settings.given()?, add_topics).await?;
+    door.services.delivery.alter(name, settings.0.given()?, add_topics).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -151,7 +152,7 @@ async fn seek(State(door): State<WebDoor>, call: Call, body: Body) -> Answer {
     }
     let request = SeekRequest {
         subscription: call.name("subscription").to_owned(),
-        partitions: partitions.into_iter().map(PartitionIn::named).collect(),
+        partitions: partitions.into_iter().map(|Object(one)| one.named()).collect(),
         to: to.start(),
         dry_run,
         advance,

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::{
     WebDoor, body,
     call::Call,
+    object::Object,
     problem::{Answer, Problem},
     reply,
     settings::{Settings, settings},
@@ -46,7 +47,7 @@ struct NewTopicIn {
     #[serde(default)]
     partitions: u32,
     #[serde(default)]
-    config: Settings,
+    config: Object<Settings>,
     #[serde(default)]
     validate_only: bool,
 }
@@ -57,7 +58,7 @@ struct TopicChangeIn {
     #[serde(default)]
     partitions: u32,
     #[serde(default)]
-    config: Settings,
+    config: Object<Settings>,
     #[serde(default)]
     reset: Vec<String>,
     #[serde(default)]
@@ -76,7 +77,8 @@ async fn create(State(door): State<WebDoor>, call: Call, body: Body) -> Answer {
     call.finish()?;
     let NewTopicIn { topic: name, partitions, config, validate_only } =
         body::json(&call, body, &door).await?;
-    let new = NewTopic { name, partition_count: partitions, given: config.given(), validate_only };
+    let new =
+        NewTopic { name, partition_count: partitions, given: config.0.given(), validate_only };
     let topic = door.services.admin.create_topic(new).await?;
     let mut response = reply::json(&summary(&topic));
     if !validate_only {
@@ -106,7 +108,7 @@ async fn alter(State(door): State<WebDoor>, call: Call, body: Body) -> Answer {
     let change = TopicChange {
         name: call.name("topic").to_owned(),
         partition_count: partitions,
-        given: config.given(),
+        given: config.0.given(),
         reset,
         validate_only,
     };

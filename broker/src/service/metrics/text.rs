@@ -12,6 +12,7 @@ use crate::{
         exposition::{Samples, Value},
         families::*,
         process::ProcessFacts,
+        web::{CLASSES, CallSeen},
     },
     partition::PartitionFacts,
     quota::Quota,
@@ -20,6 +21,8 @@ use crate::{
 
 /// Quotas of this ending bound bytes.
 const BYTES_ENDING: &str = "_bytes_max";
+/// The label `door` of requests of the web door.
+const WEB: &str = "web";
 
 impl MetricsService {
     /// The text of what was seen, which took so long to gather.
@@ -79,12 +82,28 @@ impl MetricsService {
         text.family(&CONNECTIONS_REFUSED, |samples| {
             doors.iter().for_each(|door| samples.add(&[&door.name()], door.connections_refused()));
         });
+        let web = self.web.get();
+        let calls = web.map(|web| web.seen()).unwrap_or_default();
         text.family(&REQUEST_DURATION, |samples| {
             for door in &doors {
                 for (api, times) in door.durations() {
                     samples.add_histogram(&[&door.name(), &api], &times);
                 }
             }
+            for CallSeen { name, durations, .. } in &calls {
+                samples.add_histogram(&[&WEB, name], durations);
+            }
+        });
+        text.family(&WEB_REQUESTS, |samples| {
+            for CallSeen { name, answered, .. } in &calls {
+                for (class, count) in CLASSES.iter().zip(answered).filter(|(_, count)| **count > 0)
+                {
+                    samples.add(&[name, class], *count);
+                }
+            }
+        });
+        text.family(&WEB_REQUESTS_IN_FLIGHT, |samples| {
+            optional(samples, web.map(|web| web.in_flight()));
         });
         text.family(&REQUESTS_REFUSED, |samples| {
             self.refusals.by_code().for_each(|(code, count)| samples.add(&[&code], count));

@@ -93,7 +93,7 @@ impl Progress {
                 Ok(Line::End) => return (group, Some(Ok(()))),
                 Err(problem) => return (group, Some(Err(problem))),
             };
-            let record = body::parse::<RecordIn<'_>>(&line).and_then(|record| {
+            let record = body::object::<RecordIn<'_>>(&line).and_then(|record| {
                 let partition = record.partition;
                 Ok((partition, record.into_record()?))
             });

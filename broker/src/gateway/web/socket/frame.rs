@@ -1,12 +1,13 @@
 //! Messages to a client, written and counted.
 
-use std::fmt::Write as _;
+use axum::extract::ws::{Message, Utf8Bytes};
+use riverrun_proto::{batch::OffsetRecord, grpc::v1};
+use serde_json::Value;
 
-use axum::extract::ws::Utf8Bytes;
-use riverrun_proto::batch::OffsetRecord;
-use serde_json::{Value, json};
-
-use super::asked::Id;
+use super::{
+    ask::{Codec, Id},
+    json, protobuf,
+};
 use crate::{
     gateway::web::{
         problem::Problem,
@@ -14,76 +15,143 @@ use crate::{
         tail::{Cursor, Form},
     },
     quota::{Room, Share},
+    service::delivery::session::Out,
 };
 
+/// What a client is told, but what tails find.
+#[derive(Debug)]
+pub(super) enum Told<'a> {
+    /// Where records came to lie, as JSON.
+    Produced(Value),
+    /// A tail stands at this cursor.
+    Tailing(&'a str),
+    /// A tail ended at this cursor.
+    TailEnded(&'a str),
+    /// What the push session of this id is told.
+    Session(&'a str, Out),
+    SessionEnded,
+    Problem(&'a Problem),
+}
+
+/// A message as it is written.
+#[derive(Debug)]
+pub(super) enum Written {
+    Text(String),
+    Binary(Vec<u8>),
+}
+
 /// What a step of a tail found.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    records: String,
-    gaps: Vec<Value>,
-}
-
-impl Found {
-    /// With what is told before the first step.
-    pub(super) fn with_gap(told: Value) -> Found {
-        Found { records: String::new(), gaps: vec![told] }
-    }
-
-    /// As the message of the tail `id`, which stands at `cursor` after it.
-    pub(super) fn message(self, id: &Id, cursor: &Cursor) -> String {
-        let Found { records, gaps } = self;
-        let mut text = String::with_capacity(records.len() + 256);
-        let id = id.json();
-        let _ =
-            write!(text, "{{\"op\":\"records\",\"id\":{id},\"cursor\":\"{cursor}\",\"records\":[");
-        text.push_str(&records);
-        let _ = write!(text, "],\"gaps\":{}}}", Value::from(gaps));
-        text
-    }
-}
-
-impl Form for Found {
-    fn record(&mut self, _: &Cursor, partition: u32, record: &OffsetRecord) {
-        if !self.records.is_empty() {
-            self.records.push(',');
-        }
-        record::write_with(partition, record, &mut self.records);
-    }
-
-    fn gap(&mut self, _: &Cursor, told: &Value) {
-        self.gaps.push(told.clone());
-    }
+#[derive(Debug)]
+pub(super) enum Found {
+    Json(String, Vec<Value>),
+    Protobuf(v1::SocketRecords),
 }
 
 /// Something for the writer.
 #[derive(Debug)]
 pub(super) enum Frame {
     /// A message; its bytes are counted for as long as it is there, unless it is small.
-    Text(Utf8Bytes),
+    Message(Message),
     /// A sign of life.
     Ping,
     /// What waits in the sink is to be sent.
     Flush,
 }
 
-/// A refusal or a failure of what was asked as `id`.
-pub(super) fn problem(id: Option<&Id>, problem: &Problem) -> Frame {
-    small(&json!({"op": "problem", "id": id.map(Id::json), "error": problem.to_json()}))
+impl Codec {
+    /// Writes what is told.
+    pub(super) fn write(self, id: Option<&Id>, told: Told<'_>) -> Written {
+        match self {
+            Codec::Json => Written::Text(json::write(id, told)),
+            Codec::Protobuf => Written::Binary(protobuf::write(id, told)),
+        }
+    }
+
+    /// A message that is not counted.
+    pub(super) fn small(self, id: Option<&Id>, told: Told<'_>) -> Frame {
+        self.write(id, told).small()
+    }
 }
 
-/// A message that is not counted.
-pub(super) fn small(message: &Value) -> Frame {
-    Frame::Text(message.to_string().into())
+impl Written {
+    /// Its bytes.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Written::Text(text) => text.len(),
+            Written::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    /// As a message that is not counted.
+    pub(super) fn small(self) -> Frame {
+        Frame::Message(match self {
+            Written::Text(text) => Message::Text(text.into()),
+            Written::Binary(bytes) => Message::Binary(bytes.into()),
+        })
+    }
+
+    /// As a message whose bytes are counted until they are on the socket.
+    pub(super) async fn counted(self, room: &Room) -> Result<Frame, Problem> {
+        let share = room.take(self.len()).await?;
+        Ok(self.paid(share))
+    }
+
+    /// As a message whose room was taken before.
+    pub(super) fn paid(self, share: Share) -> Frame {
+        Frame::Message(match self {
+            Written::Text(text) => {
+                let bytes = reply::held(text.into_bytes(), share);
+                Message::Text(Utf8Bytes::try_from(bytes).expect("it was written as text"))
+            }
+            Written::Binary(bytes) => Message::Binary(reply::held(bytes, share)),
+        })
+    }
 }
 
-/// A message whose bytes are counted until they are on the socket.
-pub(super) async fn counted(text: String, room: &Room) -> Result<Frame, Problem> {
-    let share = room.take(text.len()).await?;
-    Ok(paid(text, share))
+impl Found {
+    /// Nothing yet.
+    pub(super) fn new(codec: Codec) -> Found {
+        match codec {
+            Codec::Json => Found::Json(String::new(), Vec::new()),
+            Codec::Protobuf => Found::Protobuf(v1::SocketRecords::default()),
+        }
+    }
+
+    /// As the message of the tail `id`, which stands at `cursor` after it.
+    pub(super) fn message(self, id: &Id, cursor: &Cursor) -> Written {
+        match self {
+            Found::Json(records, gaps) => {
+                Written::Text(json::write_found(id, cursor, (&records, gaps)))
+            }
+            Found::Protobuf(found) => Written::Binary(protobuf::write_found(id, cursor, found)),
+        }
+    }
+
+    /// Something that will not come.
+    pub(super) fn add_gap(&mut self, told: &Value) {
+        match self {
+            Found::Json(_, gaps) => gaps.push(told.clone()),
+            Found::Protobuf(found) => found.gaps.push(protobuf::found_gap(told)),
+        }
+    }
 }
 
-/// A message whose room was taken before.
-pub(super) fn paid(text: String, share: Share) -> Frame {
-    let bytes = reply::held(text.into_bytes(), share);
-    Frame::Text(Utf8Bytes::try_from(bytes).expect("it was written as text"))
+impl Form for Found {
+    fn record(&mut self, _: &Cursor, partition: u32, record: &OffsetRecord) {
+        match self {
+            Found::Json(records, _) => {
+                if !records.is_empty() {
+                    records.push(',');
+                }
+                record::write_with(partition, record, records);
+            }
+            Found::Protobuf(found) => {
+                found.records.push(protobuf::found_record(partition, record));
+            }
+        }
+    }
+
+    fn gap(&mut self, _: &Cursor, told: &Value) {
+        self.add_gap(told);
+    }
 }

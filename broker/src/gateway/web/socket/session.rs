@@ -7,40 +7,37 @@ use futures_util::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
 };
-use serde_json::json;
 use tokio::{
     sync::{
         mpsc::{self, Receiver, Sender},
         oneshot,
     },
     task::{self, AbortHandle, JoinError, JoinSet},
-    time::{interval, sleep, timeout},
+    time::{Instant, interval_at, sleep, timeout},
 };
 
 use super::{
-    asked::{self, CreditIn, Head, Id, Produce, Settle},
-    frame::{self, Frame},
+    ask::{self, Ask, Asked, Codec, Id, Produce, Settle, Subscribe},
+    frame::{Frame, Told},
     jobs,
-    tailing::{self, Told},
+    tailing::{self, Stand},
 };
 use crate::{
     gateway::web::{
-        WebDoor, body,
+        WebDoor,
         call::Call,
         problem::Problem,
-        produce::{self, To},
-        receive, reply,
-        tail::Tail,
+        produce, reply,
+        tail::{Tail, Wanted},
     },
-    service::{delivery::session::SessionIn, produce::Acks},
+    quota::Share,
+    service::delivery::session::SessionIn,
 };
 
 /// Most tails and push sessions of one socket.
 const GOING_MAX: usize = 16;
 /// Messages that wait for the socket.
 const WAITING_MAX: usize = 2;
-/// What a client may ask.
-const OPS: &str = "produce, tail, end, subscribe, credit, settle, pause, resume or drain";
 /// A ping goes out so often.
 const PING: Duration = Duration::from_secs(15);
 /// A client that says nothing for so long, not even to pings, is gone.
@@ -56,6 +53,10 @@ const REASON_BYTES_MAX: usize = 120;
 pub(super) struct Session {
     door: WebDoor,
     call: Call,
+    codec: Codec,
+    /// Gives back what comes, for yardsticks.
+    #[cfg(feature = "echo")]
+    is_echo: bool,
     going: HashMap<Id, Going>,
     running: JoinSet<()>,
 }
@@ -68,7 +69,7 @@ struct Going {
 
 enum What {
     /// A tail, and where it stands.
-    Tail(Told),
+    Tail(Stand),
     /// A push session. It is lost with this, and may be resumed for a moment.
     Jobs(SessionIn),
 }
@@ -84,8 +85,22 @@ struct End {
 }
 
 impl Session {
-    pub(super) fn new(door: WebDoor, call: Call) -> Session {
-        Session { door, call, going: HashMap::new(), running: JoinSet::new() }
+    pub(super) fn new(door: WebDoor, call: Call, codec: Codec) -> Session {
+        Session {
+            door,
+            call,
+            codec,
+            #[cfg(feature = "echo")]
+            is_echo: false,
+            going: HashMap::new(),
+            running: JoinSet::new(),
+        }
+    }
+
+    /// One that gives back what comes.
+    #[cfg(feature = "echo")]
+    pub(super) fn echo(door: WebDoor, call: Call) -> Session {
+        Session { is_echo: true, ..Session::new(door, call, Codec::Json) }
     }
 
     /// Serves the client until it leaves or the broker stops.
@@ -130,7 +145,7 @@ impl Session {
                 () = shutdown.begun() => return End::politely(close_code::AWAY, "the broker stops"),
                 () = out.closed() => return End::of("nothing can be sent"),
             };
-            let text = match next {
+            let message = match next {
                 Err(_) => return End::of("the client was silent"),
                 Ok(Some(Ok(Message::Close(_)))) => return End::politely(close_code::NORMAL, ""),
                 Ok(None) => return End::of("the connection was lost"),
@@ -141,16 +156,11 @@ impl Session {
                     continue;
                 }
                 Ok(Some(Ok(Message::Pong(_)))) => continue,
-                Ok(Some(Ok(Message::Text(text)))) => text,
-                Ok(Some(Ok(Message::Binary(_)))) => {
-                    let problem = Problem::field("message", "text", "binary");
-                    drop(out.send(frame::problem(None, &problem)).await);
-                    continue;
-                }
+                Ok(Some(Ok(message @ (Message::Text(_) | Message::Binary(_))))) => message,
             };
             // What waits for room in a mailbox waits for the writer, which may be gone.
             let answer = tokio::select! {
-                answer = self.answer(&text, out) => answer,
+                answer = self.answer(message, out) => answer,
                 () = out.closed() => continue,
             };
             if let Some(answer) = answer {
@@ -166,69 +176,81 @@ impl Session {
     }
 
     /// What to say to a message at once.
-    async fn answer(&mut self, text: &str, out: &Sender<Frame>) -> Option<Frame> {
-        let head = body::parse::<Head>(text.as_bytes());
-        let id = head.as_ref().ok().and_then(|head| head.id().ok().flatten());
-        let answer = match head {
-            Ok(head) => self.act(&head, text, out).await,
+    async fn answer(&mut self, message: Message, out: &Sender<Frame>) -> Option<Frame> {
+        #[cfg(feature = "echo")]
+        if self.is_echo {
+            return Some(Frame::Message(message));
+        }
+        let codec = self.codec;
+        let _share = match self.room_for(&message).await {
+            Ok(share) => share,
+            Err(problem) => {
+                let id = codec.id(&message);
+                return Some(codec.small(id.as_ref(), Told::Problem(&problem)));
+            }
+        };
+        let Asked { id, ask } = codec.read(&message, &self.call.caller.address.ip().to_string());
+        let answer = match ask {
+            Ok(ask) => self.act(id.as_ref(), ask, out).await,
             Err(problem) => Err(problem),
         };
-        answer.unwrap_or_else(|problem| Some(frame::problem(id.as_ref(), &problem)))
+        answer.unwrap_or_else(|problem| Some(codec.small(id.as_ref(), Told::Problem(&problem))))
+    }
+
+    /// Room for what is made of a message; small ones are not counted.
+    async fn room_for(&self, message: &Message) -> Result<Share, Problem> {
+        let bytes = ask::bytes_of(message);
+        if bytes <= FREE_BYTES {
+            return Ok(Share::default());
+        }
+        Ok(self.call.caller.receiving.take(bytes).await?)
     }
 
     async fn act(
         &mut self,
-        head: &Head,
-        text: &str,
+        id: Option<&Id>,
+        ask: Ask,
         out: &Sender<Frame>,
     ) -> Result<Option<Frame>, Problem> {
-        let id = head.id()?;
-        match head.op.as_str() {
-            "produce" => self.produce(id.as_ref(), text).await.map(Some),
-            "tail" => self.tail(needed(id)?, text, out).map(Some),
-            "end" => self.end(&needed(id)?, text).map(Some),
-            "subscribe" => self.subscribe(needed(id)?, text, out).await.map(|()| None),
-            "credit" | "settle" | "pause" | "resume" | "drain" => {
-                self.tell(&head.op, &needed(id)?, text).await.map(|()| None)
+        match ask {
+            Ask::Produce(asked) => return self.produce(id, asked).await.map(Some),
+            Ask::Tail(wanted) => return self.tail(needed(id)?, wanted, out).map(Some),
+            Ask::End => return self.end(needed(id)?).map(Some),
+            Ask::Subscribe(asked) => self.subscribe(needed(id)?, *asked, out).await?,
+            Ask::Credit(records, bytes) => self.session(needed(id)?)?.credit(records, bytes),
+            Ask::Settle(Settle { settle_id, items, sync }) => {
+                self.session(needed(id)?)?.settle(settle_id, items, sync).await;
             }
-            other => Err(Problem::field("op", OPS, other)),
+            Ask::Pause => self.session(needed(id)?)?.pause(true),
+            Ask::Resume => self.session(needed(id)?)?.pause(false),
+            Ask::Drain => self.session(needed(id)?)?.drain(),
+            Ask::Nothing => {}
         }
+        Ok(None)
     }
 
-    async fn produce(&self, id: Option<&Id>, text: &str) -> Result<Frame, Problem> {
-        let _share = match text.len() > FREE_BYTES {
-            true => self.call.caller.receiving.take(text.len()).await?,
-            false => Default::default(),
-        };
-        let asked: Produce<'_> = body::parse(text.as_bytes())?;
-        let acks = match asked.acks {
-            asked::Acks::Leader => Acks::Leader,
-            asked::Acks::All => Acks::All,
-        };
-        let topic = self.door.services.admin.topic(&asked.topic)?;
-        let to = To { partition: asked.partition, acks };
-        let records = produce::converted(asked.records)?;
+    async fn produce(&self, id: Option<&Id>, asked: Produce) -> Result<Frame, Problem> {
+        let Produce { topic, to, records } = asked;
+        let topic = self.door.services.admin.topic(&topic)?;
         // Taken before anything is done, so that what is done is answered.
         let share = reply::room_for(records.len(), &self.call.caller.replies).await?;
         let placed = produce::append((&self.door, &self.call), topic, to, records).await?;
-        let answer = json!({"op": "produced", "id": id.map(Id::json), "records": placed});
-        Ok(frame::paid(answer.to_string(), share))
+        Ok(self.codec.write(id, Told::Produced(placed)).paid(share))
     }
 
-    fn tail(&mut self, id: Id, text: &str, out: &Sender<Frame>) -> Result<Frame, Problem> {
-        let wanted = asked::wanted(text)?;
-        self.check_free(&id)?;
+    fn tail(&mut self, id: &Id, wanted: Wanted, out: &Sender<Frame>) -> Result<Frame, Problem> {
+        self.check_free(id)?;
         let room = self.call.caller.replies.clone();
         let tail = Tail::open((self.door.clone(), room), wanted)?;
         let cursor = tail.cursor().to_string();
-        let answer = json!({"op": "tailing", "id": id.json(), "cursor": cursor});
-        let told: Told = Arc::new(cursor.into());
-        let (own, out, noted) = (id.clone(), out.clone(), told.clone());
+        let answer = self.codec.small(Some(id), Told::Tailing(&cursor));
+        let stand: Stand = Arc::new(cursor.into());
+        let (own, out, noted) = ((id.clone(), self.codec), out.clone(), stand.clone());
         let task = self.running.spawn(async move {
             tailing::run(own, tail, out, noted).await;
         });
-        self.going.insert(id, Going { task, what: What::Tail(told) });
-        Ok(frame::small(&answer))
+        self.going.insert(id.clone(), Going { task, what: What::Tail(stand) });
+        Ok(answer)
     }
 
     /// Refuses an id in use, and more than there may be.
@@ -245,65 +267,48 @@ impl Session {
         Ok(())
     }
 
-    fn end(&mut self, id: &Id, text: &str) -> Result<Frame, Problem> {
-        asked::check_plain(text)?;
-        let Some(Going { task, what: What::Tail(told) }) = self.going.get(id) else {
+    fn end(&mut self, id: &Id) -> Result<Frame, Problem> {
+        let Some(Going { task, what: What::Tail(stand) }) = self.going.get(id) else {
             let expected = "that of a tail of this socket; a subscription is ended by `drain`";
             return Err(Problem::field("id", expected, id.json()));
         };
         task.abort();
-        let cursor = told.lock().clone();
+        let cursor = stand.lock().clone();
         self.going.remove(id);
-        Ok(frame::small(&json!({"op": "ended", "id": id.json(), "cursor": cursor})))
+        Ok(self.codec.small(Some(id), Told::TailEnded(&cursor)))
     }
 
     /// Opens a push session; it says itself that it is open.
-    async fn subscribe(&mut self, id: Id, text: &str, out: &Sender<Frame>) -> Result<(), Problem> {
-        let asked = body::parse(text.as_bytes())?;
-        self.check_free(&id)?;
-        let (session_id, input, output) = jobs::open((&self.door, &self.call), asked).await?;
-        let (own, room) = (id.clone(), self.call.caller.replies.clone());
-        let outlet = (out.clone(), room);
+    async fn subscribe(
+        &mut self,
+        id: &Id,
+        asked: Subscribe,
+        out: &Sender<Frame>,
+    ) -> Result<(), Problem> {
+        self.check_free(id)?;
+        let (session_id, input, output) = jobs::open(&self.door, asked).await?;
+        let own = (id.clone(), session_id, self.codec);
+        let outlet = (out.clone(), self.call.caller.replies.clone());
         let task = self.running.spawn(async move {
-            jobs::run((own, session_id), output, outlet).await;
+            jobs::run(own, output, outlet).await;
         });
-        self.going.insert(id, Going { task, what: What::Jobs(input) });
+        self.going.insert(id.clone(), Going { task, what: What::Jobs(input) });
         Ok(())
     }
 
-    /// Tells a push session something.
-    async fn tell(&self, op: &str, id: &Id, text: &str) -> Result<(), Problem> {
-        let Some(Going { what: What::Jobs(session), .. }) = self.going.get(id) else {
-            let expected = "that of a subscription of this socket";
-            return Err(Problem::field("id", expected, id.json()));
-        };
-        match op {
-            "credit" => {
-                let CreditIn { credit, .. } = body::parse(text.as_bytes())?;
-                let (records, bytes) = credit.totals()?;
-                session.credit(records, bytes);
-            }
-            "settle" => {
-                let Settle { settle_id, items, sync, .. } = body::parse(text.as_bytes())?;
-                if sync && settle_id == 0 {
-                    return Err(Problem::field("settle_id", "set together with `sync`", settle_id));
-                }
-                session.settle(settle_id, receive::settle_items(items)?, sync).await;
-            }
-            plain => {
-                asked::check_plain(text)?;
-                match plain {
-                    "pause" => session.pause(true),
-                    "resume" => session.pause(false),
-                    _ => session.drain(),
-                }
+    /// The push session of this id.
+    fn session(&self, id: &Id) -> Result<&SessionIn, Problem> {
+        match self.going.get(id) {
+            Some(Going { what: What::Jobs(session), .. }) => Ok(session),
+            Some(Going { what: What::Tail(_), .. }) | None => {
+                let expected = "that of a subscription of this socket";
+                Err(Problem::field("id", expected, id.json()))
             }
         }
-        Ok(())
     }
 }
 
-fn needed(id: Option<Id>) -> Result<Id, Problem> {
+fn needed(id: Option<&Id>) -> Result<&Id, Problem> {
     id.ok_or_else(|| Problem::field("id", "given", "none"))
 }
 
@@ -321,8 +326,10 @@ impl End {
     /// A message could not be taken.
     fn broken(error: &axum::Error) -> End {
         let mut reason = error.to_string();
-        let is_size = reason.starts_with("Space limit exceeded");
-        let code = if is_size { close_code::SIZE } else { close_code::PROTOCOL };
+        let kinds =
+            [("Space limit exceeded", close_code::SIZE), ("UTF-8 encoding", close_code::INVALID)];
+        let known = kinds.iter().find(|(start, _)| reason.starts_with(start));
+        let code = known.map_or(close_code::PROTOCOL, |(_, code)| *code);
         reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
         End { code, reason, gives_back: false }
     }
@@ -334,7 +341,7 @@ async fn write(
     mut frames: Receiver<Frame>,
     ended: oneshot::Receiver<End>,
 ) {
-    let mut pings = interval(PING);
+    let mut pings = interval_at(Instant::now() + PING, PING);
     loop {
         let frame = tokio::select! {
             frame = frames.recv() => frame,
@@ -342,7 +349,7 @@ async fn write(
         };
         let sent = match frame {
             // Its bytes are counted for as long as a copy of them waits in the sink.
-            Some(Frame::Text(text)) => sink.send(Message::Text(text.clone())).await,
+            Some(Frame::Message(message)) => sink.send(message.clone()).await,
             Some(Frame::Ping) => sink.send(Message::Ping(Default::default())).await,
             Some(Frame::Flush) => sink.flush().await,
             None => break,
