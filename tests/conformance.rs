@@ -78,6 +78,9 @@ fn judge(report: &Value) {
     let unknown: Vec<_> = refused.iter().filter(|name| !outcomes.contains_key(*name)).collect();
     assert!(unknown.is_empty(), "refused, but in no suite: {unknown:?}");
     assert_eq!(count, CASES);
+    let is_late = |name: &&&str| !refused.contains(**name) && reasons[**name] != "[]";
+    let late: Vec<_> = outcomes.keys().filter(is_late).collect();
+    println!("durable streams: at the second try only: {late:?}");
     println!(
         "durable streams: {} cases passed, {} refused by name",
         count - refused.len(),

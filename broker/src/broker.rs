@@ -6,6 +6,7 @@
 //!        and closed with a clean mark -> threads end -> directory unlocked
 //! ```
 
+mod rounds;
 mod serving;
 #[cfg(feature = "sim")]
 pub mod simulated;

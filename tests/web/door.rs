@@ -49,6 +49,7 @@ async fn pages_of_other_sites_and_names_that_lead_here_are_refused() {
     assert_eq!(allowed.header("vary"), Some("origin"));
     let none = origin(&[]).await;
     assert_eq!(none.header("access-control-allow-origin"), None);
+    assert_eq!(none.header("vary"), Some("origin"), "a cache must not give it to a page");
     let asks = ["origin: https://shop.test", "access-control-request-method: POST"];
     let asked = call_with(web, "OPTIONS /v1/topics", &asks, b"").await;
     assert_eq!(asked.head.status, 204);

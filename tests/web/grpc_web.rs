@@ -2,7 +2,7 @@
 
 #![expect(clippy::big_endian_bytes, reason = "gRPC counts a message in network order")]
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use prost::Message;
@@ -169,6 +169,19 @@ async fn refusals_have_the_status_of_grpc_and_calls_are_counted() {
     let scraped = Scrape::parse(std::str::from_utf8(&scraped.body).unwrap());
     let labels = [("door", "grpc"), ("api", "Produce/Append")];
     assert!(scraped.value("riverrun_request_duration_seconds_count", &labels) >= 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_falls_silent_ends_the_call() {
+    let broker = TestBroker::start_with(|config| {
+        config.http.body_timeout = Duration::from_millis(100);
+    })
+    .await;
+    let mut http = Http::connect(broker.web_address()).await;
+    let line = "POST /riverrun.v1.Admin/GetMetadata HTTP/1.1\r\nhost: localhost";
+    http.send(format!("{line}\r\n{BINARY}\r\ncontent-length: 50\r\n\r\n\0\0")).await;
+    let (status, message) = refusal(&http.reply().await);
+    assert!(status != "0" && message.contains("http.body_timeout"), "{status} {message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -182,7 +182,8 @@ async fn a_stream_expires_by_the_broker_s_clock_and_its_topic_goes() {
     status(&get(web, "fixed").await, 200);
     hand.advance(Duration::from_secs(1));
     assert_eq!((head(web, "idle").await, head(web, "used").await), (404, 200));
-    call(web, "GET /v1/topics/idle", b"").await.refused((404, "UNKNOWN_TOPIC_OR_PARTITION"), &[]);
+    status(&put(web, "idle", &[TEXT], b"b").await, 201);
+    assert_eq!(get(web, "idle").await.body, b"b", "its name is free at once");
     hand.advance(Duration::from_secs(5));
     assert_eq!((head(web, "fixed").await, head(web, "used").await), (404, 200));
     // Nobody asks for it any more: the rounds of the house find it.
@@ -221,6 +222,83 @@ async fn what_was_said_of_a_stream_is_there_after_a_power_cut() {
     status(&put(web, "fork", &fork, b"").await, 200);
     status(&call(web, "DELETE /v1/stream/fork", b"").await, 204);
     assert_eq!(head(web, "source").await, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_fork_is_made_at_a_place_that_a_restored_copy_of_the_data_never_had() {
+    let (clock, hand) = Clock::manual(1_800_000_000_000);
+    let start = async |disk: &SimDisk| {
+        hand.advance(Duration::from_secs(60));
+        TestBroker::start_at((disk.clone(), clock.clone()), |_| ()).await
+    };
+    let disk = SimDisk::new(9);
+    let broker = start(&disk).await;
+    status(&put(broker.web_address(), "s", &[TEXT], b"a").await, 201);
+    broker.stop().await;
+    let backup = disk.copy();
+    let broker = start(&disk).await;
+    let web = broker.web_address();
+    status(&post(web, "s", &[TEXT], b"b").await, 204);
+    let told = post(web, "s", &[TEXT], b"c").await;
+    let place = told.header("stream-next-offset").unwrap().to_owned();
+    let restored = start(&backup).await;
+    let web = restored.web_address();
+    for body in ["x", "y", "z"] {
+        status(&post(web, "s", &[TEXT], body.as_bytes()).await, 204);
+    }
+    let offset = format!("stream-fork-offset: {place}");
+    let fork = ["stream-forked-from: /v1/stream/s", &offset];
+    put(web, "f", &fork, b"").await.refused((410, "OFFSET_TRUNCATED"), &[]);
+    assert_eq!(head(web, "f").await, 404);
+    // The place is sound where it was told.
+    status(&put(broker.web_address(), "f", &fork, b"").await, 201);
+    assert_eq!(get(broker.web_address(), "f").await.body, b"abc");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cursor_of_a_live_reader_never_goes_back() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    status(&put(web, "s", &[TEXT], b"a").await, 201);
+    let mut http = Http::connect(web).await;
+    // From an hour to come, so that the broker moves it on by an amount of its own.
+    let ahead = 10_000_000;
+    let line = format!("GET /v1/stream/s?offset=-1&live=sse&cursor={ahead}");
+    http.ask(&line, &[], b"").await;
+    assert_eq!(http.head().await.status, 200);
+    let mut last = ahead;
+    for _ in 0..20 {
+        let text = String::from_utf8(http.chunk().await.unwrap()).unwrap();
+        let control = text.split("event: control\ndata:").nth(1).unwrap();
+        let control: serde_json::Value = serde_json::from_str(control.trim()).unwrap();
+        let cursor = control["streamCursor"].as_str().unwrap().parse::<u64>().unwrap();
+        assert!(cursor > ahead && cursor >= last, "{cursor} after {last}");
+        last = cursor;
+        status(&post(web, "s", &[TEXT], b"b").await, 204);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn caches_keep_no_refusal_and_nothing_that_compaction_changes() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    assert_eq!(get(web, "s").await.header("cache-control"), Some("no-store"));
+    let compacted = br#"{"topic": "t", "config": {"cleanup_policy": "compact"}}"#;
+    call(web, "POST /v1/topics", compacted).await.ok(201);
+    create(web, "u", 1).await;
+    status(&put(web, "s", &[TEXT], b"a").await, 201);
+    let caching = async |name: &str| {
+        let read = get(web, name).await;
+        (read.header("etag").is_some(), read.header("cache-control").unwrap().to_owned())
+    };
+    assert_eq!(caching("t/0").await, (false, "no-store".into()));
+    assert_eq!(caching("u/0").await, (true, "no-cache".into()));
+    assert_eq!(caching("s").await, (true, "no-cache".into()));
+    let tag = get(web, "s").await.header("etag").unwrap().to_owned();
+    for known in ["*", &tag, &format!("W/{tag}")] {
+        let header = format!("if-none-match: {known}");
+        status(&call_with(web, "GET /v1/stream/s", &[&header], b"").await, 304);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,40 +11,31 @@ use std::{
 
 use futures_util::future::join_all;
 use rustls::ClientConfig;
-use tokio::{
-    runtime::{Builder, Handle},
-    task::yield_now,
-    time::{MissedTickBehavior, interval, sleep},
-};
+use tokio::runtime::{Builder, Handle};
 use tonic_health::server::HealthReporter;
 
-use super::Rooms;
+use super::{
+    Rooms,
+    rounds::{look_after, scrub, scrubber},
+};
 use crate::{
     clock::Clock,
     config::Config,
     gateway::{
         accept::{Acceptor, Arrivals},
         caps::Caps,
-        grpc::{APIS, GrpcDoor, GrpcWeb, Health, Meters, set_health},
+        grpc::{APIS, GrpcDoor, GrpcWeb, Meters},
         web::{WebDoor, WebMeters, call_names},
         webhook::{LOOKUPS_MAX, WebhookDoor},
     },
     metrics::DoorMeter,
-    partition::{
-        Partition,
-        housekeeping::{self, Housekeeper},
-        scrub::{ScrubPace, Scrubber},
-    },
+    partition::housekeeping::Housekeeper,
     quota::Quota,
-    shutdown::{Shutdown, ShutdownWatch},
-    topic::Registry,
+    shutdown::Shutdown,
 };
 
 /// A thread that only reads cold data ends when idle for so long.
 const READER_KEEP_ALIVE: Duration = Duration::from_secs(10);
-
-/// Rounds of housekeeping between two of compaction.
-const COMPACTION_ROUNDS: u32 = 15;
 
 /// The serving threads.
 #[derive(Debug)]
@@ -278,31 +269,6 @@ fn accept(
     Ok((acceptors, visitors))
 }
 
-/// Tells that the broker serves and does the rounds until the end is announced.
-fn look_after(
-    registry: Arc<Registry>,
-    config: &Config,
-    (housekeeper, health): (Option<Housekeeper>, HealthReporter),
-    shutdown: &Shutdown,
-) -> impl Future<Output = ()> + Send + 'static {
-    let (end, clock) = (shutdown.watch(), Clock::real());
-    let rounds = config.disk.housekeeping_interval;
-    async move {
-        set_health(&health, Health::Serving).await;
-        match housekeeper {
-            Some(housekeeper) => {
-                tokio::join!(
-                    keep_house((housekeeper, &health), &registry, rounds, end.clone()),
-                    compact(&registry, (clock, rounds * COMPACTION_ROUNDS), end),
-                );
-            }
-            // Nothing can be written, so there is nothing to look after.
-            None => end.begun().await,
-        }
-        set_health(&health, Health::Ended).await;
-    }
-}
-
 fn runtime_with(readers: usize) -> io::Result<tokio::runtime::Runtime> {
     Builder::new_current_thread()
         .enable_all()
@@ -310,76 +276,6 @@ fn runtime_with(readers: usize) -> io::Result<tokio::runtime::Runtime> {
         .thread_keep_alive(READER_KEEP_ALIVE)
         .thread_name("reader")
         .build()
-}
-
-/// Does the rounds until the end is announced.
-async fn keep_house(
-    (mut housekeeper, health): (Housekeeper, &HealthReporter),
-    registry: &Registry,
-    rounds: Duration,
-    shutdown: ShutdownWatch,
-) {
-    let mut is_told = false;
-    let mut tick = interval(rounds);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            () = shutdown.begun() => return,
-        }
-        housekeeper.look_at_space();
-        if housekeeper.has_disk_failed() && !std::mem::replace(&mut is_told, true) {
-            set_health(health, Health::OnlyReads).await;
-        }
-        housekeeper.round(&registry.open_partitions()).await;
-        registry.delete_expired_streams().await;
-        registry.remove_doomed().await;
-    }
-}
-
-/// Compacts keys until the end is announced; one partition at a time.
-async fn compact(registry: &Registry, (clock, rounds): (Clock, Duration), shutdown: ShutdownWatch) {
-    let mut tick = interval(rounds);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            () = shutdown.begun() => return,
-        }
-        let partitions = registry.open_partitions();
-        tokio::select! {
-            () = housekeeping::compact(&partitions, &clock) => {}
-            () = shutdown.begun() => return,
-        }
-    }
-}
-
-/// What re-reads sealed segments, unless the settings say that nothing does.
-fn scrubber(config: &Config, rooms: &Rooms) -> Option<Scrubber> {
-    let pace = ScrubPace {
-        bytes_per_second: config.disk.scrub_bytes_per_second,
-        interval: config.disk.scrub_interval,
-    };
-    Scrubber::new(pace, Clock::real(), rooms.services.metrics.scrubbing().clone())
-}
-
-/// Re-reads sealed segments until the end is announced.
-async fn scrub(mut scrubber: Scrubber, rooms: Rooms, shutdown: ShutdownWatch) {
-    let all = || -> Vec<Arc<Partition>> {
-        let topics = rooms.registry.open_partitions();
-        topics.into_iter().chain(rooms.own_logs.iter().cloned()).collect()
-    };
-    let pass = async {
-        loop {
-            let wait = scrubber.turn(all).await;
-            sleep(wait).await;
-            yield_now().await;
-        }
-    };
-    tokio::select! {
-        () = pass => {}
-        () = shutdown.begun() => {}
-    }
 }
 
 /// Writes what groups and subscriptions still have to store, then flushes and closes every partition, the metadata

@@ -15,7 +15,7 @@
 //! merely missing from the catalog is left alone.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     sync::Arc,
 };
 
@@ -107,6 +107,8 @@ pub struct Catalog {
     topics: HashMap<TopicId, TopicEntry>,
     /// Ids of live topics by name.
     ids: BTreeMap<Arc<str>, TopicId>,
+    /// How many forks stand of a stream, by its id; the stream itself may be gone.
+    forks: HashMap<TopicId, usize>,
     /// Ids whose directories are to be removed.
     doomed: BTreeSet<TopicId>,
     /// Logs of the broker's own that are in use.
@@ -214,6 +216,11 @@ impl Catalog {
         self.topics.values().map(|topic| u64::from(topic.partition_count)).sum()
     }
 
+    /// True when a fork of this stream stands.
+    pub fn has_forks(&self, id: TopicId) -> bool {
+        self.forks.contains_key(&id)
+    }
+
     /// Ids whose directories are to be removed.
     pub fn doomed(&self) -> impl Iterator<Item = TopicId> {
         self.doomed.iter().copied()
@@ -255,6 +262,9 @@ impl Catalog {
         let stream = stream.map_err(CatalogError::TopicIdBytes)?;
         let name: Arc<str> = created.topic.as_str().into();
         let partition_count = created.partitions;
+        if let Some(source) = source_of(stream.as_ref()) {
+            *self.forks.entry(source).or_default() += 1;
+        }
         self.doomed.remove(&id);
         self.ids.insert(name.clone(), id);
         self.topics.insert(id, TopicEntry { id, name, partition_count, given, config, stream });
@@ -282,6 +292,14 @@ impl Catalog {
 
     fn delete(&mut self, id: TopicId) -> Result<(), CatalogError> {
         let topic = self.topics.remove(&id).ok_or(CatalogError::UnknownTopic(id))?;
+        if let Some(source) = source_of(topic.stream.as_ref())
+            && let Entry::Occupied(mut forks) = self.forks.entry(source)
+        {
+            *forks.get_mut() -= 1;
+            if *forks.get() == 0 {
+                forks.remove();
+            }
+        }
         self.ids.remove(&topic.name);
         self.doomed.insert(id);
         Ok(())
@@ -326,6 +344,11 @@ impl Catalog {
 /// The id in the form messages carry it.
 pub fn id_bytes(id: TopicId) -> Bytes {
     Bytes::copy_from_slice(id.0.as_bytes())
+}
+
+/// What a stream was forked from.
+fn source_of(stream: Option<&StreamFacts>) -> Option<TopicId> {
+    Some(stream?.origin.as_ref()?.topic_id)
 }
 
 fn check_partitions(found: u32) -> Result<(), CatalogError> {

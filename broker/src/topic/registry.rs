@@ -201,6 +201,12 @@ impl Registry {
         Ok(())
     }
 
+    /// Holds up every change until what it gives is dropped.
+    #[cfg(test)]
+    pub(crate) async fn hold_changes(&self) -> impl Sized {
+        self.change.lock().await
+    }
+
     /// Reads the catalog.
     pub(super) fn with_catalog<T>(&self, read: impl FnOnce(&Catalog) -> T) -> T {
         read(&self.catalog.read())

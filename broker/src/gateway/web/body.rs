@@ -3,14 +3,14 @@
 //! What is taken is counted against the connection's room before it is kept, and given back with the share that
 //! comes along. A client that is silent for too long within a body is told so and cut.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use axum::{
     body::{Body, HttpBody},
     http::{HeaderValue, StatusCode, header},
 };
 use bytes::{Buf, Bytes, BytesMut};
-use futures_util::{FutureExt, future::poll_fn};
+use futures_util::{FutureExt, future::poll_fn, stream};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -89,6 +89,16 @@ impl Frames {
 fn too_large(limit: usize, what: &str) -> Problem {
     let message = format!("{what} has more than {limit} bytes, `http.body_bytes_max`");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message)
+}
+
+/// The same body, which ends with an error when it is silent for too long.
+pub(super) fn timed(body: Body, door: &WebDoor) -> Body {
+    let frames = Frames::new(body, door);
+    Body::from_stream(stream::try_unfold(frames, async |mut frames| {
+        let next = frames.next().await;
+        let next = next.map_err(|problem| io::Error::other(problem.message().to_owned()))?;
+        Ok::<_, io::Error>(next.map(|data| (data, frames)))
+    }))
 }
 
 /// The whole body, and what was taken for it.

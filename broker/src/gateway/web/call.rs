@@ -52,12 +52,10 @@ impl Call {
         self.names.iter().any(|(known, _)| known == name)
     }
 
-    /// The caller has what this tag stands for.
+    /// The caller has what this tag stands for, or wants it only when there is nothing at all.
     pub(super) fn knows(&self, tag: &HeaderValue) -> bool {
-        self.headers.get_all(header::IF_NONE_MATCH).iter().any(|known| {
-            let mut tags = known.as_bytes().split(|byte| *byte == b',');
-            tags.any(|one| one.trim_ascii() == tag.as_bytes())
-        })
+        let mut given = self.headers.get_all(header::IF_NONE_MATCH).iter();
+        given.any(|known| names(known.as_bytes(), tag.as_bytes()))
     }
 
     /// A number in the path of the route.
@@ -94,6 +92,14 @@ impl Call {
         let Some(value) = self.headers.get(&name) else { return Ok("") };
         value.to_str().map_err(|_| Problem::field(name.as_str(), "ASCII text", "other bytes"))
     }
+}
+
+/// Whether a list of tags has this one. Weak ones, which a cache between may have made, are as good here.
+fn names(tags: &[u8], tag: &[u8]) -> bool {
+    tags.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|one| {
+        let strong = one.strip_prefix(b"W/").unwrap_or(one);
+        one == b"*" || strong == tag
+    })
 }
 
 fn parameters(query: &str) -> Result<Vec<(String, String)>, Problem> {
@@ -134,6 +140,16 @@ pub(super) fn decoded(text: &str, is_query: bool) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tag_is_known_among_others_weak_or_by_the_star() {
+        for yes in ["\"a\"", "\"b\", \"a\"", "W/\"a\"", "\"b\",W/\"a\"", "*"] {
+            assert!(names(yes.as_bytes(), b"\"a\""), "{yes}");
+        }
+        for no in ["", "a", "\"b\"", "\"a", "W/", "w/\"a\"", "\"*\""] {
+            assert!(!names(no.as_bytes(), b"\"a\""), "{no}");
+        }
+    }
 
     #[test]
     fn parameters_are_decoded_and_stand_once() {

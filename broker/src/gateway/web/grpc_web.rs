@@ -1,6 +1,7 @@
 //! gRPC-Web on the web door: the paths of gRPC, for pages with a client made from the `.proto` files.
 //!
-//! The services answer; what is here is which paths there are, and a clear word to a client that speaks plain gRPC.
+//! The services answer; what is here is which paths there are, how long a body may be silent, and a clear word to a client
+//! that speaks plain gRPC.
 
 use axum::{
     Extension, Router,
@@ -11,7 +12,7 @@ use axum::{
     routing::post,
 };
 
-use super::{WebDoor, problem::Problem};
+use super::{WebDoor, body, problem::Problem};
 use crate::gateway::grpc::{GrpcWeb, GrpcWebCaller};
 
 pub(super) fn routes() -> Router<WebDoor> {
@@ -34,5 +35,6 @@ async fn call(
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return Err(Problem::new(status, "UNSUPPORTED_MEDIA_TYPE", message));
     }
+    let request = request.map(|body| body::timed(body, &door));
     Ok(door.grpc.call(request, caller).await.map(Body::new))
 }

@@ -45,10 +45,11 @@ pub(super) async fn check(State(door): State<WebDoor>, request: Request, next: N
     };
     let headers = response.headers_mut();
     set(headers, header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // Also of a reply to nobody's page: a cache must not give it to one.
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
     if let Some(origin) = origin {
         set(headers, header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         set(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-        headers.append(header::VARY, HeaderValue::from_static("origin"));
         if is_preflight {
             set(headers, header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
             set(headers, header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);

@@ -101,6 +101,17 @@ impl Problem {
         }
     }
 
+    /// With the time after which it may go well.
+    pub(super) fn after(mut self, retry_after: Duration) -> Problem {
+        self.retry_after = Some(retry_after);
+        self
+    }
+
+    /// What went wrong, for people.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The reply to a path that leads nowhere.
     pub(super) async fn unknown_route(request: Request) -> Problem {
         let path = request.uri().path();

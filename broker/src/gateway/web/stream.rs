@@ -53,8 +53,7 @@ async fn create(State(door): State<WebDoor>, call: Call, body: Body) -> Response
     let created = async {
         let name = name(&call)?;
         let mut request = headers::create(&call, name)?;
-        let (bytes, _share) = body::whole(&call, body, &door).await?;
-        request.body = bytes;
+        (request.body, request.share) = body::whole(&call, body, &door).await?;
         let room = &call.caller.replies;
         problem::told(door.services.streams.create(request, room).await)
     };
@@ -83,8 +82,7 @@ async fn append(State(door): State<WebDoor>, call: Call, body: Body) -> Response
         let (bytes, share) = body::whole(&call, body, &door).await?;
         let is_data = !bytes.is_empty();
         let request = AppendRequest { name, partition, content_type, body: bytes, mark, share };
-        let rooms = (&call.caller.in_flight, &call.caller.replies);
-        let appended = door.services.streams.append(request, rooms).await;
+        let appended = door.services.streams.append(request, &call.caller.in_flight).await;
         Ok((problem::told(appended)?, is_data))
     };
     answer(appended.await.map(|(appended, is_data)| told_appended(&appended, is_data)))
@@ -106,7 +104,7 @@ fn told_appended(appended: &Appended, is_data: bool) -> Response {
 
 async fn head(State(door): State<WebDoor>, call: Call) -> Response {
     let known = async {
-        let found = find(&door, &call).await?;
+        let found = find(&door, &call)?;
         let tail = door.services.streams.tail(&found, &call.caller.replies).await;
         Ok((problem::told(tail)?, found))
     };
@@ -148,8 +146,8 @@ fn no_subscriptions() -> Problem {
 }
 
 /// The stream in the path.
-async fn find(door: &WebDoor, call: &Call) -> Result<Found, Refused> {
-    problem::told(door.services.streams.find(&name(call)?, partition(call)?).await)
+fn find(door: &WebDoor, call: &Call) -> Result<Found, Refused> {
+    problem::told(door.services.streams.find(&name(call)?, partition(call)?))
 }
 
 fn name(call: &Call) -> Result<String, Problem> {
@@ -176,9 +174,13 @@ impl From<Problem> for Refused {
     }
 }
 
-/// The reply with what a browser wants to see on every one.
+/// The reply with what a browser wants to see on every one. A refusal is of now: no cache keeps it.
 fn answer(answer: Result<Response, Refused>) -> Response {
-    let mut response = answer.unwrap_or_else(|Refused(response)| *response);
+    let mut response = answer.unwrap_or_else(|Refused(mut response)| {
+        let no_store = HeaderValue::from_static("no-store");
+        response.headers_mut().insert(header::CACHE_CONTROL, no_store);
+        *response
+    });
     let headers = response.headers_mut();
     let policy = |text| HeaderValue::from_static(text);
     headers.insert("cross-origin-resource-policy", policy("same-origin"));

@@ -2,29 +2,23 @@
 //!
 //! ```text
 //! no turn, not the last   held open for reading: many at once, one flush for all of them
-//! a turn, or the last     one at a time, judged and noted; runs to its end when the caller goes away
+//! a turn, or the last     one at a time: waits for its turn with its caller, then is judged, appended and noted to its
+//!                         end, also when the caller goes away
 //! ```
 //!
-//! When nobody can say what became of an append, what is remembered of the writers is forgotten and folded again from
-//! what the log has.
-
-use std::time::Duration;
+//! When nobody can say what became of an append, what the log has from there on is read again before the next one.
 
 use bytes::Bytes;
-use riverrun_proto::batch::OffsetRecord;
-use tokio::sync::RwLockReadGuard;
+use tokio::sync::OwnedRwLockWriteGuard;
 
-use super::{Found, Position, StreamError, StreamService, content};
+use super::{Found, Position, StreamError, StreamService, content, usage::Usage};
 use crate::{
     partition::{AppendError, Durability},
-    quota::{Quota, Room, Share},
+    quota::{Quota, Share},
     service::produce::{Acks, Payload, ProduceError, ProduceRequest},
-    stream::{Closing, Mark, Producer, Stream, StreamFacts, Turn, Verdict, Writers},
+    stream::{Closing, Fold, Mark, Producer, Stream, StreamFacts, Turn, Verdict, Writers},
     topic::catalog::id_bytes,
 };
-
-/// Bytes of records that are read at once to fold them.
-const FOLD_BYTES: u32 = 1 << 20;
 
 /// An append, or the end of the stream, or both.
 #[derive(Debug)]
@@ -57,16 +51,16 @@ pub struct Appended {
 }
 
 impl StreamService {
-    /// Appends to a stream, closes it, or both at once.
+    /// Appends to a stream, closes it, or both at once. `connection` is the caller's share of the bytes in flight.
     ///
     /// # Errors
     /// Why nothing was appended, or that nobody can say.
     pub async fn append(
         &self,
         request: AppendRequest,
-        (connection, room): (&Quota, &Room),
+        connection: &Quota,
     ) -> Result<Appended, StreamError> {
-        let found = self.find(&request.name, request.partition).await?;
+        let found = self.find(&request.name, request.partition)?;
         if request.body.is_empty() && !request.mark.is_closing {
             return Err(StreamError::field(
                 "body",
@@ -77,13 +71,15 @@ impl StreamService {
         let Some(stream) = found.topic.stream.clone() else {
             return self.append_to_topic(&found, request, connection).await;
         };
-        stream.use_at(self.clock.steady_ms());
+        let usage = self.enter(&found)?;
         if request.mark == Mark::default() {
-            return self.append_open(&found, &stream, request, (connection, room)).await;
+            return self.append_open(&found, &stream, request, connection).await;
         }
-        let (service, connection, room) = (self.clone(), connection.clone(), room.clone());
+        // With its caller: those who wait for their turn are no more than there are callers.
+        let held = self.alone(&found, &stream).await?;
+        let (service, connection) = (self.clone(), connection.clone());
         let appending = tokio::spawn(async move {
-            service.append_in_turn(&found, &stream, request, (&connection, &room)).await
+            service.append_in_turn(&found, (held, usage), request, &connection).await
         });
         appending.await.unwrap_or(Err(StreamError::Interrupted))
     }
@@ -118,11 +114,11 @@ impl StreamService {
         found: &Found,
         stream: &Stream,
         request: AppendRequest,
-        (connection, room): (&Quota, &Room),
+        connection: &Quota,
     ) -> Result<Appended, StreamError> {
         // Held until the append is in the log, so that nothing closes the stream before it.
-        let writers = self.writers(found, stream, room).await?;
-        if let Some(closing) = writers.as_ref().and_then(Writers::closing) {
+        let held = self.together(found, stream).await?;
+        if let Some(closing) = held.writers().and_then(Writers::closing) {
             return Err(StreamError::Closed { tail: found.position(closing.offset) });
         }
         let content_type = request.content_type.as_deref();
@@ -137,42 +133,33 @@ impl StreamService {
     async fn append_in_turn(
         &self,
         found: &Found,
-        stream: &Stream,
+        (mut held, _usage): (OwnedRwLockWriteGuard<Fold>, Option<Usage>),
         request: AppendRequest,
-        (connection, room): (&Quota, &Room),
+        connection: &Quota,
     ) -> Result<Appended, StreamError> {
-        let mut held = stream.writers.write().await;
-        let mut writers = match held.take() {
-            Some(writers) => writers,
-            None => self.fold(found, room).await?,
-        };
-        let values = match self.judge(found, (stream.facts(), &writers), &request) {
-            Ok(Judged::New(values)) => values,
-            Ok(Judged::Old(appended)) => {
-                *held = Some(writers);
-                return Ok(appended);
-            }
-            Err(error) => {
-                *held = Some(writers);
-                return Err(error);
-            }
+        let values = match self.judge(found, &held, &request)? {
+            Judged::New(values) => values,
+            Judged::Old(appended) => return Ok(appended),
         };
         let AppendRequest { mark, share: _share, .. } = request;
         let records = self.request(found, &mark, values);
+        let before = found.topic.partition(found.partition)?.visible().high_watermark;
+        // Until somebody can say what became of it.
+        held.doubt(before.0);
         let receipt = match self.produce.append_to_stream(records, connection).await {
             Ok(receipt) => receipt,
-            // Nobody can say what is in the log: it is folded again. Every other refusal left the log as it was.
-            Err(error @ ProduceError::Append(AppendError::Indeterminate { .. })) => {
-                return Err(error.into());
-            }
             Err(error) => {
-                *held = Some(writers);
+                let is_known =
+                    !matches!(error, ProduceError::Append(AppendError::Indeterminate { .. }));
+                if is_known {
+                    // It was refused, and left the log as it was.
+                    held.complete();
+                }
                 return Err(error.into());
             }
         };
         let last = receipt.end_offset.0.saturating_sub(1);
-        writers.note(&mark, last);
-        *held = Some(writers);
+        held.note(&mark, (last, self.clock.wall_ms()));
         let end = if mark.is_closing { last } else { last + 1 };
         Ok(Appended {
             tail: found.position(end),
@@ -186,9 +173,11 @@ impl StreamService {
     fn judge(
         &self,
         found: &Found,
-        (facts, writers): (&StreamFacts, &Writers),
+        fold: &Fold,
         AppendRequest { content_type, body, mark, .. }: &AppendRequest,
     ) -> Result<Judged, StreamError> {
+        let facts = found.stream("take turns of writers")?.facts();
+        let writers = fold.writers().ok_or(StreamError::Interrupted)?;
         if let Some(closing) = writers.closing() {
             let tail = found.position(closing.offset);
             return match is_closed_by(closing, mark, body.is_empty()) {
@@ -205,7 +194,7 @@ impl StreamService {
             true => Vec::new(),
             false => content::appended(facts, content_type.as_deref(), body)?,
         };
-        match writers.judge(mark)? {
+        match writers.judge(mark, self.clock.wall_ms())? {
             Verdict::New => Ok(Judged::New(values)),
             Verdict::Duplicate(turn) => {
                 let partition = found.topic.partition(found.partition)?;
@@ -216,42 +205,6 @@ impl StreamService {
                     is_duplicate: true,
                 }))
             }
-        }
-    }
-
-    /// What the writers did, held for reading; never `None`.
-    async fn writers<'a>(
-        &self,
-        found: &Found,
-        stream: &'a Stream,
-        room: &Room,
-    ) -> Result<RwLockReadGuard<'a, Option<Writers>>, StreamError> {
-        let known = stream.writers.read().await;
-        if known.is_some() {
-            return Ok(known);
-        }
-        drop(known);
-        let mut writers = stream.writers.write().await;
-        if writers.is_none() {
-            *writers = Some(self.fold(found, room).await?);
-        }
-        Ok(writers.downgrade())
-    }
-
-    /// Folds the marks of every record.
-    async fn fold(&self, found: &Found, room: &Room) -> Result<Writers, StreamError> {
-        let mut writers = Writers::default();
-        let mut from = Position::default();
-        loop {
-            let read = self.read_log(found, from, (Duration::ZERO, FOLD_BYTES), room).await?;
-            for OffsetRecord { offset, record } in &read.records.records {
-                writers.note(&Mark::of(&record.headers), offset.0);
-            }
-            let next = read.records.next_offset;
-            if next >= read.visible.high_watermark {
-                return Ok(writers);
-            }
-            from = Position { epoch: 0, offset: next.0 };
         }
     }
 

@@ -1,26 +1,26 @@
 //! Creates streams, and says when one is there already.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use bytes::Bytes;
-use riverrun_proto::{Record, RecordBatch, limits};
+use riverrun_proto::limits;
 
 use super::{
-    ForkRequest, Found, Position, StreamError, StreamService, Tail, content,
-    fork::{Inherited, RECORD_BYTES},
+    ForkRequest, Found, Position, StreamError, StreamService, Tail, content, fork::Inherited,
 };
 use crate::{
-    quota::Room,
+    quota::{Room, Share},
     service::{admin::to_its_end, produce::encode},
     stream::{Mark, StreamFacts, media_type},
-    topic::{Topic, error::TopicError, registry::NewStream},
+    topic::{
+        Topic,
+        error::{FindError, TopicError},
+        registry::NewStream,
+    },
 };
 
-/// Bytes of records that are written as one batch when a fork is made.
-const BATCH_BYTES: usize = 1 << 20;
-
 /// A stream to create.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct CreateRequest {
     /// Its name.
     pub name: String,
@@ -34,6 +34,8 @@ pub struct CreateRequest {
     pub is_closed: bool,
     /// What it begins with.
     pub body: Bytes,
+    /// What was taken for the body; given back when it is in the log, also when the caller goes away before.
+    pub share: Share,
     /// Set when it is a fork.
     pub fork: Option<ForkRequest>,
 }
@@ -56,30 +58,22 @@ impl StreamService {
     /// Why it is not there.
     pub async fn create(
         &self,
-        request: CreateRequest,
+        mut request: CreateRequest,
         room: &Room,
     ) -> Result<Created, StreamError> {
         if let Some(created) = self.existing(&request, room).await? {
             return Ok(created);
         }
         let inherited = match &request.fork {
-            Some(fork) => Some(self.inherited(fork, room).await?),
+            Some(fork) => {
+                self.registry.check_new_stream(&request.name)?;
+                Some(self.inherited(fork, room).await?)
+            }
             None => None,
         };
-        let facts = facts(&request, inherited.as_ref())?;
-        let values = match request.body.is_empty() {
-            true => Vec::new(),
-            false => content::values(&facts, &request.body)?,
-        };
-        let mark = Mark { is_closing: request.is_closed, ..Mark::default() };
-        let own = mark.records(values);
-        let (records, shares) = inherited.map(|all| (all.records, all._shares)).unwrap_or_default();
-        let content = self.batches(records, own)?;
-        let new = NewStream { name: request.name.clone(), facts, content };
+        let new = self.new_stream(&mut request, inherited)?;
         let registry = self.registry.clone();
-        let made = to_its_end(async move { registry.create_stream(new).await }).await;
-        drop(shares);
-        match made {
+        match to_its_end(async move { registry.create_stream(new).await }).await {
             Ok(topic) => self.created(topic, true, room).await,
             // Somebody else was faster.
             Err(TopicError::Exists { topic }) => {
@@ -88,6 +82,29 @@ impl StreamService {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What to create: what it inherits in some batches, what the request brings as one.
+    fn new_stream(
+        &self,
+        request: &mut CreateRequest,
+        inherited: Option<Inherited>,
+    ) -> Result<NewStream, StreamError> {
+        let facts = facts(request, inherited.as_ref())?;
+        let (body, share) = (mem::take(&mut request.body), mem::take(&mut request.share));
+        let values = match body.is_empty() {
+            true => Vec::new(),
+            false => content::values(&facts, &body)?,
+        };
+        let mark = Mark { is_closing: request.is_closed, ..Mark::default() };
+        let own = mark.records(values);
+        let message_bytes_max = inherited.as_ref().and_then(|all| all.message_bytes_max);
+        let mut content = inherited.map(|all| all.batches).unwrap_or_default();
+        if !own.is_empty() {
+            let bytes_max = message_bytes_max.unwrap_or(limits::BATCH_BYTES_DEFAULT);
+            content.push((encode(&own, bytes_max as usize, self.clock.wall_ms())?, share));
+        }
+        Ok(NewStream { name: request.name.clone(), facts, message_bytes_max, content })
     }
 
     async fn created(
@@ -109,14 +126,12 @@ impl StreamService {
     ) -> Result<Option<Created>, StreamError> {
         let name = request.name.clone();
         let exists = |what| Err(StreamError::Exists { name: name.clone(), what });
-        let found = match self.find(&request.name, 0).await {
+        let found = match self.find(&request.name, 0) {
             Ok(found) => found,
             Err(StreamError::Gone { .. }) => {
                 return exists("it was deleted, and forks of it stand");
             }
-            Err(StreamError::Find(_)) if self.registry.topic(&request.name).is_err() => {
-                return Ok(None);
-            }
+            Err(StreamError::Find(FindError::Unknown(_))) => return Ok(None),
             Err(error) => return Err(error),
         };
         let Some(facts) = found.facts() else { return exists("it is no stream") };
@@ -128,32 +143,6 @@ impl StreamService {
             true => Ok(Some(created)),
             false => exists("it is open and should be closed, or the other way round"),
         }
-    }
-
-    /// What a stream begins with, as batches: what it inherits in some, its own as one.
-    fn batches(
-        &self,
-        inherited: Vec<Record>,
-        own: Vec<Record>,
-    ) -> Result<Vec<RecordBatch>, StreamError> {
-        let (mut batches, mut held, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let bytes_max = limits::BATCH_BYTES_DEFAULT as usize;
-        let now_ms = self.clock.wall_ms();
-        for record in inherited {
-            let length = record.value.as_ref().map_or(0, Bytes::len) + RECORD_BYTES;
-            if !held.is_empty() && bytes + length > BATCH_BYTES {
-                batches.push(encode(&held, bytes_max, now_ms)?);
-                (held, bytes) = (Vec::new(), 0);
-            }
-            bytes += length;
-            held.push(record);
-        }
-        for records in [held, own] {
-            if !records.is_empty() {
-                batches.push(encode(&records, bytes_max, now_ms)?);
-            }
-        }
-        Ok(batches)
     }
 }
 
@@ -225,6 +214,7 @@ mod tests {
             expires_at_ms: None,
             is_closed: false,
             body: Bytes::new(),
+            share: Share::default(),
             fork: None,
         }
     }
@@ -232,18 +222,16 @@ mod tests {
     #[test]
     fn an_existing_stream_must_be_as_the_request_says() {
         let facts = StreamFacts { ttl_s: Some(5), ..StreamFacts::bytes() };
-        let same = CreateRequest { ttl_s: Some(5), ..request() };
-        assert_eq!(difference(&facts, &same), None);
-        let cased = CreateRequest {
-            content_type: Some("APPLICATION/octet-stream; x=y".into()),
-            ..same.clone()
-        };
+        let same = || CreateRequest { ttl_s: Some(5), ..request() };
+        assert_eq!(difference(&facts, &same()), None);
+        let cased =
+            CreateRequest { content_type: Some("APPLICATION/octet-stream; x=y".into()), ..same() };
         assert_eq!(difference(&facts, &cased), None);
-        let other = CreateRequest { content_type: Some("text/plain".into()), ..same.clone() };
+        let other = CreateRequest { content_type: Some("text/plain".into()), ..same() };
         assert_eq!(difference(&facts, &other), Some("its content type is another"));
         assert_eq!(difference(&facts, &request()), Some("its time to live is another"));
         let fork = ForkRequest { source: "o".into(), offset: None, sub_offset: 0 };
-        let fork = CreateRequest { fork: Some(fork), ..same };
+        let fork = CreateRequest { fork: Some(fork), ..same() };
         assert_eq!(difference(&facts, &fork), Some("its origin is another"));
     }
 }

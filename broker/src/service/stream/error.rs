@@ -79,6 +79,14 @@ pub enum StreamError {
     /// A fork with more records than are copied at once.
     #[error("the fork would have more than {FORK_BYTES_MAX} bytes, which are copied at once")]
     ForkTooLarge,
+    /// A record of the source of a fork is gone, so that the fork would count otherwise.
+    #[error(
+        "the record at offset {offset} of the source is gone: a fork of it would not be as it is"
+    )]
+    Hole {
+        /// Where it was.
+        offset: u64,
+    },
     /// It cannot be created or deleted.
     #[error(transparent)]
     Topic(#[from] TopicError),

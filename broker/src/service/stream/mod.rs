@@ -12,8 +12,12 @@ mod append;
 mod content;
 mod create;
 mod error;
+mod fold;
 mod fork;
 mod read;
+#[cfg(test)]
+mod tests;
+mod usage;
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,7 +40,7 @@ use crate::{
     partition::VisibleRange,
     quota::{Room, Share},
     stream::{Mark, Stream, StreamFacts},
-    topic::{Registry, Topic, catalog::id_bytes},
+    topic::{CleanupPolicy, Registry, Topic, catalog::id_bytes},
 };
 
 /// A place in a stream: between two records.
@@ -102,19 +106,18 @@ impl StreamService {
     ///
     /// # Errors
     /// When it is not, or only its name is.
-    pub async fn find(&self, name: &str, partition: u32) -> Result<Found, StreamError> {
+    pub fn find(&self, name: &str, partition: u32) -> Result<Found, StreamError> {
         let topic = self.registry.topic(name)?;
-        let now_ms = self.clock.steady_ms();
-        let topic = match &topic.stream {
-            Some(stream) if !stream.facts().is_deleted && stream.is_expired(now_ms) => {
-                self.remove(&topic).await?;
-                self.registry.topic(name)?
-            }
-            _ => topic,
-        };
         let found = Found { topic, partition };
-        if found.facts().is_some_and(|facts| facts.is_deleted) {
-            return Err(StreamError::Gone { name: name.to_owned() });
+        if let Some(stream) = &found.topic.stream {
+            // The broker's own rounds remove it; nobody finds it here meanwhile.
+            let is_over = stream.is_expired(self.clock.steady_ms());
+            if stream.facts().is_deleted || (is_over && self.registry.has_forks(found.topic.id)) {
+                return Err(StreamError::Gone { name: name.to_owned() });
+            }
+            if is_over {
+                return Err(usage::gone(name));
+            }
         }
         found.topic.partition(partition)?;
         Ok(found)
@@ -125,13 +128,9 @@ impl StreamService {
     /// # Errors
     /// When it is not there, is no stream, or its deletion cannot be stored.
     pub async fn delete(&self, name: &str) -> Result<(), StreamError> {
-        let found = self.find(name, 0).await?;
+        let found = self.find(name, 0)?;
         found.stream("be deleted")?;
-        self.remove(&found.topic).await
-    }
-
-    async fn remove(&self, topic: &Topic) -> Result<(), StreamError> {
-        let (registry, topic_id) = (self.registry.clone(), topic.id);
+        let (registry, topic_id) = (self.registry.clone(), found.topic.id);
         Ok(to_its_end(async move { registry.delete_stream(topic_id).await }).await?)
     }
 
@@ -148,8 +147,8 @@ impl StreamService {
             return Ok(open);
         }
         let closed = |offset| Tail { position: found.position(offset), is_closed: true };
-        if let Ok(writers) = stream.writers.try_read()
-            && let Some(writers) = writers.as_ref()
+        if let Ok(fold) = stream.writers.try_read()
+            && let Some(writers) = fold.writers()
         {
             return Ok(writers.closing().map_or(open, |closing| closed(closing.offset)));
         }
@@ -208,6 +207,11 @@ impl Found {
     /// Its records are values of JSON.
     pub fn is_json(&self) -> bool {
         self.facts().is_some_and(StreamFacts::is_json)
+    }
+
+    /// What is between two places of it never changes: nothing is compacted away.
+    pub fn keeps_records(&self) -> bool {
+        self.topic.config.cleanup_policy == CleanupPolicy::Delete
     }
 
     /// The stream, for what only a stream can do.

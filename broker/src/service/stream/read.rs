@@ -57,9 +57,8 @@ impl StreamService {
         request: ReadRequest,
         room: &Room,
     ) -> Result<Chunk, StreamError> {
-        if let Some(stream) = &found.topic.stream {
-            stream.use_at(self.clock.steady_ms());
-        }
+        // Who waits for data uses the stream too.
+        let _usage = self.enter(found)?;
         let start = match request.from {
             From::At(position) => position,
             From::Start => {

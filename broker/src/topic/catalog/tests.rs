@@ -156,6 +156,29 @@ fn a_stream_stays_what_it_was_created_as_through_changes_and_snapshots() {
 }
 
 #[test]
+fn the_forks_of_a_stream_are_counted_through_deletions_and_snapshots() {
+    let fork_of = |number, name: &str, source| {
+        let origin = Origin { topic_id: id(source), topic: "s".into(), offset: 0, sub_offset: 0 };
+        let facts = StreamFacts { origin: Some(origin), ..StreamFacts::bytes() };
+        let mut fork = created(number, name, 1);
+        if let Some(Command::TopicCreated(created)) = &mut fork.command {
+            created.stream = Some(facts.to_message());
+        }
+        fork
+    };
+    let mut catalog = fold(&[fork_of(2, "a", 1), fork_of(3, "b", 1), fork_of(4, "c", 2)]);
+    let forked = |catalog: &Catalog| [1, 2, 3].map(|number| catalog.has_forks(id(number)));
+    assert_eq!(forked(&catalog), [true, true, false]);
+    catalog.apply(&deleted(2)).unwrap();
+    catalog.apply(&deleted(4)).unwrap();
+    assert_eq!(forked(&catalog), [true, false, false], "one of two still stands");
+    let mut restored = Catalog::from_snapshot(&catalog.to_snapshot()).unwrap();
+    assert_eq!(forked(&restored), [true, false, false]);
+    restored.apply(&deleted(3)).unwrap();
+    assert_eq!(forked(&restored), [false; 3]);
+}
+
+#[test]
 fn more_partitions_than_a_topic_may_have_are_refused() {
     let most = riverrun_proto::limits::PARTITION_COUNT_MAX;
     let mut catalog = Catalog::default();

@@ -17,8 +17,11 @@ use riverrun_proto::{
 
 use super::Registry;
 use crate::{
-    partition::{AppendError, Durability, WaitFor, directory::OpenError, state_log::StoreError},
-    quota::QuotaExceeded,
+    partition::{
+        Append, AppendError, Completer, Durability, WaitFor, directory::OpenError,
+        state_log::StoreError,
+    },
+    quota::{QuotaExceeded, Share},
     stream::{Stream, StreamFacts},
     topic::{
         catalog::id_bytes,
@@ -71,9 +74,15 @@ impl Registry {
     pub(super) async fn create_with(
         &self,
         new: NewTopic,
-        stream: Option<(StreamFacts, Vec<RecordBatch>)>,
+        stream: Option<(StreamFacts, Vec<(RecordBatch, Share)>)>,
     ) -> Result<Arc<Topic>, TopicError> {
         let _change = self.change.lock().await;
+        // A stream whose time is over has no name any more.
+        if !new.validate_only
+            && let Ok(over) = self.topic(&new.name)
+        {
+            self.remove_over(&over).await?;
+        }
         let mut entry = self.check_new(&new)?;
         let (facts, content) = stream.unzip();
         let message = facts.as_ref().map(StreamFacts::to_message);
@@ -232,7 +241,7 @@ impl Registry {
         Ok(Entry { id, name, partition_count, given, config, stream })
     }
 
-    fn check_room(&self, topics: usize, partitions: u32) -> Result<(), QuotaExceeded> {
+    pub(super) fn check_room(&self, topics: usize, partitions: u32) -> Result<(), QuotaExceeded> {
         let catalog = self.catalog.read();
         let exceeded = |quota, limit: u32| QuotaExceeded {
             quota,
@@ -292,11 +301,18 @@ impl Entry {
     }
 }
 
-/// Writes what a new topic begins with; it is on disk then.
-async fn fill(slots: &[Slot], content: Vec<RecordBatch>) -> Result<(), AppendError> {
+/// Writes what a new topic begins with; it is on disk then, by one flush or few.
+async fn fill(slots: &[Slot], content: Vec<(RecordBatch, Share)>) -> Result<(), AppendError> {
     let Some(Slot::Open(partition)) = slots.first() else { return Ok(()) };
-    for batch in content {
-        partition.append_and_wait(batch, WaitFor::AtLeast(Durability::Fsync)).await?;
+    let wait = WaitFor::AtLeast(Durability::Fsync);
+    let mut tickets = Vec::with_capacity(content.len());
+    for (batch, share) in content {
+        let (completer, ticket) = Completer::ticket();
+        partition.append(Append { batch, wait, completer, share }).await;
+        tickets.push(ticket);
+    }
+    for ticket in tickets {
+        ticket.wait().await?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use crate::{
         call::{Call, decoded},
         problem::Problem,
     },
+    quota::Share,
     service::stream::{CreateRequest, ForkRequest},
     stream::{Mark, Producer},
 };
@@ -54,6 +55,7 @@ pub(super) fn create(call: &Call, name: String) -> Result<CreateRequest, Problem
         expires_at_ms,
         is_closed: is_closing(call)?,
         body: Bytes::new(),
+        share: Share::default(),
         fork: fork(call)?,
     })
 }

@@ -57,6 +57,7 @@ fn headers(error: &StreamError) -> HeaderMap {
         | StreamError::Field(_)
         | StreamError::SourceGone { .. }
         | StreamError::ForkTooLarge
+        | StreamError::Hole { .. }
         | StreamError::Topic(_)
         | StreamError::Produce(_)
         | StreamError::Fetch(_)
@@ -77,6 +78,7 @@ pub(super) fn problem(error: StreamError) -> Problem {
         StreamError::Json { .. } => (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"),
         StreamError::SourceGone { .. } => (StatusCode::CONFLICT, "STREAM_DELETED"),
         StreamError::ForkTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "FORK_TOO_LARGE"),
+        StreamError::Hole { .. } => (StatusCode::GONE, "OFFSET_OUT_OF_RANGE"),
         StreamError::Interrupted => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
         StreamError::Writer(error) => out_of_turn(error),
         StreamError::Read(FetchPartitionError::Read(error)) => match unreadable(error) {
@@ -90,7 +92,11 @@ pub(super) fn problem(error: StreamError) -> Problem {
         StreamError::Fetch(error) => return error.clone().into(),
         StreamError::Read(error) => return error.clone().into(),
     };
-    Problem::new(status, code, &error)
+    let problem = Problem::new(status, code, &error);
+    if let StreamError::Writer(WriterError::TooManyProducers { retry_after, .. }) = error {
+        return problem.after(retry_after);
+    }
+    problem
 }
 
 fn out_of_turn(error: &WriterError) -> (StatusCode, &'static str) {
@@ -117,5 +123,22 @@ fn unreadable(error: &ReadError) -> Option<(StatusCode, &'static str)> {
         | ReadError::Failed(_)
         | ReadError::Io { .. }
         | ReadError::Closed => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_producer_for_whom_there_is_no_place_is_told_when_to_come_again() {
+        let retry_after = Duration::from_millis(1_500);
+        let (id, limit) = ("p".to_owned(), 1_000);
+        let error = WriterError::TooManyProducers { id, limit, retry_after };
+        let Refused(response) = told::<()>(Err(error.into())).unwrap_err();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(response.headers()["retry-after"], "2");
     }
 }

@@ -50,7 +50,7 @@ async fn reply(door: WebDoor, mut call: Call) -> Result<Response, Refused> {
             return Err(Problem::field("offset", "given beside `live`", "nothing").into());
         }
     };
-    let found = find(&door, &call).await?;
+    let found = find(&door, &call)?;
     if live == Live::Events {
         return sse::events(door, &call, (found, from, came)).await;
     }
@@ -65,7 +65,8 @@ async fn reply(door: WebDoor, mut call: Call) -> Result<Response, Refused> {
         Live::LongPoll => Some(cursor::next(door.services.streams.wall_ms(), came.as_deref())),
         Live::CatchUp | Live::Events => None,
     };
-    let is_tagged = from != From::Now;
+    // The content between two places of a compacted topic changes.
+    let is_tagged = from != From::Now && found.keeps_records();
     whole(&call, &found, (chunk, cursor, is_tagged)).await
 }
 

@@ -45,8 +45,8 @@ struct Reader {
     room: Room,
     found: Found,
     from: From,
-    /// The cursor it came with.
-    came: Option<String>,
+    /// The cursor it was told last, or is to be told: it never goes back.
+    cursor: u64,
     is_text: bool,
     ends: Instant,
 }
@@ -61,7 +61,8 @@ pub(super) async fn events(
     let request = ReadRequest { from, wait: Duration::ZERO, bytes_max: STEP_BYTES };
     let first = problem::told(door.services.streams.read(&found, request, &room).await)?;
     let is_text = found.facts().is_some_and(StreamFacts::is_text);
-    let reader = Reader { door, room, found, from, came, is_text, ends: Instant::now() + LIFE };
+    let cursor = cursor::next(door.services.streams.wall_ms(), came.as_deref());
+    let reader = Reader { door, room, found, from, cursor, is_text, ends: Instant::now() + LIFE };
     let body = stream::unfold(Some((reader, Some(first))), async |state| {
         let (mut reader, first) = state?;
         if first.is_none() && reader.is_over() {
@@ -120,7 +121,7 @@ impl Reader {
     }
 
     /// The events of what was read; `None` when it is no text and should be.
-    fn text(&self, chunk: &Chunk) -> Option<String> {
+    fn text(&mut self, chunk: &Chunk) -> Option<String> {
         let mut text = String::new();
         if !chunk.values.is_empty() {
             let bytes = content(&self.found, &chunk.values);
@@ -134,14 +135,15 @@ impl Reader {
         Some(text)
     }
 
-    fn control(&self, chunk: &Chunk) -> Value {
+    fn control(&mut self, chunk: &Chunk) -> Value {
         let mut control = Map::new();
         control.insert("streamNextOffset".into(), offset::text(chunk.next).into());
         if chunk.is_closed {
             control.insert("streamClosed".into(), true.into());
         } else {
-            let cursor = cursor::next(self.door.services.streams.wall_ms(), self.came.as_deref());
-            control.insert("streamCursor".into(), cursor.to_string().into());
+            let now = cursor::next(self.door.services.streams.wall_ms(), None);
+            self.cursor = self.cursor.max(now);
+            control.insert("streamCursor".into(), self.cursor.to_string().into());
         }
         if chunk.is_up_to_date {
             control.insert("upToDate".into(), true.into());
