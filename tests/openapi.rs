@@ -27,7 +27,6 @@ use process::Broker;
 const SETTINGS: &str = "[limits]\npartitions_max = 300\n[http]\nstream_wait = \"5ms\"\n";
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the figures stand in the test's output")]
 fn the_door_is_as_its_description_says() {
     let mut broker = Broker::start_with(SETTINGS);
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));

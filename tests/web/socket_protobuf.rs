@@ -49,7 +49,9 @@ impl Socket {
                     return (response.id, response.told.expect("something"));
                 }
                 Message::Ping(_) | Message::Pong(_) => {}
-                other => panic!("{other:?}"),
+                other @ (Message::Text(_) | Message::Close(_) | Message::Frame(_)) => {
+                    panic!("{other:?}")
+                }
             }
         }
     }

@@ -21,7 +21,6 @@ const CASES: usize = 263;
 const FINE: [&str; 3] = ["OK", "NON-STRICT", "INFORMATIONAL"];
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stdout, reason = "the table stands in the test's output")]
 async fn the_cases_of_the_autobahn_suite_pass() {
     let broker = TestBroker::start().await;
     let url = format!("ws://{}/v1/ws/echo", broker.web_address());
