@@ -116,15 +116,26 @@ impl Action {
     }
 }
 
+/// Cargo, as if it was called from a shell: what it tells this program of its package would make build scripts that look
+/// at it run again, and all that hangs on them would be built once more.
+pub(crate) fn cargo_command() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let is_ours =
+        |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars().filter(|(name, _)| is_ours(name)) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// Runs cargo with its output going straight to the terminal.
 pub(crate) fn cargo(
     root: &Path,
     arguments: &[String],
     env: Option<(&'static str, &'static str)>,
 ) -> Result<(), String> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     println!("cargo {}", arguments.join(" "));
-    let status = Command::new(program)
+    let status = cargo_command()
         .args(arguments)
         .envs(env)
         .current_dir(root)

@@ -3,9 +3,9 @@
 //! Beside them the README's table of promises ([`promises`]). The pages are committed, so that they can be read without building; the check fails when they no
 //! longer say what the binary says.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
-use crate::promises;
+use crate::{check::cargo_command, promises};
 
 /// Each page and the hidden command that prints it.
 const PAGES: [(&str, &[&str]); 3] = [
@@ -48,8 +48,7 @@ fn first_difference(kept: &str, printed: &str) -> Option<usize> {
 
 /// What the binary prints, built first if need be.
 fn print(root: &Path, command: &[&str]) -> Result<String, String> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(program)
+    let output = cargo_command()
         .args(["run", "--quiet", "--locked", "--package", "riverrun-cli", "--"])
         .args(command)
         .current_dir(root)

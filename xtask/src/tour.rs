@@ -19,6 +19,8 @@ use std::{
     time::Duration,
 };
 
+use crate::check::cargo_command;
+
 /// The command that starts the broker in the README.
 const SERVE: &str = "cargo run --release -- serve";
 /// Where the README's reader finds the binary.
@@ -56,7 +58,6 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
 }
 
 fn build(root: &Path) -> Result<PathBuf, String> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let arguments = [
         "build",
         "--locked",
@@ -65,7 +66,7 @@ fn build(root: &Path) -> Result<PathBuf, String> {
         "--message-format",
         "json-render-diagnostics",
     ];
-    let output = Command::new(program)
+    let output = cargo_command()
         .args(arguments)
         .current_dir(root)
         .stderr(Stdio::inherit())
