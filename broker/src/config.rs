@@ -191,7 +191,7 @@ pub struct SubscriptionsConfig {
 pub struct WebhooksConfig {
     /// Whether records are posted.
     pub enabled: bool,
-    /// Most requests at once over all endpoints.
+    /// Most requests at once over all endpoints, beyond one of each.
     pub requests_max: usize,
     /// Networks that may be posted to although they are not of the public internet.
     pub allow_networks: Vec<IpNet>,

@@ -14,4 +14,5 @@ pub(crate) mod push;
 pub(crate) mod raw_call;
 pub(crate) mod receiver;
 pub(crate) mod records;
+pub(crate) mod sockets;
 pub(crate) mod text;

@@ -35,6 +35,10 @@ pub(crate) enum Answer {
     Cut,
     /// A head of this status that promises a body, a piece of it, and the end of the connection.
     HalfBody(u16),
+    /// These bytes and nothing more.
+    Piece(String),
+    /// These bytes, and then these over and over again.
+    Endless(String, String),
 }
 
 /// A status alone.
@@ -53,6 +57,8 @@ pub(crate) struct Receiver {
 }
 
 struct Book {
+    /// Connections so far.
+    connections: Mutex<usize>,
     /// Requests that are not answered yet, and the most there were.
     busy: Mutex<(usize, usize)>,
     plan: Mutex<Plan>,
@@ -117,6 +123,7 @@ impl Receiver {
         let listener = TcpListener::bind(address).await.expect("free");
         let address = listener.local_addr().expect("bound");
         let book = Arc::new(Book {
+            connections: Mutex::default(),
             busy: Mutex::default(),
             plan: Mutex::new(Box::new(plan)),
             hooks: Mutex::default(),
@@ -139,6 +146,11 @@ impl Receiver {
     /// What came so far.
     pub(crate) fn came(&self) -> Vec<Hook> {
         self.book.hooks.lock().clone()
+    }
+
+    /// Connections that were made so far.
+    pub(crate) fn connections(&self) -> usize {
+        *self.book.connections.lock()
     }
 
     /// Most requests that were there at once.
@@ -190,6 +202,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, book: Arc<Book>
         tokio::select! {
             Ok((socket, _)) = listener.accept() => {
                 let (tls, book) = (tls.clone(), book.clone());
+                *book.connections.lock() += 1;
                 connections.spawn(async move {
                     match tls {
                         None => serve(socket, book).await,
@@ -215,6 +228,7 @@ async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, book: Arc<Book>) {
         let answer = (book.plan.lock())(&hook);
         book.hooks.lock().push(hook);
         book.came.notify_waiters();
+        let mut again = None;
         let text = match answer {
             Answer::Head(status, lines) => head(status, 0, &lines),
             Answer::When(permits, status) => {
@@ -228,10 +242,19 @@ async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, book: Arc<Book>) {
                 drop(socket.write_all(text.as_bytes()).await);
                 return;
             }
+            Answer::Piece(text) => text,
+            Answer::Endless(text, more) => {
+                again = Some(more);
+                text
+            }
         };
         // Counted before the answer can be seen.
         book.busy.lock().0 -= 1;
         if socket.write_all(text.as_bytes()).await.is_err() {
+            return;
+        }
+        if let Some(more) = again {
+            while socket.write_all(more.as_bytes()).await.is_ok() {}
             return;
         }
     }

@@ -25,7 +25,10 @@ async fn a_receiver_on_this_machine_is_refused_by_number_and_by_name() {
         let lane = settled(&mut stubs).await;
         assert_eq!(lane.dead, 1, "{host}");
         let (_, reason) = dead(&mut stubs).await.remove(0);
-        assert!(reason.contains("not in `webhooks.allow_networks`"), "{host}: {reason}");
+        // Whoever may set a webhook does not learn here which address a name has.
+        let kind = if host == "0.0.0.0" { "of this network" } else { "loopback" };
+        let host = host.trim_matches(['[', ']']);
+        assert_eq!(reason, format!("`{host}` is {kind} and not in `webhooks.allow_networks`"));
     }
     assert!(receiver.came().is_empty());
 }
@@ -59,10 +62,12 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_without_end_and_one_with_a_huge_head_are_bounded() {
+async fn the_head_of_an_answer_is_bounded_in_bytes_and_in_headers() {
     for (lines, is_taken) in [
         (vec![format!("x-large: {}", "y".repeat(100 << 10))], false),
-        (vec!["x: 1".to_owned(); 50], true),
+        // With `content-length` there is one more.
+        (vec!["x: 1".to_owned(); 99], true),
+        (vec!["x: 1".to_owned(); 100], false),
     ] {
         let receiver = Receiver::start(move |_| Answer::Head(200, lines.clone())).await;
         let broker = broker().await;

@@ -1,9 +1,12 @@
 //! Webhooks: a real receiver over sockets, a real broker. [`guard`]: what may not be posted to. [`settings`]: what is told and
 //! changed. [`signed`]: signatures, checked by another implementation. [`tls`]: whom an endpoint must prove to be. [`trouble`]: receivers that fail, slow and die.
+//! [`stalls`]: endpoints that take a connection and go no further, and what one may hold; [`memory`]: in bytes of the process.
 
 mod guard;
+mod memory;
 mod settings;
 mod signed;
+mod stalls;
 mod tls;
 mod trouble;
 

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use super::{broker, broker_in, hook, hooked, settled, standing_until};
 use crate::support::{
     http::call,
-    push::{PushStubs, keyed, value},
+    push::{PushStubs, keyed, open, spec, value},
     receiver::{Answer, Receiver, status},
 };
 
@@ -56,7 +56,10 @@ async fn a_record_is_posted_with_what_is_known_of_it() {
         assert_eq!(hook.header(name), Some(value), "{name}");
     }
     let id = hook.header("webhook-id").unwrap();
-    assert!(id.ends_with("-0-0") && !id.contains('.'), "{id}");
+    // Topic id, partition, epoch, offset.
+    let parts: Vec<&str> = id.split('-').collect();
+    assert!(parts.len() == 4 && parts[0].len() == 32 && !id.contains('.'), "{id}");
+    assert_eq!((parts[1], parts[3]), ("0", "0"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,6 +151,12 @@ async fn secrets_are_told_to_nobody_and_sign_after_a_restart() {
             .await;
     refused.refused((400, "INVALID_ARGUMENT"), &["settings.webhook.secrets", "24 to 64 bytes"]);
     assert!(!refused.json().to_string().contains("short"));
+    let change = json!({"settings": {"webhook": {"secrets": "whsec_naked"}}});
+    let refused =
+        call(broker.web_address(), "PATCH /v1/subscriptions/s", change.to_string().as_bytes())
+            .await;
+    refused.refused((400, "INVALID_ARGUMENT"), &["`secrets` must be a list of texts"]);
+    assert!(!refused.json().to_string().contains("naked"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,7 +168,52 @@ async fn a_broker_told_to_post_nothing_posts_nothing() {
     })
     .await;
     let mut stubs = PushStubs::with_subscription(&broker, hooked(&receiver)).await;
-    stubs.send(&[value("a")]).await;
     assert_eq!(stubs.explain().await.reason(), v1::IdleReason::NoSession);
+    // Sessions take turns: one that posts would get some of these.
+    let mut session = stubs.session("w").await;
+    for number in 0..20 {
+        stubs.send(&[value(&number.to_string())]).await;
+        let got = session.one().await;
+        assert_eq!(got.value, number.to_string());
+        session.ack(&[got]).await;
+    }
     assert!(receiver.came().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_set_again_while_requests_are_under_way_goes_on_in_its_session() {
+    let held = Arc::new(Semaphore::new(0));
+    let answers = held.clone();
+    let receiver = Receiver::start(move |_| Answer::When(answers.clone(), 200)).await;
+    let broker = broker().await;
+    let mut stubs = PushStubs::with_subscription(&broker, hooked(&receiver)).await;
+    stubs.send(&[value("a")]).await;
+    receiver.count(1).await;
+    stubs.alter(url("")).await;
+    while !stubs.describe().await.sessions.iter().all(|session| session.paused) {}
+    stubs.alter(url(&receiver.url())).await;
+    stubs.send(&[value("b")]).await;
+    receiver.count(2).await;
+    assert_eq!(stubs.describe().await.sessions.len(), 1);
+    stubs.alter(url("")).await;
+    held.add_permits(2);
+    settled(&mut stubs).await;
+    while !stubs.describe().await.sessions.is_empty() {}
+    assert_eq!(receiver.came().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_takes_no_session_of_a_webhook() {
+    let broker = broker().await;
+    let mut stubs = PushStubs::with_topic(&broker).await;
+    stubs.create("s", spec(v1::SubscriptionSettings::default())).await.unwrap();
+    let refused = stubs.session_with(open("webhook-1")).await.unwrap_err();
+    assert!(refused.message().contains("does not begin with `webhook-`"), "{refused:?}");
+    let receive = v1::ReceiveRequest {
+        subscription: "s".into(),
+        session_id: "webhook-1".into(),
+        ..Default::default()
+    };
+    let refused = stubs.receive(receive).await.unwrap_err();
+    assert!(refused.message().contains("does not begin with `webhook-`"), "{refused:?}");
 }

@@ -22,12 +22,14 @@ use crate::support::{
     receiver::{Receiver, status},
 };
 
-fn file(name: &str) -> String {
+/// A file of `tls/`.
+pub(super) fn file(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("webhooks/tls").join(name);
     path.to_str().unwrap().to_owned()
 }
 
-fn acceptor() -> TlsAcceptor {
+/// What an endpoint proves itself with.
+pub(super) fn acceptor() -> TlsAcceptor {
     let certificate = CertificateDer::from_pem_file(file("server.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_file(file("server.key")).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))

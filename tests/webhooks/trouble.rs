@@ -3,18 +3,20 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use riverrun_proto::grpc::v1;
+use riverrun_proto::grpc::v1::{self, settle_item::Outcome};
+use riverrun_storage::disk::sim::{CrashPolicy, SimDisk};
 use tokio::sync::Semaphore;
 
 use super::{bodies, broker, broker_in, dead, hook, hooked, settled, standing_until};
 use crate::support::{
     broker::TestBroker,
     client::in_time,
-    push::{PushStubs, keyed, value},
+    push::{PushStubs, item, keyed, open, spec, value},
     receiver::{Answer, Hook, Receiver, status},
 };
 
@@ -259,23 +261,86 @@ async fn so_many_requests_are_under_way_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_of_all_endpoints_have_one_bound() {
-    for (requests_max, busiest) in [(1, 1), (1_000, 4)] {
-        let permits = Arc::new(Semaphore::new(0));
-        let held = permits.clone();
-        let receiver = Receiver::start(move |_| Answer::When(held.clone(), 200)).await;
-        let broker = TestBroker::start_with(|config| {
-            super::allow_loopback(config);
-            config.webhooks.requests_max = requests_max;
-        })
-        .await;
-        let mut stubs = PushStubs::with_subscription(&broker, hooked(&receiver)).await;
-        stubs.send_numbers(4).await;
-        receiver.count(busiest).await;
-        permits.add_permits(4);
-        settled(&mut stubs).await;
-        assert_eq!((receiver.busiest(), receiver.came().len()), (busiest, 4));
+async fn hand_outs_that_were_given_back_are_no_answers_that_asked_for_time() {
+    let mut first = true;
+    let plan = move |_: &Hook| match std::mem::take(&mut first) {
+        true => Answer::Head(503, vec!["retry-after: 1".into()]),
+        false => status(200),
+    };
+    let receiver = Receiver::start(plan).await;
+    let broker = broker().await;
+    let settings = v1::SubscriptionSettings { max_failures: Some(1), ..Default::default() };
+    let mut stubs = PushStubs::with_subscription(&broker, settings).await;
+    stubs.send(&[value("patient")]).await;
+    let mut session = stubs.session_with(open("w")).await.unwrap();
+    session.grant(25, 1 << 20).await;
+    for _ in 0..25 {
+        let got = session.one().await;
+        let released = session.settle_one(item(&got, Outcome::Release(v1::Release {}))).await;
+        assert_eq!(released, v1::SettleStatus::Ok);
     }
+    stubs.alter(hooked(&receiver)).await;
+    let lane = settled(&mut stubs).await;
+    assert_eq!(lane.dead, 0, "it was put off once");
+    assert_eq!(receiver.came()[1].header("riverrun-attempts"), Some("27"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_whose_lease_ended_before_it_was_read_is_not_posted() {
+    let receiver = Receiver::start(|_| status(200)).await;
+    let broker = TestBroker::start_with(|config| {
+        super::allow_loopback(config);
+        // Every look at a record takes of what may be read at once.
+        config.subscriptions.cache_bytes_max = 0;
+        config.limits.quota_wait = Duration::from_secs(60);
+    })
+    .await;
+    let settings = v1::SubscriptionSettings {
+        ack_wait_ms: Some(1_000),
+        backoff_min_ms: Some(600_000),
+        backoff_max_ms: Some(600_000),
+        ..Default::default()
+    };
+    let mut stubs = PushStubs::with_subscription(&broker, settings).await;
+    stubs.send(&[value("late")]).await;
+    // It is found for somebody who does not want it yet.
+    let _idle = stubs.session_with(open("idle")).await.unwrap();
+    stubs.lane_until(|lane| lane.ready == 1).await;
+    let reading = broker.inside().services().fetch.reading().clone();
+    let held = reading.take(reading.limit()).await.unwrap();
+    let webhook = v1::WebhookSettings { url: Some(receiver.url()), ..Default::default() };
+    stubs.alter(hook(webhook)).await;
+    stubs.lane_until(|lane| lane.retrying == 1).await;
+    drop(held);
+    // What comes behind it shows that it was looked at.
+    stubs.send(&[value("next")]).await;
+    standing_until(&mut stubs, |standing| standing.delivered >= 1).await;
+    receiver.until(|hooks| hooks.iter().any(|hook| hook.text() == "next")).await;
+    assert_eq!(bodies(&receiver.came()), ["next"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_in_the_place_of_one_that_a_power_loss_took_has_another_id() {
+    let receiver = Receiver::start(|_| status(200)).await;
+    let disk = SimDisk::new(7);
+    let broker = TestBroker::start_on(disk.clone(), super::allow_loopback).await;
+    let mut stubs = PushStubs::new(&broker).await;
+    let config =
+        v1::TopicConfig { durability: Some(v1::Durability::Os as i32), ..Default::default() };
+    stubs.topics.create("t", 1, config).await;
+    assert!(stubs.create("s", spec(hooked(&receiver))).await.unwrap());
+    stubs.send(&[value("lost")]).await;
+    let lost = receiver.count(1).await.remove(0);
+    let left = disk.crash(CrashPolicy::lose_all());
+    drop(broker);
+    let broker = TestBroker::start_on(left, super::allow_loopback).await;
+    let mut stubs = PushStubs::new(&broker).await;
+    stubs.send(&[value("new")]).await;
+    let is_new = |hook: &Hook| hook.text() == "new";
+    let hooks = receiver.until(|hooks| hooks.iter().any(is_new)).await;
+    let new = hooks.iter().find(|hook| is_new(hook)).unwrap();
+    assert_eq!(new.header("riverrun-offset"), lost.header("riverrun-offset"));
+    assert_ne!(new.header("webhook-id"), lost.header("webhook-id"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

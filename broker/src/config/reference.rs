@@ -316,7 +316,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "webhooks.requests_max",
         Field::Count(|c| &mut c.webhooks.requests_max, 1, 100_000),
-        "Most requests of webhooks at once, over all endpoints.",
+        "Most requests of webhooks at once, over all endpoints, beyond one of each. Also the most connections that are kept for later requests.",
     ),
     key(
         "webhooks.allow_networks",

@@ -113,7 +113,7 @@ families! {
         "Dead letters written since the broker started.";
 
     WEBHOOK_REQUESTS = Counter "riverrun_webhook_requests" ["subscription", "outcome"]
-        "Requests of webhooks by what became of them: delivered, failed, postponed (the endpoint asked for time). Only of subscriptions that had one.";
+        "Requests of webhooks by what became of them: delivered, failed, postponed (the endpoint asked for time), no_room (no place or no memory was free in time, so it was not sent). Only of subscriptions that had one.";
     WEBHOOK_BROKEN = Gauge "riverrun_webhook_broken" ["subscription"]
         "1 while the endpoint of a webhook is left alone because it failed too often, or is tried with one record at a time. Only of subscriptions that have one.";
     WEBHOOK_DURATION = Histogram "riverrun_webhook_duration_seconds" []

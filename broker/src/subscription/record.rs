@@ -207,7 +207,7 @@ fn body_of(number: u64, change: Change) -> Result<Body, RecordError> {
                 name: created.subscription.into(),
                 created_ms: created.created_ms,
                 topic_ids: topic_ids(&created.topic_ids)?,
-                settings: SubscriptionSettings::from_given(&created.settings.unwrap_or_default())?,
+                settings: SubscriptionSettings::from_stored(&created.settings.unwrap_or_default())?,
                 paused: created.paused,
             };
             Body::Created { subscription, starts: starts.collect::<Result<_, RecordError>>()? }
@@ -218,7 +218,7 @@ fn body_of(number: u64, change: Change) -> Result<Body, RecordError> {
             name: "".into(),
             created_ms: 0,
             topic_ids: topic_ids(&altered.topic_ids)?,
-            settings: SubscriptionSettings::from_given(&altered.settings.unwrap_or_default())?,
+            settings: SubscriptionSettings::from_stored(&altered.settings.unwrap_or_default())?,
             paused: altered.paused,
         }),
         Change::Deleted(_) => Body::Deleted,

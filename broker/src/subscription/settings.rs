@@ -52,6 +52,20 @@ impl SubscriptionSettings {
         SubscriptionSettings::default().overlaid(given)
     }
 
+    /// The settings that the log has, written by this version or another. An address is not judged by what is allowed by now: a
+    /// webhook that cannot be posted to any more is no reason for the broker not to start.
+    ///
+    /// # Errors
+    /// The first other setting outside its bounds.
+    pub(super) fn from_stored(
+        stored: &v1::SubscriptionSettings,
+    ) -> Result<SubscriptionSettings, InvalidSetting> {
+        let others = v1::SubscriptionSettings { webhook: None, ..stored.clone() };
+        let settings = SubscriptionSettings::from_given(&others)?;
+        let webhook = stored.webhook.as_ref().map(Webhook::from_stored);
+        Ok(SubscriptionSettings { webhook, ..settings })
+    }
+
     /// These settings with those that are given laid over them. An empty `dead_letter_topic` is the default, a
     /// filter replaces the whole filter, an empty `webhook.url` takes the webhook away.
     ///
@@ -263,6 +277,23 @@ mod tests {
         let third = second.overlaid(&reset).unwrap();
         assert_eq!(&*third.dead_letter_topic_of("s"), "s.dead");
         assert!(third.filter.is_empty());
+    }
+
+    #[test]
+    fn a_stored_webhook_is_taken_as_it_is() {
+        let secrets = vec![format!("whsec_{}", STANDARD.encode("short"))];
+        let webhook = v1::WebhookSettings {
+            url: Some("http://host:99999/".into()),
+            secrets: Some(v1::WebhookSecrets { secrets }),
+            concurrency: Some(5_000),
+            timeout_ms: Some(1),
+            secret_count: 0,
+        };
+        let stored = Given { webhook: Some(webhook.clone()), ..Given::default() };
+        assert!(SubscriptionSettings::from_given(&stored).is_err());
+        let settings = SubscriptionSettings::from_stored(&stored).unwrap();
+        assert_eq!(settings.to_message().webhook, Some(webhook));
+        assert_eq!(settings.webhook.unwrap().uri(), None);
     }
 
     #[test]

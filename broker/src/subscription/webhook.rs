@@ -46,8 +46,12 @@ impl Secret {
     }
 
     fn parse(text: &str) -> Option<Secret> {
+        Secret::decoded(text).filter(|secret| SECRET_BYTES.contains(&secret.0.len()))
+    }
+
+    fn decoded(text: &str) -> Option<Secret> {
         let bytes = STANDARD.decode(text.strip_prefix(SECRET_PREFIX)?).ok()?;
-        SECRET_BYTES.contains(&bytes.len()).then(|| Secret(bytes.into()))
+        Some(Secret(bytes.into()))
     }
 
     fn text(&self) -> String {
@@ -90,6 +94,22 @@ impl Webhook {
         };
         let timeout = Duration::from_millis(timeout_ms);
         Ok(Some(Webhook { url, secrets, concurrency, timeout }))
+    }
+
+    /// As the log has it.
+    pub(super) fn from_stored(stored: &v1::WebhookSettings) -> Webhook {
+        let secrets = stored.secrets.iter().flat_map(|stored| &stored.secrets);
+        Webhook {
+            url: stored.url.as_deref().unwrap_or_default().into(),
+            secrets: secrets.filter_map(|text| Secret::decoded(text)).collect(),
+            concurrency: stored.concurrency.unwrap_or(CONCURRENCY_DEFAULT),
+            timeout: Duration::from_millis(stored.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT)),
+        }
+    }
+
+    /// Its address; `None` where what the log has is none by now.
+    pub fn uri(&self) -> Option<Uri> {
+        checked(&self.url).ok()?.parse().ok()
     }
 
     /// Checks it against what delivery decides by.

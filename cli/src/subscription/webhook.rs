@@ -102,6 +102,9 @@ pub(super) fn standing_text(standing: &WebhookStanding) -> String {
         units::count(standing.failed),
         units::count(standing.postponed),
     );
+    if standing.no_room > 0 {
+        text.push_str(&format!(", {} without room", units::count(standing.no_room)));
+    }
     if let Some(until_ms) = standing.until_ms {
         text.push_str(&format!("; tried again at {}", time::format(until_ms)));
     }
@@ -120,6 +123,7 @@ pub(super) fn standing_json(standing: &WebhookStanding) -> Value {
         "delivered": standing.delivered,
         "failed": standing.failed,
         "postponed": standing.postponed,
+        "no_room": standing.no_room,
         "failures_in_row": standing.failures_in_row,
         "last_failure": standing.last_failure.as_ref().map(|(failure, _)| failure),
         "last_failure_at": standing.last_failure.as_ref().map(|(_, at_ms)| time::format(*at_ms)),

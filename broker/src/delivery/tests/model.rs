@@ -121,6 +121,7 @@ impl World<'_> {
                 self.delivery.set_paused(self.paused, self.now);
             }
             6 => self.advance(),
+            7..=8 => self.limit(),
             _ => self.pass(),
         }
     }
@@ -256,6 +257,13 @@ impl World<'_> {
         let bytes = (session.bytes_total + self.random.below(200)).saturating_sub(20);
         self.reference.credit(id, records, bytes);
         self.delivery.credit(name, records, bytes, self.now);
+    }
+
+    fn limit(&mut self) {
+        let Some((id, name)) = self.stream() else { return };
+        let in_flight_max = u32::try_from(self.random.below(8)).unwrap();
+        self.reference.limit(id, in_flight_max);
+        self.delivery.limit_session(name, in_flight_max, self.now);
     }
 
     fn pause_session(&mut self) {

@@ -242,6 +242,7 @@ fn webhook_standing(told: WebhookStanding) -> v1::WebhookStanding {
         failures_in_row: told.failures_in_row,
         last_failure: last_failure.to_string(),
         last_failure_ms,
+        no_room: told.no_room,
     }
 }
 

@@ -154,6 +154,7 @@ fn webhook(told: &v1::WebhookStanding) -> Value {
         "delivered": told.delivered,
         "failed": told.failed,
         "postponed": told.postponed,
+        "no_room": told.no_room,
         "failures_in_row": told.failures_in_row,
         "last_failure": (!told.last_failure.is_empty()).then_some(failure),
     })

@@ -1,7 +1,7 @@
 //! Settings of a subscription as JSON, by the names of the protocol.
 
 use riverrun_proto::grpc::v1::{self, header_filter::Condition};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Value, json};
 
 use super::{
@@ -37,10 +37,16 @@ struct WebhookIn {
     timeout_ms: Option<u64>,
 }
 
-/// Secrets as they come. Never written out.
-#[derive(Deserialize)]
-#[serde(transparent)]
+/// Secrets as they come. Never written out, not even what is wrong with them.
 struct SecretsIn(Vec<String>);
+
+impl<'de> Deserialize<'de> for SecretsIn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SecretsIn, D::Error> {
+        let secrets = serde_json::from_value(Value::deserialize(deserializer)?);
+        // The error tells what it met.
+        secrets.map(SecretsIn).map_err(|_| D::Error::custom("`secrets` must be a list of texts"))
+    }
+}
 
 impl std::fmt::Debug for SecretsIn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

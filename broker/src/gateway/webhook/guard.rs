@@ -5,7 +5,8 @@
 //! `webhooks.allow_networks`. Every address that a name resolves to is judged, and the connection goes to the one that was
 //! judged; the name is not looked up again.
 //!
-//! IPv6 addresses that carry an IPv4 address are judged by that.
+//! IPv6 addresses that carry an IPv4 address are judged by that, whatever is allowed: a network of translated addresses would
+//! hold all of IPv4.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -62,7 +63,7 @@ const fn v6([first, second]: [u16; 2], bits: u8) -> Ipv6Net {
 /// What kind of address it is, when it may not be posted to.
 pub(super) fn refusal(address: IpAddr, allowed: &[IpNet]) -> Option<&'static str> {
     let judged = carried_v4(address).map_or(address, IpAddr::V4);
-    if allowed.iter().any(|network| network.contains(&address) || network.contains(&judged)) {
+    if allowed.iter().any(|network| network.contains(&judged)) {
         return None;
     }
     match judged {
@@ -126,5 +127,8 @@ mod tests {
         let allowed = ["127.0.0.0/8", "10.1.0.0/16", "fd00::/8"];
         check(&["127.0.0.1", "10.1.255.1", "fd12::1", "::ffff:127.0.0.1"], &allowed, false);
         check(&["10.2.0.1", "192.168.0.1", "::1", "fe80::1"], &allowed, true);
+        let translated = ["64:ff9b::/96", "::ffff:0:0/96", "2002::/16", "::/0"];
+        check(&["64:ff9b::7f00:1", "::ffff:10.1.2.3", "2002:a9fe:a9fe::"], &translated, true);
+        check(&["::1", "fe80::1"], &translated, false);
     }
 }

@@ -86,7 +86,7 @@ impl Head {
 
     fn content_type(&mut self, value: &[u8]) {
         match HeaderValue::from_bytes(value) {
-            Ok(value) if value.len() <= 256 => {
+            Ok(value) if (1..=256).contains(&value.len()) => {
                 self.map.insert(CONTENT_TYPE, value);
             }
             Ok(_) | Err(_) => self.omitted += 1,
@@ -131,16 +131,23 @@ fn encoded(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use riverrun_proto::{Header, Offset, TopicId, batch::OffsetRecord};
+    use riverrun_proto::{Header, LeaderEpoch, Offset, TopicId, batch::OffsetRecord};
     use uuid::Uuid;
 
     use super::*;
 
     fn told(record: Record) -> HeaderMap {
         let record = OffsetRecord { offset: Offset(7), record };
-        let topic_id = TopicId(Uuid::from_u128(1));
-        let job =
-            Job { topic: "t".into(), topic_id, partition: 3, record, attempts: 2, failures: 1 };
+        let (topic_id, epoch) = (TopicId(Uuid::from_u128(1)), LeaderEpoch(4));
+        let job = Job {
+            topic: "t".into(),
+            topic_id,
+            partition: 3,
+            epoch,
+            record,
+            attempts: 2,
+            failures: 1,
+        };
         headers(&job, "s")
     }
 
@@ -185,6 +192,16 @@ mod tests {
                 ("content-type", "text/plain"),
                 ("riverrun-headers-omitted", "1"),
             ],
+        );
+    }
+
+    #[test]
+    fn an_empty_content_type_says_nothing() {
+        let headers = vec![header("content-type", b"")];
+        let map = told(Record { headers, ..Record::default() });
+        check(
+            &map,
+            &[("content-type", "application/octet-stream"), ("riverrun-headers-omitted", "1")],
         );
     }
 

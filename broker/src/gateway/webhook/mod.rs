@@ -3,43 +3,51 @@
 //! ```text
 //!  settings of subscriptions ──▶ one endpoint each ──session──▶ delivery (who gets what, order, retries, dead letters)
 //!                                       │
-//!                                       ├─ post: head, signature, connect (guard) ──▶ the receiver
+//!                                       ├─ post: place, head, signature, connect (guard) ──▶ the receiver
 //!                                       └─ answer ──▶ ack, nack, release; breaker
 //! ```
 //!
-//! To delivery an endpoint is a consumer like any other: it opens a session, holds as many records as its `concurrency` says,
-//! and settles each by the answer's status. What may be posted to stands in [`guard`], what an answer means in [`answer`], when an
-//! endpoint is left alone in [`breaker`].
+//! To delivery an endpoint is a consumer like any other: it opens a session, holds as many records as its `concurrency` and its
+//! [`window`] allow, and settles each by the answer's status. What may be posted to stands in [`guard`], what an answer means in
+//! [`answer`], when an endpoint is left alone in [`breaker`], what it may take of what all share in [`places`].
 //!
-//! Invariants: nothing is kept here that a restart needs. Requests, connections and bytes are bounded over all endpoints. No
-//! redirect is followed, no proxy asked, and of an answer nothing but status and `Retry-After` is used.
+//! Invariants: nothing is kept here that a restart needs. Requests, connections and bytes are bounded, over all endpoints by what
+//! each has of its own and what they have in common. A connection is gone with the request that needs it no more, whatever its
+//! peer does. No redirect is followed, no proxy asked, and of an answer nothing but status and `Retry-After` is used.
 //!
 //! hyper's types stay in this folder and in that of the web door.
 
 mod answer;
 mod breaker;
 mod connect;
+mod connection;
 mod endpoint;
 mod guard;
 mod head;
+mod names;
+mod places;
+mod pool;
 mod post;
+mod postponements;
+mod shift;
 mod signature;
+mod window;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rustls::{ClientConfig, RootCertStore, crypto::ring::default_provider};
 use tokio::{
     sync::{Semaphore, watch},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::sleep,
 };
 
-use self::endpoint::Endpoint;
+use self::{endpoint::Endpoint, places::Places};
 use crate::{
     clock::Clock,
     config::{Config, ConfigError, WebhooksConfig},
     quota::{Quota, Room},
-    service::Services,
+    service::{Services, delivery::webhook::Hooked},
     shutdown::ShutdownWatch,
     subscription::SubscriptionSettings,
 };
@@ -58,14 +66,19 @@ pub(crate) struct WebhookDoor {
     shutdown: ShutdownWatch,
     tls: Arc<ClientConfig>,
     lookups: Arc<Semaphore>,
+    /// Places for requests that all endpoints have in common.
     requests: Arc<Semaphore>,
+    /// Places for connections that are kept for the next request.
+    kept: Arc<Semaphore>,
 }
 
-/// A webhook that is worked on.
+/// A webhook that is worked on. There is one task for a subscription at a time: one whose webhook is taken away and set again
+/// goes on with it.
 #[derive(Debug)]
 struct Running {
-    /// Its settings; dropped to end it.
-    settings: watch::Sender<Arc<SubscriptionSettings>>,
+    /// Its settings; `None` once it is taken away.
+    settings: watch::Sender<Option<Arc<SubscriptionSettings>>>,
+    task: AbortHandle,
 }
 
 impl WebhookDoor {
@@ -75,15 +88,16 @@ impl WebhookDoor {
         (config, tls): (Arc<Config>, ClientConfig),
         shutdown: ShutdownWatch,
     ) -> WebhookDoor {
-        let requests = Arc::new(Semaphore::new(config.webhooks.requests_max));
+        let places = || Arc::new(Semaphore::new(config.webhooks.requests_max));
         WebhookDoor {
             services,
+            requests: places(),
+            kept: places(),
             config,
             clock: Clock::real(),
             shutdown,
             tls: Arc::new(tls),
             lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
-            requests,
         }
     }
 
@@ -113,33 +127,37 @@ impl WebhookDoor {
     /// Brings what runs in line with what is wanted.
     fn follow(&self, running: &mut HashMap<u64, Running>, tasks: &mut JoinSet<()>) {
         let hooked = self.services.delivery.hooked();
+        let mut wanted: HashMap<u64, Hooked> =
+            hooked.into_iter().map(|one| (one.number, one)).collect();
         running.retain(|number, one| {
-            !one.settings.is_closed() && hooked.iter().any(|hooked| hooked.number == *number)
-        });
-        for hooked in hooked {
-            if let Some(one) = running.get(&hooked.number) {
-                one.settings.send_if_modified(|settings| {
-                    let is_new = **settings != *hooked.settings;
-                    *settings = hooked.settings;
-                    is_new
-                });
-                continue;
+            if one.task.is_finished() {
+                return false;
             }
-            let (sender, settings) = watch::channel(hooked.settings);
-            let endpoint = Endpoint::new(self.clone(), (hooked.number, hooked.name), settings);
-            tasks.spawn(endpoint.run());
-            running.insert(hooked.number, Running { settings: sender });
+            let settings = wanted.remove(number).map(|hooked| hooked.settings);
+            one.settings.send_if_modified(|known| {
+                let is_new = *known != settings;
+                *known = settings;
+                is_new
+            });
+            true
+        });
+        for (number, Hooked { name, settings, .. }) in wanted {
+            let (sender, settings) = watch::channel(Some(settings));
+            let endpoint = Endpoint::new(self.clone(), (number, name), settings);
+            let task = tasks.spawn(endpoint.run());
+            running.insert(number, Running { settings: sender, task });
         }
     }
 
-    /// Memory that one endpoint may take, as a connection may.
-    fn room(&self) -> Room {
+    /// What one endpoint may take: memory as a connection, and places for requests.
+    fn places(&self) -> Places {
         let limits = &self.config.limits;
         let quota = |name, limit| Quota::new(name, limit, limits.quota_wait);
         let own = quota("limits.connection_bytes", limits.connection_bytes);
         let limit =
             quota("limits.read_bytes_per_connection_max", limits.read_bytes_per_connection_max);
-        Room::of_connection(own, limit, self.services.fetch.reading().clone())
+        let room = Room::of_connection(own, limit, self.services.fetch.reading().clone());
+        Places::new(self.requests.clone(), room)
     }
 }
 

@@ -1,45 +1,33 @@
 //! One request: a record goes out, a verdict comes back.
 //!
-//! The id of a request is that of its record: topic id, partition and offset. So it is the same in every try, also after a
-//! crash of the broker, and a receiver that remembers ids takes no record twice.
+//! The id of a request is that of its record: topic id, partition, epoch and offset. So it is the same in every try, also after
+//! a crash of the broker, and a receiver that remembers ids takes no record twice. The epoch is that under which the record was
+//! appended: where a power loss took the end of a log, what is appended there then has another one.
 
-use std::{error::Error as _, sync::Arc, time::Duration};
+use std::{error::Error as _, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Uri};
-use http_body_util::{BodyExt, Full};
+use futures_util::FutureExt;
+use http::{HeaderValue, Request, Response, Uri, header::HOST};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, Error},
-    rt::{TokioExecutor, TokioTimer},
-};
-use riverrun_proto::{TopicId, batch::OffsetRecord};
+use riverrun_proto::{LeaderEpoch, TopicId, batch::OffsetRecord};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     WebhookDoor,
     answer::{Verdict, Whose},
-    connect::{ConnectError, Connector},
+    connect::Connector,
+    connection::{Connection, Post},
     head,
+    places::{Place, Places},
+    pool::{Pool, SendError},
     signature::Signer,
 };
-use crate::{
-    quota::{Room, Share},
-    subscription::Webhook,
-};
+use crate::subscription::Webhook;
 
-/// Time that a connection is kept for the next request.
-const IDLE: Duration = Duration::from_secs(30);
-/// Connections kept for the next request.
-const IDLE_MAX: usize = 32;
-/// Largest head of an answer, and headers in it.
-const HEAD_BYTES_MAX: usize = 32 << 10;
-const HEADERS_MAX: usize = 100;
-/// Bytes of an answer's body that are read, so that its connection can be used again; of more of them it is closed.
-const BODY_BYTES_MAX: usize = 64 << 10;
-/// Longest wait for a place among all requests and for memory.
-const PLACE_WAIT: Duration = Duration::from_secs(5);
+/// Longest time that the rest of an answer may take, once its head said what became of the record.
+const REST_MAX: Duration = Duration::from_secs(1);
 /// Memory of a request beyond its record.
 const REQUEST_BYTES: usize = 8 << 10;
 
@@ -52,7 +40,9 @@ pub(super) struct Job {
     pub(super) topic_id: TopicId,
     /// Its partition.
     pub(super) partition: u32,
-    /// The record.
+    /// Epoch under which it was appended.
+    pub(super) epoch: LeaderEpoch,
+    /// The record, in memory of its own.
     pub(super) record: OffsetRecord,
     /// Times it was handed out, this one included.
     pub(super) attempts: u32,
@@ -65,63 +55,76 @@ pub(super) struct Job {
 pub(super) struct Poster {
     door: WebhookDoor,
     subscription: Arc<str>,
-    client: Client<HttpsConnector<Connector>, Full<Bytes>>,
-    uri: Uri,
+    url: Arc<str>,
+    /// Absent where the log of another version has what is no address.
+    target: Option<Target>,
     signer: Signer,
     timeout: Duration,
-    room: Room,
+    places: Places,
+}
+
+/// Where requests go.
+#[derive(Debug)]
+struct Target {
+    pool: Arc<Pool>,
+    host: HeaderValue,
+    /// Path and query.
+    path: Uri,
+}
+
+impl Job {
+    /// Bytes of its record, as delivery counts them.
+    pub(super) fn bytes(&self) -> usize {
+        let record = &self.record.record;
+        let field = |field: &Option<Bytes>| field.as_ref().map_or(0, Bytes::len);
+        let headers = record.headers.iter().map(|one| one.key.len() + field(&one.value));
+        field(&record.key) + field(&record.value) + headers.sum::<usize>()
+    }
+
+    fn id(&self) -> String {
+        let (topic, epoch, offset) = (self.topic_id.0.simple(), self.epoch.0, self.record.offset.0);
+        format!("{topic}-{}-{epoch}-{offset}", self.partition)
+    }
 }
 
 impl Poster {
-    pub(super) fn new(door: &WebhookDoor, subscription: &Arc<str>, webhook: &Webhook) -> Poster {
-        let connector = Connector {
-            allowed: door.config.webhooks.allow_networks.as_slice().into(),
-            lookups: door.lookups.clone(),
-            limit: webhook.timeout / 2,
-        };
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config((*door.tls).clone())
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE)
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(IDLE_MAX)
-            .http1_max_buf_size(HEAD_BYTES_MAX)
-            .http1_max_headers(HEADERS_MAX)
-            .build(connector);
+    /// For the webhook of this subscription.
+    pub(super) fn new(
+        (door, places): (&WebhookDoor, &Places),
+        subscription: &Arc<str>,
+        webhook: &Webhook,
+    ) -> Poster {
         Poster {
             door: door.clone(),
             subscription: subscription.clone(),
-            client,
-            uri: webhook.url.parse().expect("checked when it was set"),
+            url: webhook.url.clone(),
+            target: Target::of(door, webhook),
             signer: Signer::new(&webhook.secrets),
             timeout: webhook.timeout,
-            room: door.room(),
+            places: places.clone(),
         }
+    }
+
+    /// Both post to the same address.
+    pub(super) fn is_to_same(&self, other: &Poster) -> bool {
+        self.url == other.url
     }
 
     /// Posts a record.
     pub(super) async fn post(&self, job: &Job) -> Verdict {
-        let value = job.record.record.value.clone().unwrap_or_default();
-        let Ok(Some(_place)) = timeout(PLACE_WAIT, self.place(job)).await else {
+        let Some(target) = &self.target else {
+            let reason = "the webhook has no address that can be posted to";
+            return Verdict::failed(reason, Whose::Unreached);
+        };
+        let Some(place) = self.places.take(job.bytes() + REQUEST_BYTES).await else {
             return Verdict::NoRoom;
         };
         let began = Instant::now();
-        let deadline = began + self.timeout;
-        let request = self.request(job, value);
-        let answered = timeout_at(deadline, self.client.request(request)).await;
+        let sending = target.pool.send(self.request(job, target));
+        let answered = timeout_at(began + self.timeout, sending).await;
         self.door.services.delivery.observe_webhook(began.elapsed());
         match answered {
-            Ok(Ok(answer)) => {
-                let (head, body) = answer.into_parts();
-                let now_ms = self.door.clock.wall_ms();
-                let verdict = Verdict::of_answer(head.status, &head.headers, now_ms);
-                // What is in it, and whether it comes, says nothing more.
-                drop(timeout_at(deadline, read_away(body)).await);
-                verdict
-            }
+            Ok(Ok((connection, answer))) => self.judge(target, (connection, answer), place),
             Ok(Err(error)) => failure(&error),
             Err(_) => {
                 let reason = format!("no answer within {} ms", self.timeout.as_millis());
@@ -130,17 +133,35 @@ impl Poster {
         }
     }
 
-    /// A place among all requests, and memory for the record; held until the verdict.
-    async fn place(&self, job: &Job) -> Option<(tokio::sync::OwnedSemaphorePermit, Share)> {
-        let place = self.door.requests.clone().acquire_owned().await.ok()?;
-        let share = self.room.take(bytes_of(job)).await.ok()?;
-        Some((place, share))
+    /// What the head of an answer says. What follows it says nothing more: it is waited for elsewhere, with the place it takes.
+    fn judge(
+        &self,
+        target: &Target,
+        (connection, answer): (Connection, Response<Incoming>),
+        place: Place,
+    ) -> Verdict {
+        let (head, body) = answer.into_parts();
+        let verdict = Verdict::of_answer(head.status, &head.headers, self.door.clock.wall_ms());
+        let pool = target.pool.clone();
+        let mut rest: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
+            if let Ok(Some(connection)) = timeout(REST_MAX, connection.finished(body)).await {
+                pool.keep(connection);
+            }
+            drop(place);
+        });
+        // Most answers have no body: the next request finds this connection.
+        if (&mut rest).now_or_never().is_none() {
+            tokio::spawn(rest);
+        }
+        verdict
     }
 
-    fn request(&self, job: &Job, value: Bytes) -> Request<Full<Bytes>> {
-        let id = format!("{}-{}-{}", job.topic_id.0.simple(), job.partition, job.record.offset.0);
+    fn request(&self, job: &Job, target: &Target) -> Post {
+        let value = job.record.record.value.clone().unwrap_or_default();
+        let id = job.id();
         let seconds = self.door.clock.wall_ms().div_euclid(1_000);
         let mut headers = head::headers(job, &self.subscription);
+        headers.insert(HOST, target.host.clone());
         let signature = self.signer.sign(&id, seconds, &value);
         for (name, value) in [
             ("webhook-id", Some(id)),
@@ -152,43 +173,42 @@ impl Poster {
         }
         let mut request = Request::new(Full::new(value));
         *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = self.uri.clone();
+        *request.uri_mut() = target.path.clone();
         *request.headers_mut() = headers;
         request
     }
 }
 
-fn bytes_of(job: &Job) -> usize {
-    let record = &job.record.record;
-    let headers: usize = record.headers.iter().map(|header| header.key.len()).sum();
-    let values = record.headers.iter().map(|header| header.value.as_ref().map_or(0, Bytes::len));
-    let own =
-        record.value.as_ref().map_or(0, Bytes::len) + record.key.as_ref().map_or(0, Bytes::len);
-    own + headers + values.sum::<usize>() + REQUEST_BYTES
+impl Target {
+    fn of(door: &WebhookDoor, webhook: &Webhook) -> Option<Target> {
+        let uri = webhook.uri()?;
+        let host = match uri.port() {
+            Some(port) => format!("{}:{port}", uri.host()?),
+            None => uri.host()?.to_owned(),
+        };
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let connector = Connector::new(door, &uri, webhook.timeout / 2);
+        Some(Target {
+            pool: Arc::new(Pool::new(connector, door.kept.clone())),
+            host: HeaderValue::try_from(host).ok()?,
+            path: path.parse().ok()?,
+        })
+    }
 }
 
-/// Reads a body to its end, or as far as it is bounded.
-async fn read_away(mut body: Incoming) {
-    let mut bytes = 0;
-    while let Some(Ok(frame)) = body.frame().await {
-        bytes += frame.data_ref().map_or(0, Bytes::len);
-        if bytes > BODY_BYTES_MAX {
-            return;
+/// What went wrong, in words.
+fn failure(error: &SendError) -> Verdict {
+    match error {
+        // Its words hold what is below.
+        SendError::Connect(error) => Verdict::failed(error.to_string(), Whose::Unreached),
+        SendError::Exchange(error) => {
+            let mut text = error.to_string();
+            let mut below = error.source();
+            while let Some(cause) = below {
+                text = format!("{text}: {cause}");
+                below = cause.source();
+            }
+            Verdict::failed(text, Whose::Endpoint)
         }
     }
-}
-
-/// What an error of the client says, in the words of whatever went wrong first.
-fn failure(error: &Error) -> Verdict {
-    let whose = if error.is_connect() { Whose::Unreached } else { Whose::Endpoint };
-    let Some(mut cause) = error.source() else {
-        return Verdict::failed(error.to_string(), whose);
-    };
-    let mut text = cause.to_string();
-    let is_own = cause.is::<ConnectError>();
-    while let Some(deeper) = cause.source().filter(|_| !is_own) {
-        cause = deeper;
-        text = format!("{text}: {cause}");
-    }
-    Verdict::failed(text, whose)
 }

@@ -11,7 +11,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use riverrun_proto::{Offset, batch::OffsetRecord};
+use riverrun_proto::{LeaderEpoch, Offset, batch::OffsetRecord};
 
 use super::{
     scan::{ScanError, ScannedBatch, Slice},
@@ -35,6 +35,8 @@ pub struct Frame {
     pub batches: Bytes,
     /// The records, with [`Format::Structured`].
     pub records: Vec<OffsetRecord>,
+    /// For each of them the epoch under which it was appended.
+    pub epochs: Vec<LeaderEpoch>,
     /// Offsets handed out that are not in the log any more.
     pub missing: Vec<Run>,
 }
@@ -164,6 +166,7 @@ impl Building {
                     let record = record.map_err(malformed)?;
                     if wanted.next_if_eq(&record.offset).is_some() {
                         self.frame.records.push(record);
+                        self.frame.epochs.push(stored.header().leader_epoch);
                     }
                 }
                 self.bytes += rows.iter().map(|(_, bytes)| *bytes as usize).sum::<usize>();

@@ -9,6 +9,7 @@ use super::{
     live::{Live, State},
     mailbox::{Mail, Mailbox},
     session::{Opened, SessionIn, SessionOut, halves},
+    webhook::WEBHOOK_ID_PREFIX,
 };
 use crate::{
     delivery::{self, ResumePoint},
@@ -66,7 +67,17 @@ impl DeliveryService {
         }
         let open = request.check()?;
         let live = self.find_or_create(&request.subscription, request.create).await?;
-        let share = self.shared.place(&live, &open.id)?;
+        self.open_on(&live, open, request.format)
+    }
+
+    /// Opens or resumes a session of this subscription.
+    pub(super) fn open_on(
+        &self,
+        live: &Arc<Live>,
+        open: delivery::Open,
+        format: Format,
+    ) -> Result<(SessionIn, SessionOut), PushError> {
+        let share = self.shared.place(live, &open.id)?;
         let heartbeat_interval = self.shared.heartbeat_interval();
         let mailbox = Arc::new(Mailbox::of_stream(open.id.clone()));
         let in_flight_max = open.in_flight_max;
@@ -89,7 +100,7 @@ impl DeliveryService {
             Ok::<_, PushError>((session, opened))
         })?;
         live.dispatch();
-        Ok(halves(&live, (session, mailbox), opened, (request.format, share)))
+        Ok(halves(live, (session, mailbox), opened, (format, share)))
     }
 }
 
@@ -144,14 +155,19 @@ impl OpenRequest {
     }
 }
 
-/// Checks the id of a session.
+/// Checks the id that a client gives to a session. Those of webhooks are not for clients, who would take their place.
 pub(super) fn check_id(id: &str) -> Result<Arc<str>, PushError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(plain) {
+    let is_plain = (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(plain);
+    if is_plain && !id.starts_with(WEBHOOK_ID_PREFIX) {
         return Ok(id.into());
     }
+    let expected = match is_plain {
+        true => "one that does not begin with `webhook-`",
+        false => "1 to 64 characters of [A-Za-z0-9._-]",
+    };
     let found: String = id.chars().take(100).flat_map(char::escape_debug).collect();
-    Err(PushError::field("session_id", "1 to 64 characters of [A-Za-z0-9._-]", found))
+    Err(PushError::field("session_id", expected, found))
 }
 
 /// What a client calls itself, as far as it is kept.

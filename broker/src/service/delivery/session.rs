@@ -23,9 +23,12 @@ use super::{
     live::Live,
     mailbox::{End, Mail, Mailbox, SettleOutcome, Settled, Taken},
     settle::{By, SettleItem, is_fine},
+    webhook::WebhookStanding,
 };
 use crate::{
-    delivery::{self, Handout, LaneKey, Order, RevokeReason, Run, SessionRef, SettleResult},
+    delivery::{
+        self, Handout, LaneKey, Order, RevokeReason, Run, SessionRef, SettleResult, SettleStatus,
+    },
     partition::Partition,
     quota::Share,
     service::fetch::Format,
@@ -83,6 +86,15 @@ pub struct Place {
     pub partition: u32,
 }
 
+/// Records and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Records.
+    pub records: u64,
+    /// Bytes of keys, values and headers.
+    pub bytes: u64,
+}
+
 /// Records under one lease.
 #[derive(Debug)]
 pub struct Delivered {
@@ -135,6 +147,8 @@ pub struct SessionOut {
     format: Format,
     opened: Option<Opened>,
     heartbeat_interval: Duration,
+    /// What was handed out and taken up.
+    taken: Amount,
     sending: Option<Sending>,
     /// Settlements that wait to be durable.
     syncs: Arc<Semaphore>,
@@ -179,6 +193,7 @@ pub(super) fn halves(
         format,
         opened: Some(opened),
         heartbeat_interval,
+        taken: Amount::default(),
         sending: None,
         syncs,
         is_settled: false,
@@ -241,6 +256,20 @@ impl SessionIn {
     /// Takes outcomes, and says at once what became of each; nothing is told by the other half.
     pub fn settle_now(&self, items: Vec<SettleItem>) -> Vec<SettleResult> {
         self.live.settle(&By::Stream(self.session), items)
+    }
+
+    /// Takes the outcome of a record that was posted, and tells at once how its endpoint stands by what became of that.
+    pub fn settle_telling(
+        &self,
+        item: SettleItem,
+        tell: impl FnOnce(&mut WebhookStanding, SettleStatus),
+    ) {
+        self.live.event(|state, now| {
+            let results = state.settle(&By::Stream(self.session), vec![item], now);
+            if let Some(result) = results.first() {
+                tell(&mut state.webhook, result.status);
+            }
+        });
     }
 
     /// Takes outcomes. With `sync` every item is answered once it is durable, otherwise those that are refused are
@@ -318,6 +347,11 @@ impl SessionOut {
         }
     }
 
+    /// What was handed out and taken up so far: all that credit was used for, also what could not be read then.
+    pub fn taken(&self) -> Amount {
+        self.taken
+    }
+
     /// Waits for mail; tells of the end of the broker, or gives a sign of life, when that comes first.
     async fn wait(&mut self) -> Option<Out> {
         let shutdown = self.live.shared.shutdown.clone();
@@ -366,6 +400,10 @@ impl SessionOut {
     fn open_mail(&mut self, mail: Mail) -> Option<Out> {
         match mail {
             Mail::Handout(handout) => {
+                if !handout.replayed {
+                    self.taken.records += handout.runs.iter().map(|run| run.count()).sum::<u64>();
+                    self.taken.bytes += handout.bytes;
+                }
                 let (place, partition) = self.source(&handout.lane)?;
                 let left = handout.runs.iter().copied().collect();
                 self.sending = Some(Sending { left, place, partition: partition?, handout });

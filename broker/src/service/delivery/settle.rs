@@ -7,7 +7,7 @@ use super::{
     mailbox::SettleOutcome,
 };
 use crate::{
-    delivery::{self, Handout, LaneKey, Outcome, Run, SessionRef, SettleResult, SettleStatus},
+    delivery::{self, Handout, LaneKey, Now, Outcome, Run, SessionRef, SettleResult, SettleStatus},
     subscription::settings::LEASE_MS_MAX,
 };
 
@@ -74,37 +74,45 @@ impl State {
         let lane = LaneKey::new(*topic_id, partition);
         self.sources.contains_key(&lane).then_some(lane)
     }
+
+    /// Takes outcomes of a session; each item gets its result.
+    pub(super) fn settle(
+        &mut self,
+        by: &By,
+        items: Vec<SettleItem>,
+        now: Now,
+    ) -> Vec<SettleResult> {
+        let session = match by {
+            By::Stream(session) => Some(*session),
+            By::Call(id) => self.delivery.session_of(id),
+        };
+        let mut results = Vec::with_capacity(items.len());
+        let mut places = Vec::with_capacity(items.len());
+        let mut named = Vec::with_capacity(items.len());
+        for (place, item) in items.into_iter().enumerate() {
+            let refused = |status| SettleResult { status, run: None };
+            if !item.is_valid() {
+                results.push(refused(SettleStatus::Invalid));
+            } else if let Some(item) = item.named(self) {
+                results.push(refused(SettleStatus::Ok));
+                places.push(place);
+                named.push(item);
+            } else {
+                results.push(refused(SettleStatus::UnknownPartition));
+            }
+        }
+        let decided = self.delivery.settle(session, &named, now);
+        for (place, result) in places.into_iter().zip(decided) {
+            results[place] = result;
+        }
+        results
+    }
 }
 
 impl Live {
     /// Takes outcomes of a session; each item gets its result.
     pub(super) fn settle(&self, by: &By, items: Vec<SettleItem>) -> Vec<SettleResult> {
-        self.event(|state, now| {
-            let session = match by {
-                By::Stream(session) => Some(*session),
-                By::Call(id) => state.delivery.session_of(id),
-            };
-            let mut results = Vec::with_capacity(items.len());
-            let mut places = Vec::with_capacity(items.len());
-            let mut named = Vec::with_capacity(items.len());
-            for (place, item) in items.into_iter().enumerate() {
-                let refused = |status| SettleResult { status, run: None };
-                if !item.is_valid() {
-                    results.push(refused(SettleStatus::Invalid));
-                } else if let Some(item) = item.named(state) {
-                    results.push(refused(SettleStatus::Ok));
-                    places.push(place);
-                    named.push(item);
-                } else {
-                    results.push(refused(SettleStatus::UnknownPartition));
-                }
-            }
-            let decided = state.delivery.settle(session, &named, now);
-            for (place, result) in places.into_iter().zip(decided) {
-                results[place] = result;
-            }
-            results
-        })
+        self.event(|state, now| state.settle(by, items, now))
     }
 
     /// The results, once everything that counts is durable.

@@ -4,8 +4,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::DeliveryService;
-use crate::{delivery::Reason, subscription::SubscriptionSettings};
+use super::{
+    DeliveryService,
+    error::PushError,
+    session::{SessionIn, SessionOut},
+};
+use crate::{
+    delivery::{Open, Reason},
+    service::fetch::Format,
+    subscription::SubscriptionSettings,
+};
+
+/// What the ids of sessions that post begin with.
+pub(super) const WEBHOOK_ID_PREFIX: &str = "webhook-";
 
 /// A subscription with a webhook.
 #[derive(Clone, Debug)]
@@ -29,6 +40,8 @@ pub struct WebhookStanding {
     pub failed: u64,
     /// Requests that the endpoint put off.
     pub postponed: u64,
+    /// Requests that found no place or no memory in time, and were not sent.
+    pub no_room: u64,
     /// Failures of the endpoint in a row.
     pub failures_in_row: u32,
     /// The latest failure, and when it was in milliseconds since 1970-01-01 UTC.
@@ -92,6 +105,34 @@ impl DeliveryService {
             settings: Arc::new(one.settings.clone()),
         });
         hooked.collect()
+    }
+
+    /// Opens the session that posts for a subscription: the one of this number, whatever has its name by now.
+    ///
+    /// # Errors
+    /// What is not allowed, or that it is gone.
+    pub fn open_webhook(
+        &self,
+        (number, name): (u64, &Arc<str>),
+        host: &str,
+        in_flight_max: u32,
+    ) -> Result<(SessionIn, SessionOut), PushError> {
+        if self.shared.shutdown.has_begun() {
+            return Err(PushError::Stopping);
+        }
+        let gone = || PushError::UnknownSubscription { subscription: name.clone() };
+        let live = self.shared.live_by_number(number).ok_or_else(gone)?;
+        let open = Open {
+            // Of its own, so that no client takes its place.
+            id: format!("{WEBHOOK_ID_PREFIX}{}", uuid::Uuid::new_v4().simple()).into(),
+            client_id: "webhook".into(),
+            host: host.into(),
+            in_flight_max,
+            // What was under way when a session is lost comes back and has not failed.
+            reports_started: true,
+            resume: None,
+        };
+        self.open_on(&live, open, Format::Structured)
     }
 
     /// Waits until settings changed, or a subscription came or went, since it was called last. For one caller.

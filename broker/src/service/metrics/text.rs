@@ -354,6 +354,7 @@ fn webhooks(text: &mut Exposition, seen: &[SubscriptionSeen]) {
                 ("delivered", webhook.delivered),
                 ("failed", webhook.failed),
                 ("postponed", webhook.postponed),
+                ("no_room", webhook.no_room),
             ] {
                 samples.add(&[name, &outcome], count);
             }

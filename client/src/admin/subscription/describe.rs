@@ -185,6 +185,8 @@ pub struct WebhookStanding {
     pub failed: u64,
     /// Requests that the endpoint put off.
     pub postponed: u64,
+    /// Requests that found no place or no memory in time and were not sent.
+    pub no_room: u64,
     /// Failures of the endpoint in a row.
     pub failures_in_row: u32,
     /// The latest failure, and when it was in milliseconds since 1970-01-01 UTC.
@@ -236,6 +238,7 @@ impl WebhookStanding {
             delivered: wire.delivered,
             failed: wire.failed,
             postponed: wire.postponed,
+            no_room: wire.no_room,
             failures_in_row: wire.failures_in_row,
             last_failure: Some(failure).filter(|(text, _)| !text.is_empty()),
         }

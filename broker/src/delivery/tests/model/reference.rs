@@ -154,6 +154,10 @@ impl Reference {
         session.bytes_total = session.bytes_total.max(bytes);
     }
 
+    pub(super) fn limit(&mut self, id: &str, in_flight_max: u32) {
+        self.session_mut(id).in_flight_max = in_flight_max.max(1);
+    }
+
     pub(super) fn lost(&mut self, id: &'static str, now: Now) {
         if self.sessions[id].draining {
             return self.close(id);
