@@ -28,7 +28,7 @@ pub(super) enum Told<'a> {
     /// A tail ended at this cursor.
     TailEnded(&'a str),
     /// What the push session of this id is told.
-    Session(&'a str, Out),
+    Session(&'a str, Box<Out>),
     SessionEnded,
     Problem(&'a Problem),
 }

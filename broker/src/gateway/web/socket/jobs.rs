@@ -41,7 +41,8 @@ pub(super) async fn run(
     while let Some(told) = output.next().await {
         let frame = match told {
             Ok(told) => {
-                roomy(codec.write(Some(&id), Told::Session(&session_id, told)), &room).await
+                roomy(codec.write(Some(&id), Told::Session(&session_id, Box::new(told))), &room)
+                    .await
             }
             Err(error) => Ok(problem(&error.into())),
         };

@@ -132,7 +132,7 @@ pub(super) fn write(id: Option<&Id>, told: Told<'_>) -> Vec<u8> {
         Told::Tailing(cursor) => ToldWire::Tailing(v1::SocketTailing { cursor: cursor.to_owned() }),
         Told::TailEnded(cursor) => ended(cursor),
         Told::SessionEnded => ended(""),
-        Told::Session(_, told) => ToldWire::Session(session::response(told)),
+        Told::Session(_, told) => ToldWire::Session(session::response(*told)),
         Told::Problem(problem) => ToldWire::Problem(v1::SocketProblem {
             error: Some(problem.to_wire()),
             cursor: problem.more("cursor").and_then(Value::as_str).map(str::to_owned),

@@ -28,7 +28,7 @@ pub(in super::super) fn write(id: Option<&Id>, told: Told<'_>) -> String {
         Told::TailEnded(cursor) => json!({"op": "ended", "cursor": cursor}),
         Told::SessionEnded => json!({"op": "ended"}),
         Told::Problem(problem) => json!({"op": "problem", "error": problem.to_json()}),
-        Told::Session(session_id, told) => match told {
+        Told::Session(session_id, told) => match *told {
             Out::Deliver(told) => return jobs(id, &told),
             Out::Opened(told) => opened(session_id, &told),
             Out::Settled(told) => settled(told),
