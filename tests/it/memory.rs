@@ -5,7 +5,6 @@
 
 use std::net::SocketAddr;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use riverrun_proto::{
@@ -23,7 +22,6 @@ use crate::support::{
     broker::Stubs,
     client::in_time,
     frames::{DATA, END_HEADERS, END_STREAM, HEADERS, Wire, be32, call, frame, message},
-    http::Http,
     process::Broker,
     raw_call,
     records::{append, batch_around, fetch},
@@ -208,30 +206,6 @@ async fn replies_that_nobody_reads_keep_the_bound() {
         let growth = broker.peak_bytes() - before;
         assert!(growth < GROWTH_MAX, "{growth} bytes more, {path}, {format:?}, window {window}");
     }
-}
-
-#[tokio::test]
-async fn replies_in_base64_that_nobody_reads_keep_the_bound() {
-    const CONNECTIONS: usize = 64;
-    let (broker, mut healthy) = house().await;
-    fill(&mut healthy).await;
-    let before = broker.peak_bytes();
-    let mut large = v1::FetchRequest { max_bytes: 4 << 20, ..fetch("t", 0) };
-    large.partitions[0].max_bytes = 4 << 20;
-    large.format = v1::RecordFormat::Encoded as i32;
-    let body = STANDARD.encode(message(&large));
-    let web: SocketAddr = broker.web_address.parse().unwrap();
-    let begun = (0..CONNECTIONS).map(async |_| {
-        let mut reader = Http::connect(web).await;
-        let headers = ["content-type: application/grpc-web-text+proto"];
-        reader.ask("POST /riverrun.v1.Fetch/Fetch", &headers, body.as_bytes()).await;
-        assert_eq!(reader.head().await.status, 200);
-        reader
-    });
-    let readers = join_all(begun).await;
-    check_well(&mut healthy).await;
-    let growth = broker.peak_bytes() - before;
-    assert!(growth < GROWTH_MAX, "{growth} bytes more for {} readers", readers.len());
 }
 
 /// The records of a batch with 1 MiB of zeros, compressed.
