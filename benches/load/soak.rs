@@ -69,7 +69,8 @@ pub(crate) async fn run(args: &Args, setup: &Setup, report: &mut Report) -> Resu
     let spec = TopicSpec::new(TOPIC).config(config).retain_bytes(args.retain_gib << 30);
     client.admin().create_topic(spec).await?;
     let latency: Latency = Arc::new(Mutex::new(new_histogram()?));
-    let records = args.rate * args.minutes * 60;
+    // A little more than the windows take, so that neither side ends within the last one.
+    let records = args.rate * (args.minutes * 60 + WINDOW_SECONDS / 2);
     let consumer = broker.client().await?.consumer(TOPIC).build().await?;
     let mut reading = tokio::spawn(read(consumer, records, latency.clone()));
     let mut sending = tokio::spawn(send(client.clone(), args.rate, records));
