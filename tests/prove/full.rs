@@ -127,6 +127,8 @@ struct Tally {
     full: u64,
     brim: u64,
     kills: u64,
+    /// Times that what somebody else gave back was not enough.
+    helped: u64,
     /// Large records that were acknowledged.
     records: u64,
     answers: Answers,
@@ -137,6 +139,7 @@ impl Tally {
         self.full += other.full;
         self.brim += other.brim;
         self.kills += other.kills;
+        self.helped += other.helped;
         self.records += other.records;
         self.answers.done += other.answers.done;
         self.answers.refused += other.answers.refused;
@@ -144,9 +147,9 @@ impl Tally {
     }
 
     fn figures(&self) -> String {
-        let Tally { full, brim, kills, records, answers } = self;
+        let Tally { full, brim, kills, helped, records, answers } = self;
         format!(
-            "{full} times full ({brim} to the last byte, {kills} kills then), {records} records to fill it, \
+            "{full} times full ({brim} to the last byte, {kills} kills then, {helped} times room given back was not enough), {records} records to fill it, \
              {} other calls done, {} refused and {} left waiting then",
             answers.done, answers.refused, answers.waiting
         )
@@ -248,7 +251,7 @@ impl Scene {
         }
         self.recorder.fault("room");
         self.make_room(way)?;
-        self.resume()?;
+        self.resume(way)?;
         self.runtime.block_on(self.hoard.check())?;
         self.runtime.block_on(self.probes.check())?;
         self.volume.clear()?;
@@ -316,10 +319,17 @@ impl Scene {
         }
     }
 
-    /// Records are taken again.
-    fn resume(&mut self) -> Result<(), String> {
+    /// Records are taken again. What somebody else gave back may have gone into segments that the broker makes ahead: then records are
+    /// deleted as well, and that is counted.
+    fn resume(&mut self, way: Room) -> Result<(), String> {
         let began = Instant::now();
+        let mut way = way;
         loop {
+            if way == Room::Filler && began.elapsed() > ROOM_MAX / 3 {
+                way = Room::Delete;
+                self.make_room(way)?;
+                self.tally.helped += 1;
+            }
             match self.runtime.block_on(self.hoard.send()) {
                 Sent::Acked => break,
                 Sent::Refused | Sent::Doubtful if began.elapsed() < ROOM_MAX => {}
