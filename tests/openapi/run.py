@@ -12,51 +12,23 @@ Prints one last line: `PASSED`, or `SKIPPED` with the reason when the package ca
 than 0 when a check fails. The seed is fixed, so that the same door is asked the same.
 """
 
-import hashlib
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import urllib.request
-import venv
 
 HERE = pathlib.Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements.txt"
+sys.path.insert(0, str(HERE.parent / "support"))
+sys.dont_write_bytecode = True
+
+from packages import environment  # noqa: E402
+
 SEED = "20261126"
 # Longest time of one of the runs, in seconds.
 RUN_MAX = 120
-
-
-def skip(reason):
-    print(f"SKIPPED: {reason}")
-    sys.exit(0)
-
-
-def environment(work):
-    """Returns the folder of programs of an environment that has the pinned package, and makes it when needed."""
-    pins = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    folder = work / f"venv-{pins}"
-    programs = folder / "bin"
-    done = folder / "installed"
-    if done.exists():
-        return programs
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        venv.create(folder, with_pip=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        skip(f"no virtual environment: {error}")
-    install = [programs / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    install += ["--only-binary", ":all:", "--requirement", REQUIREMENTS]
-    try:
-        result = subprocess.run(install, capture_output=True, text=True, timeout=240)
-    except subprocess.TimeoutExpired:
-        skip("pip install did not end within 240 s")
-    if result.returncode != 0:
-        skip("pip install failed: " + (result.stderr.strip().splitlines() or ["no message"])[-1])
-    done.touch()
-    return programs
 
 
 def ask(base, method, path, body, content_type="application/json"):
@@ -96,7 +68,7 @@ def fuzz(programs, base, name):
 def main():
     work, address = pathlib.Path(sys.argv[1]), sys.argv[2]
     work.mkdir(parents=True, exist_ok=True)
-    programs = environment(work.resolve())
+    programs = environment(work.resolve(), REQUIREMENTS).parent
     os.chdir(work)
     base = f"http://{address}"
     sys.stdout.flush()

@@ -7,46 +7,18 @@ stubs there and runs checks.py. Prints one last line: `PASSED`, or `SKIPPED` wit
 packages cannot be had. Ends with another code than 0 when a check fails.
 """
 
-import hashlib
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
-import venv
 
 HERE = pathlib.Path(__file__).resolve().parent
 REQUIREMENTS = HERE / "requirements.txt"
+sys.path.insert(0, str(HERE.parent / "support"))
+sys.dont_write_bytecode = True
 
-
-def skip(reason):
-    print(f"SKIPPED: {reason}")
-    sys.exit(0)
-
-
-def environment(work):
-    """Returns the interpreter of an environment that has the pinned packages, and makes it when needed."""
-    pins = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    folder = work / f"venv-{pins}"
-    python = folder / "bin" / "python"
-    done = folder / "installed"
-    if done.exists():
-        return python
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        venv.create(folder, with_pip=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        skip(f"no virtual environment: {error}")
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    install += ["--only-binary", ":all:", "--requirement", REQUIREMENTS]
-    try:
-        result = subprocess.run(install, capture_output=True, text=True, timeout=240)
-    except subprocess.TimeoutExpired:
-        skip("pip install did not end within 240 s")
-    if result.returncode != 0:
-        skip("pip install failed: " + (result.stderr.strip().splitlines() or ["no message"])[-1])
-    done.touch()
-    return python
+from packages import environment  # noqa: E402
 
 
 def generate(python, work, protos):
@@ -65,7 +37,7 @@ def generate(python, work, protos):
 def main():
     work, protos, address = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
     work.mkdir(parents=True, exist_ok=True)
-    python = environment(work.resolve())
+    python = environment(work.resolve(), REQUIREMENTS)
     stubs = generate(python, work.resolve(), protos.resolve())
     variables = {**os.environ, "PYTHONPATH": str(stubs), "GRPC_VERBOSITY": "ERROR"}
     result = subprocess.run([python, HERE / "checks.py", address], env=variables)
