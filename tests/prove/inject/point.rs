@@ -227,7 +227,7 @@ fn traced(home: &Path, plan: &Plan<'_>, seen: &mut [Seen; 2]) -> Result<Life, St
         Phase::Load => Some(strace::attach(broker.pid(), &log, call, fault)?),
     };
     let worked = wait(async {
-        let mut clients = Clients::connect(&broker.address).await?;
+        let mut clients = connect(&broker).await?;
         load::run(&mut clients, seen, LOAD).await?;
         take_one_more(&mut clients, &broker, seen).await
     });
@@ -241,6 +241,19 @@ fn traced(home: &Path, plan: &Plan<'_>, seen: &mut [Seen; 2]) -> Result<Life, St
     }
     let takes = Some(worked.map_err(|what| format!("{what}; {errors}"))?);
     Ok(Life { takes, calls: strace::read(&log), errors })
+}
+
+/// Connects; with a broker that starts anew because there is room again, as soon as it listens.
+async fn connect(broker: &Broker) -> Result<Clients, String> {
+    let begun = Instant::now();
+    loop {
+        let connected = Clients::connect(&broker.address).await;
+        let waits = broker.stderr().contains(WAITS_FOR_ROOM);
+        if connected.is_ok() || !waits || begun.elapsed() > ROOM_DEADLINE {
+            return connected;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Whether each topic takes one more. A broker that found no room to recover a log says so, and starts anew, at the same address,
