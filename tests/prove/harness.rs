@@ -12,6 +12,8 @@ pub(crate) struct Harness {
     pub(crate) name: &'static str,
     /// What it does to the broker, in a few words.
     pub(crate) what: &'static str,
+    /// Whether it writes to the folder for temporary files, and so wants [`ROOM_BYTES`] there.
+    pub(crate) writes: bool,
     pub(crate) run: fn(&Size) -> Verdict,
 }
 
@@ -22,51 +24,109 @@ pub(crate) const HARNESSES: &[Harness] = &[
     Harness {
         name: "wait",
         what: "wait lists and publication over all orders of threads",
+        writes: false,
         run: crate::wait::run,
     },
-    Harness { name: "checker", what: "the checker at the size of a soak", run: checker::run },
-    Harness { name: "miri", what: "unsafe code under an interpreter", run: miri::run },
+    Harness {
+        name: "checker",
+        what: "the checker at the size of a soak",
+        writes: false,
+        run: checker::run,
+    },
+    Harness {
+        name: "miri",
+        what: "unsafe code under an interpreter",
+        writes: false,
+        run: miri::run,
+    },
     Harness {
         name: "sim",
         what: "crashes, faults and time jumps of a broker in one thread, all by a seed",
+        writes: false,
         run: sim::run,
     },
     Harness {
         name: "flip",
         what: "bits that changed, sectors that went, files that were cut",
+        writes: true,
         run: flip::run,
     },
-    Harness { name: "fuzz", what: "bytes that nobody wrote, at every door", run: fuzz::run },
-    Harness { name: "kill", what: "the broker is killed under load", run: kill::run },
+    Harness {
+        name: "fuzz",
+        what: "bytes that nobody wrote, at every door",
+        writes: true,
+        run: fuzz::run,
+    },
+    Harness { name: "kill", what: "the broker is killed under load", writes: true, run: kill::run },
     Harness {
         name: "points",
         what: "the broker dies at one place of its own code after the other",
+        writes: true,
         run: points::run,
     },
     Harness {
         name: "power",
         what: "the power of its file system is cut under load",
+        writes: true,
         run: power::run,
     },
-    Harness { name: "full", what: "a disk of 32 MB that gets full", run: full::run },
-    Harness { name: "inject", what: "one system call of the broker fails", run: inject::run },
+    Harness { name: "full", what: "a disk of 32 MB that gets full", writes: true, run: full::run },
+    Harness {
+        name: "inject",
+        what: "one system call of the broker fails",
+        writes: true,
+        run: inject::run,
+    },
     Harness {
         name: "net",
         what: "a network that swallows, cuts, resets, trickles, slows and stops",
+        writes: true,
         run: net::run,
     },
     Harness {
         name: "pause",
         what: "broker, members and workers that stand still for seconds",
+        writes: true,
         run: pause::run,
     },
-    Harness { name: "clock", what: "the wall clock of the broker jumps by years", run: clock::run },
+    Harness {
+        name: "clock",
+        what: "the wall clock of the broker jumps by years",
+        writes: true,
+        run: clock::run,
+    },
     Harness {
         name: "planted",
         what: "every planted bug is caught by its harness",
+        writes: true,
         run: planted::run,
     },
 ];
+
+/// Free bytes that a harness wants which writes: what the largest of them takes, and the reserve that a broker keeps.
+const ROOM_BYTES: u64 = 1 << 30;
+
+impl Harness {
+    /// Runs it, where there is room for it.
+    pub(crate) fn verdict(&self, size: &Size) -> Verdict {
+        let folder = std::env::temp_dir();
+        let free =
+            rustix::fs::statvfs(&folder).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        match free {
+            Err(error) if self.writes => Verdict::Skipped(format!(
+                "no free bytes are known of {}: {error}",
+                folder.display()
+            )),
+            Ok(free) if self.writes && free < ROOM_BYTES => Verdict::Skipped(format!(
+                "it wants {} MiB free in {}, where {} MiB are; TMPDIR names another folder",
+                ROOM_BYTES >> 20,
+                folder.display(),
+                free >> 20
+            )),
+            Ok(_) | Err(_) => (self.run)(size),
+        }
+    }
+}
 
 /// How much of a harness is run.
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{
     task::yield_now,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Interval, MissedTickBehavior, interval, sleep},
 };
 use tonic_health::server::HealthReporter;
 
@@ -68,13 +68,8 @@ async fn keep_house(
     shutdown: ShutdownWatch,
 ) {
     let mut is_told = false;
-    let mut tick = interval(rounds);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            () = shutdown.begun() => return,
-        }
+    let mut rounds = Rounds::new(rounds, shutdown);
+    while rounds.next().await {
         housekeeper.look_at_space();
         if housekeeper.has_disk_failed() && !std::mem::replace(&mut is_told, true) {
             set_health(health, Health::OnlyReads).await;
@@ -87,13 +82,8 @@ async fn keep_house(
 /// Removes streams whose time is over until the end is announced. Thousands may be over at one moment, and the room on the
 /// disk is to be looked at meanwhile.
 async fn remove_streams(registry: &Registry, rounds: Duration, shutdown: ShutdownWatch) {
-    let mut tick = interval(rounds);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            () = shutdown.begun() => return,
-        }
+    let mut rounds = Rounds::new(rounds, shutdown.clone());
+    while rounds.next().await {
         for topic_id in registry.streams_over() {
             if shutdown.has_begun() {
                 return;
@@ -108,17 +98,34 @@ async fn remove_streams(registry: &Registry, rounds: Duration, shutdown: Shutdow
 
 /// Compacts keys until the end is announced; one partition at a time.
 async fn compact(registry: &Registry, (clock, rounds): (Clock, Duration), shutdown: ShutdownWatch) {
-    let mut tick = interval(rounds);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            () = shutdown.begun() => return,
-        }
+    let mut rounds = Rounds::new(rounds, shutdown.clone());
+    while rounds.next().await {
         let partitions = registry.open_partitions();
         tokio::select! {
             () = housekeeping::compact(&partitions, &clock) => {}
             () = shutdown.begun() => return,
+        }
+    }
+}
+
+/// Turns at a steady pace until the end is announced. A turn that takes long delays those after it.
+struct Rounds {
+    tick: Interval,
+    end: ShutdownWatch,
+}
+
+impl Rounds {
+    fn new(pace: Duration, end: ShutdownWatch) -> Rounds {
+        let mut tick = interval(pace);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Rounds { tick, end }
+    }
+
+    /// Waits for the next turn. False at the end.
+    async fn next(&mut self) -> bool {
+        tokio::select! {
+            _ = self.tick.tick() => true,
+            () = self.end.begun() => false,
         }
     }
 }

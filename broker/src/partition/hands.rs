@@ -75,3 +75,17 @@ impl Hands {
         partition.map(|partition| partition.prepare(Timestamp(self.clock.wall_ms()))).is_some()
     }
 }
+
+/// What still waits holds partitions, and these hold the queues: without this neither would ever go.
+impl Drop for Hands {
+    fn drop(&mut self) {
+        for queue in self.shards.iter().map(Shard::commands) {
+            queue.close();
+            drop(queue.drain());
+        }
+        self.flushes.close();
+        drop(self.flushes.drain());
+        self.preparations.close();
+        drop(self.preparations.drain());
+    }
+}

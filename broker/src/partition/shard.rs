@@ -123,6 +123,12 @@ impl Shard {
         self.run(commands);
     }
 
+    /// Where its commands wait.
+    #[cfg(feature = "sim")]
+    pub(crate) fn commands(&self) -> &WorkQueue<Command> {
+        &self.handle.commands
+    }
+
     /// Does `commands` and what is due.
     pub(crate) fn run(&mut self, commands: VecDeque<Command>) {
         if !commands.is_empty() {

@@ -1,6 +1,10 @@
 //! One machine: a disk, a clock, and a broker whose every step is taken from here.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use riverrun_broker::{
     Config,
@@ -104,10 +108,16 @@ impl World {
         }
     }
 
+    /// Ends the broker. Nothing of it may be left: a partition that somebody still holds is memory that never comes back.
     fn stop_tasks(&mut self) -> Result<(), Broken> {
+        let partitions = self.broker.iter().flat_map(|broker| broker.registry().open_partitions());
+        let partitions: Vec<_> = partitions.map(|one| Arc::downgrade(&one)).collect();
         self.runtime = runtime()?;
         self.broker = None;
-        Ok(())
+        match partitions.iter().find_map(Weak::upgrade) {
+            Some(left) => Err(format!("leak: partition {} outlives its broker", left.name())),
+            None => Ok(()),
+        }
     }
 
     /// True when the power went.
