@@ -87,6 +87,42 @@ async fn structured_records_come_back_as_they_were() {
 }
 
 #[tokio::test]
+async fn an_id_that_is_still_to_be_given_out_is_refused_so_its_later_owner_loses_nothing() {
+    let broker = TestBroker::start().await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 1, v1::TopicConfig::default()).await;
+    let init = v1::InitProducerRequest::default();
+    let mine = stubs.produce.init_producer(init).await.unwrap().into_inner().producer_id;
+    let request = |id: i64, value: &str| {
+        let options = BuilderOptions {
+            producer_id: ProducerId(id),
+            producer_epoch: ProducerEpoch(0),
+            base_sequence: 0,
+            ..Default::default()
+        };
+        v1::AppendRequest {
+            topic: "t".into(),
+            payload: Some(v1::append_request::Payload::Batch(
+                batch(&[value], options).into_bytes(),
+            )),
+            ..Default::default()
+        }
+    };
+    for made_up in [mine + 1, mine + 999, mine + 100_000, i64::MAX] {
+        let refused = stubs.produce.append(request(made_up, "made up")).await.unwrap_err();
+        assert_eq!(code(&refused), v1::ErrorCode::UnknownProducerId, "{made_up}");
+        assert!(refused.message().contains(&format!("`producer_id` {made_up} ")), "{refused}");
+    }
+    let next = stubs.produce.init_producer(init).await.unwrap().into_inner().producer_id;
+    assert_eq!(next, mine + 1, "the first of those made up");
+    for (id, value) in [(mine, "mine"), (next, "theirs")] {
+        let receipt = stubs.produce.append(request(id, value)).await.unwrap().into_inner();
+        assert!(!receipt.duplicate, "{value}");
+    }
+    assert_eq!(stubs.read("t").await, ["mine", "theirs"]);
+}
+
+#[tokio::test]
 async fn an_idempotent_producer_is_told_of_repeats_gaps_and_fencing() {
     let broker = TestBroker::start().await;
     let mut stubs = broker.stubs().await;

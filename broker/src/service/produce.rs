@@ -15,6 +15,7 @@ use crate::{
     clock::Clock,
     partition::{Append, AppendError, AppendReceipt, Completer, Durability, Partition, WaitFor},
     quota::{Quota, QuotaExceeded, Share},
+    service::delivery::scan::{DELIVER_AT_HEADER, time_of},
     topic::{
         Registry,
         error::{FindError, InitProducerError, TopicIsStream},
@@ -98,6 +99,19 @@ pub enum ProduceError {
         /// Its place in the batch, from 0.
         index: usize,
     },
+    /// A record says when it is to be delivered, and what it says is no time.
+    #[error(
+        "record {index} of the batch: header `riverrun-deliver-at` must come once and be milliseconds since 1970-01-01 UTC as digits, found {found}"
+    )]
+    DeliverAt {
+        /// Its place in the batch, from 0.
+        index: usize,
+        /// What came.
+        found: String,
+    },
+    /// The producer id was never given out.
+    #[error("`producer_id` {} was never given out by this broker; `InitProducer` gives ids", .0.0)]
+    UnknownProducer(ProducerId),
     /// The producer's epoch was raised.
     #[error("producer {} has epoch {}, the batch has {}", .id.0, .current.0, .found.0)]
     Fenced {
@@ -278,13 +292,19 @@ impl ProduceService {
         let bytes_max = settings.log.batch_bytes_max as usize;
         let mut batch = match request.payload {
             Payload::Batch(bytes) => check_batch(bytes, bytes_max).await?,
-            Payload::Records(records) => encode(&records, bytes_max, self.clock.wall_ms())?,
+            Payload::Records(records) => {
+                check_times(&records)?;
+                encode(&records, bytes_max, self.clock.wall_ms())?
+            }
         };
         if settings.compaction.is_some() {
             batch = check_keys(batch).await?;
         }
         let header = batch.header();
         let (id, found) = (header.producer_id, header.producer_epoch);
+        if !self.registry.is_given(id) {
+            return Err(ProduceError::UnknownProducer(id));
+        }
         if let Some(current) = self.registry.fencing_epoch(id, found) {
             return Err(ProduceError::Fenced { id, current, found });
         }
@@ -361,6 +381,23 @@ async fn check_keys(batch: RecordBatch) -> Result<RecordBatch, ProduceError> {
         Ok(batch)
     });
     checked.await.unwrap_or(Err(ProduceError::Interrupted))
+}
+
+/// Refuses a time of delivery that is none: the record would be delivered at once. Of encoded batches only the client that made them
+/// looks at headers.
+fn check_times(records: &[Record]) -> Result<(), ProduceError> {
+    for (index, record) in records.iter().enumerate() {
+        let mut headers = record.headers.iter().filter(|header| header.key == DELIVER_AT_HEADER);
+        let Some(first) = headers.next() else { continue };
+        let value = first.value.as_deref().unwrap_or_default();
+        let found = match headers.next() {
+            None if time_of(value).is_some() => continue,
+            None => format!("`{}`", value[..value.len().min(40)].escape_ascii()),
+            Some(_) => "two of it".to_owned(),
+        };
+        return Err(ProduceError::DeliverAt { index, found });
+    }
+    Ok(())
 }
 
 /// Records as one batch; a timestamp of 0 stands for `now_ms`.

@@ -125,12 +125,22 @@ impl SubscriptionSettings {
         }
     }
 
-    /// Checks that the dead-letter topic of the subscription `name` may exist.
+    /// Checks that the dead-letter topic of the subscription `name`, which reads `topics`, may exist.
     ///
     /// # Errors
-    /// When its name would not be allowed, for instance because it is too long.
-    pub fn check_dead_letter_topic_of(&self, name: &str) -> Result<(), InvalidSetting> {
-        dead_letter_topic(&self.dead_letter_topic_of(name)).map(|_| ())
+    /// When its name would not be allowed, for instance because it is too long, or the subscription reads it: each dead letter would
+    /// come back, fail, and be written once more, without end.
+    pub fn check_dead_letter_topic_of(
+        &self,
+        name: &str,
+        topics: &[String],
+    ) -> Result<(), InvalidSetting> {
+        let target = dead_letter_topic(&self.dead_letter_topic_of(name))?.unwrap_or_default();
+        if topics.iter().any(|topic| **topic == *target) {
+            let expected = "a topic that the subscription does not read".to_owned();
+            return Err(invalid("dead_letter_topic", expected, target));
+        }
+        Ok(())
     }
 
     /// Every setting as the log keeps it, secrets included; an empty `dead_letter_topic` is the default.
@@ -467,7 +477,7 @@ mod tests {
         assert!(text.starts_with("`settings.dead_letter_topic` must be a topic name"), "{text}");
         assert!(text.ends_with("found `a\\nb`"), "{text}");
         let long = "s".repeat(249);
-        assert!(SubscriptionSettings::default().check_dead_letter_topic_of(&long).is_err());
+        assert!(SubscriptionSettings::default().check_dead_letter_topic_of(&long, &[]).is_err());
     }
 
     #[test]

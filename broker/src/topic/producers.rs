@@ -39,6 +39,7 @@ impl Registry {
         }
         let id = ProducerId(reserved.next);
         reserved.next += 1;
+        self.producer_ids_end().store(reserved.next, SeqCst);
         Ok(ProducerIdentity { id, epoch: ProducerEpoch(0) })
     }
 
@@ -75,6 +76,12 @@ impl Registry {
         self.commit(Command::ProducerEpochRaised(command)).await.map_err(store_error)?;
         self.any_producer_epoch().store(true, SeqCst);
         Ok(ProducerIdentity { id: ProducerId(producer_id), epoch: ProducerEpoch(held_epoch + 1) })
+    }
+
+    /// False for an id that is still to be given out: whoever wrote under it before would pass for the producer that gets it, whose
+    /// records would then be taken for repetitions. Ids below 0 stand for no producer.
+    pub fn is_given(&self, id: ProducerId) -> bool {
+        id.0 < self.producer_ids_end().load(SeqCst)
     }
 
     /// The epoch that fences `found`, when the producer's epoch was raised past it.

@@ -19,7 +19,10 @@ mod tests;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64},
+    },
 };
 
 use bytes::Bytes;
@@ -78,6 +81,8 @@ pub struct Registry {
     version: watch::Sender<u64>,
     /// Some producer epoch was raised: the catalog must be asked.
     any_producer_epoch: AtomicBool,
+    /// Producer ids below were given out, or never will be.
+    producer_ids_end: AtomicI64,
 }
 
 /// Producer ids that are logged as handed out and are not yet.
@@ -115,6 +120,7 @@ impl Registry {
             change: Mutex::new(ReservedIds { next, end: next }),
             version: watch::Sender::new(0),
             any_producer_epoch: AtomicBool::new(raised),
+            producer_ids_end: AtomicI64::new(next),
         })
     }
 
@@ -215,6 +221,11 @@ impl Registry {
     /// Some producer epoch was raised.
     pub(super) fn any_producer_epoch(&self) -> &AtomicBool {
         &self.any_producer_epoch
+    }
+
+    /// Producer ids below were given out, or never will be.
+    pub(super) fn producer_ids_end(&self) -> &AtomicI64 {
+        &self.producer_ids_end
     }
 
     /// Stores a snapshot of the metadata, so that the next start reads little.

@@ -3,17 +3,24 @@
 //! What waits for its next try, for its key or for its time is left to later; so is what other consumers
 //! hold. Records written meanwhile are not waited for either. Dead letters on their way are, so that they stand
 //! in their topic afterwards; but not for ever, since they may not find room there.
+//!
+//! A partition that cannot be read is no end: records lie behind, and the command fails with the reason.
 
 use std::time::{Duration, Instant};
 
-use riverrun_client::{Admin, Client, Error, SubscriptionPartition};
+use riverrun_client::{Admin, Client, Explanation, IdleReason, SubscriptionPartition};
 
-use crate::clock;
+use crate::{
+    clock,
+    failure::{Class, Failure},
+};
 
 /// How often it is asked.
 pub(super) const INTERVAL: Duration = Duration::from_millis(50);
 /// Longest wait for dead letters after everything else came to its end.
 const LETTERS_WAIT: Duration = Duration::from_secs(10);
+/// Longest wait for a partition that cannot be read: the broker tries again.
+const FAULT_WAIT: Duration = Duration::from_secs(2);
 
 /// Finds out when nothing is left.
 #[derive(Debug)]
@@ -22,16 +29,22 @@ pub(super) struct End {
     subscription: String,
     session_id: String,
     letters: Letters,
+    /// Since when all that is left cannot be read.
+    faulty_since: Option<Instant>,
 }
 
 impl End {
     pub(super) fn new(client: &Client, subscription: &str, session_id: &str) -> End {
         let (subscription, session_id) = (subscription.to_owned(), session_id.to_owned());
-        End { admin: client.admin(), subscription, session_id, letters: Letters::default() }
+        let letters = Letters::default();
+        End { admin: client.admin(), subscription, session_id, letters, faulty_since: None }
     }
 
     /// Whether nothing more can be delivered now and this session holds nothing.
-    pub(super) async fn is_reached(&mut self) -> Result<bool, Error> {
+    ///
+    /// # Errors
+    /// When what is left cannot be read.
+    pub(super) async fn is_reached(&mut self) -> Result<bool, Failure> {
         let described = self.admin.describe_subscription(&self.subscription).await?;
         let mine = described.sessions.iter().find(|one| one.session_id == self.session_id);
         let holds_nothing = mine.is_none_or(|one| one.in_flight == 0);
@@ -43,7 +56,13 @@ impl End {
             );
             return Ok(true);
         }
-        if !holds_nothing || !described.partitions.iter().all(is_used_up) {
+        let left: Vec<&SubscriptionPartition> =
+            described.partitions.iter().filter(|partition| !is_used_up(partition)).collect();
+        if !holds_nothing {
+            return Ok(false);
+        }
+        if !left.is_empty() {
+            self.check_readable(&left).await?;
             return Ok(false);
         }
         let pending: u64 =
@@ -52,12 +71,43 @@ impl End {
     }
 
     /// Waits until the end is reached.
-    pub(super) async fn reached(&mut self) -> Result<(), Error> {
+    pub(super) async fn reached(&mut self) -> Result<(), Failure> {
         while !self.is_reached().await? {
             tokio::time::sleep(INTERVAL).await;
         }
         Ok(())
     }
+}
+
+impl End {
+    /// An error when none of the partitions that have records left could be read for a while.
+    async fn check_readable(&mut self, left: &[&SubscriptionPartition]) -> Result<(), Failure> {
+        let explained = self.admin.explain_subscription(&self.subscription).await?;
+        let faults: Option<Vec<&Explanation>> =
+            left.iter().map(|partition| fault_of(partition, &explained)).collect();
+        let Some(faults) = faults else {
+            self.faulty_since = None;
+            return Ok(());
+        };
+        let now = clock::instant();
+        if now.duration_since(*self.faulty_since.get_or_insert(now)) < FAULT_WAIT {
+            return Ok(());
+        }
+        let told = faults.iter().map(|fault| format!("{}: {}", fault.partition, fault.message));
+        let told = told.collect::<Vec<_>>().join("; ");
+        let name = &self.subscription;
+        let message = format!("subscription `{name}` cannot go on: {told}");
+        Err(Failure::new(Class::Corrupt, message))
+    }
+}
+
+/// Why a partition cannot be read, if that is what keeps its records back.
+fn fault_of<'a>(
+    partition: &SubscriptionPartition,
+    explained: &'a [Explanation],
+) -> Option<&'a Explanation> {
+    let reason = explained.iter().find(|one| one.partition == partition.partition)?;
+    (reason.reason == Some(IdleReason::PartitionError)).then_some(reason)
 }
 
 /// Dead letters on their way, when nothing else is left.

@@ -77,15 +77,16 @@ pub(super) async fn run(
         }
     };
     let ended = tokio::select! {
-        ended = &mut running => ended,
+        ended = &mut running => ended.map_err(Stop::from),
         reached = reached => {
             shop.stopper.stop();
-            reached.and(running.await)
+            let ended = running.await.map_err(Stop::from);
+            reached.map_err(Stop::from).and(ended)
         }
         () = interrupted() => {
             shop.stopping.store(true, Ordering::Release);
             shop.stopper.stop();
-            running.await
+            running.await.map_err(Stop::from)
         }
     };
     if std::io::stderr().is_terminal() {
@@ -93,7 +94,7 @@ pub(super) async fn run(
     }
     match shop.broken.lock().take() {
         Some(failure) => Err(failure.into()),
-        None => Ok(ended?),
+        None => ended,
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn run(server: &Server, args: RedriveArgs) -> Result<(), Stop> 
     let admin = connect(server).await?.admin();
     let planned = args.request(&admin).dry_run().await?;
     if args.dry_run || planned.matched == 0 {
-        return show(&planned, &args, true);
+        return show(&planned, &args, args.dry_run);
     }
     let to = args
         .to

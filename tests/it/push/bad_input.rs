@@ -1,13 +1,15 @@
 //! What must be refused, by name, with no effect on anybody else.
 
-use riverrun_proto::grpc::v1::{
-    self, SettleStatus, session_request::Frame as Ask, settle_item::Outcome,
+use bytes::Bytes;
+use riverrun_proto::{
+    Header,
+    grpc::v1::{self, SettleStatus, session_request::Frame as Ask, settle_item::Outcome},
 };
 use tonic::Code;
 
 use crate::support::{
     broker::TestBroker,
-    push::{Got, PushStubs, Session, ack, item, nack, open, spec},
+    push::{Got, PushStubs, Session, ack, item, nack, open, spec, value},
     records::code,
 };
 
@@ -206,8 +208,50 @@ async fn settings_out_of_bounds_are_named() {
         assert_eq!(code(&status), v1::ErrorCode::InvalidArgument, "{status}");
         assert!(status.message().contains(text), "{status}");
     }
+    let own = || v1::SubscriptionSettings { dead_letter_topic: Some("t".into()), ..none() };
+    let told = "`settings.dead_letter_topic` must be a topic that the subscription does not read";
+    let status = stubs.create("s", spec(own())).await.expect_err("its own source");
+    assert!(status.message().contains(told), "{status}");
+    stubs.create("s", spec(none())).await.expect("a good one");
+    let alter = v1::AlterSubscriptionRequest {
+        subscription: "s".into(),
+        settings: Some(own()),
+        ..Default::default()
+    };
+    let status = stubs.subscriptions.alter_subscription(alter).await.expect_err("its own source");
+    assert!(status.message().contains(told), "{status}");
     let status = stubs.create("a b", spec(none())).await.expect_err("a bad name");
     assert!(status.message().contains("`subscription`"), "{status}");
+}
+
+#[tokio::test]
+async fn a_time_of_delivery_that_is_none_is_refused() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    let header = |value: Option<&'static [u8]>| Header {
+        key: Bytes::from_static(b"riverrun-deliver-at"),
+        value: value.map(Bytes::from_static),
+    };
+    let digits: &[u8] = b"99999999999999999999999999";
+    for (values, told) in [
+        (vec![Some(&b"abc"[..])], "found `abc`"),
+        (vec![Some(&b"\xff"[..])], "found `\\xff`"),
+        (vec![Some(digits)], "found `99999999999999999999999999`"),
+        (vec![None], "found ``"),
+        (vec![Some(&b"1"[..]), Some(&b"1"[..])], "found two of it"),
+    ] {
+        let headers = values.into_iter().map(header).collect();
+        let records = vec![value("good"), v1::Record { headers, ..value("bad") }];
+        let request = v1::AppendRequest {
+            topic: "t".into(),
+            payload: Some(v1::append_request::Payload::Records(v1::Records { records })),
+            ..Default::default()
+        };
+        let status = stubs.topics.produce.append(request).await.expect_err(told);
+        assert_eq!(code(&status), v1::ErrorCode::InvalidArgument, "{status}");
+        assert!(status.message().contains("record 1 of the batch"), "{status}");
+        assert!(status.message().contains(told), "{status}");
+    }
 }
 
 #[tokio::test]

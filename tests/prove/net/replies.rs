@@ -26,12 +26,16 @@ pub(super) async fn run(
     proxy.set(Fault::DropReplies(30), 100);
     let crowd = Crowd::start(proxy.address(), seed, SIZE);
     let ledger = crowd.ledger.clone();
-    let enough = async {
-        while ledger.lock().acknowledged() < records {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    in_time("enough acknowledgements", enough).await?;
+    let mut there = 0;
+    while there < records {
+        let more = async {
+            while ledger.lock().acknowledged() == there {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        in_time("another acknowledgement", more).await?;
+        there = ledger.lock().acknowledged();
+    }
     proxy.heal();
     let (mut ledger, view) = crowd.finish(direct).await?;
     server.restart()?;

@@ -55,7 +55,7 @@ impl Delivery {
             return Reason::Paused;
         }
         if !self.sessions.by_age().any(|(_, session)| !session.is_unary() || session.asking) {
-            return Reason::NoSession;
+            return self.reason_without_sessions(index);
         }
         let lane = self.lanes.get(index);
         if lane.open.count(State::Ready) > lane.isolated.len() {
@@ -66,6 +66,14 @@ impl Delivery {
             .or_else(isolated)
             .or_else(|| self.reason_of_key(lane, now))
             .unwrap_or_else(|| self.reason_of_waiting(lane, now))
+    }
+
+    /// Nobody is there; but dead letters need nobody, so where all that is left is one that cannot be written, that is the reason.
+    fn reason_without_sessions(&self, index: u32) -> Reason {
+        let lane = self.lanes.get(index);
+        let is_all = lane.lag() == lane.dead.len() as u64;
+        let blocked = || self.dead_letter_blocked(lane).filter(|_| is_all);
+        blocked().unwrap_or(Reason::NoSession)
     }
 
     /// Records are ready: it must be the sessions.

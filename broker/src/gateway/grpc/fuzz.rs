@@ -155,7 +155,8 @@ fn check_config(given: &v1::TopicConfig) -> bool {
 fn create_subscription(wire: v1::CreateSubscriptionRequest) -> bool {
     let Some(spec) = taken(spec(wire.spec.unwrap_or_default())) else { return false };
     check_settings(&spec.settings);
-    if let Err(error) = spec.settings.check_dead_letter_topic_of(&wire.subscription) {
+    let (name, topics) = (&wire.subscription, &spec.topics);
+    if let Err(error) = spec.settings.check_dead_letter_topic_of(name, topics) {
         assert!(!error.to_string().is_empty());
     }
     true

@@ -186,6 +186,10 @@ impl DeliveryService {
         add_topics: Vec<String>,
     ) -> Result<(), PushError> {
         let live = self.find(name)?;
+        let mut topics = live.look(|state| -> Vec<String> {
+            state.topic_ids.keys().map(|name| name.to_string()).collect()
+        });
+        topics.extend_from_slice(&add_topics);
         let add_topics = match add_topics.as_slice() {
             [] => Vec::new(),
             names => self.shared.find_topics(names)?.iter().map(|topic| topic.id).collect(),
@@ -196,7 +200,7 @@ impl DeliveryService {
             return Err(PushError::field("add_topics", expected, known + add_topics.len()));
         }
         let next = live.look(|state| state.settings.overlaid(&settings))?;
-        next.check_dead_letter_topic_of(&live.name)?;
+        next.check_dead_letter_topic_of(&live.name, &topics)?;
         let change = SubscriptionChange { settings, add_topics, paused: None };
         self.change(live, change, &next).await
     }

@@ -56,7 +56,7 @@ impl DeliveryService {
     pub async fn create(&self, name: &str, spec: Spec) -> Result<bool, PushError> {
         let name = check_name(name)?;
         let topics = self.shared.find_topics(&spec.topics)?;
-        spec.settings.check_dead_letter_topic_of(&name)?;
+        spec.settings.check_dead_letter_topic_of(&name, &spec.topics)?;
         let (subscription, is_new) = self.shared.make(&name, &spec, &topics).await?;
         let mut wanted: Vec<TopicId> = topics.iter().map(|topic| topic.id).collect();
         let mut found = subscription.topic_ids.clone();
@@ -79,7 +79,7 @@ impl DeliveryService {
         match (self.shared.find(&name), create) {
             (Err(PushError::UnknownSubscription { .. }), Some(spec)) => {
                 let topics = self.shared.find_topics(&spec.topics)?;
-                spec.settings.check_dead_letter_topic_of(&name)?;
+                spec.settings.check_dead_letter_topic_of(&name, &spec.topics)?;
                 let (subscription, _) = self.shared.make(&name, &spec, &topics).await?;
                 Ok(self.shared.revive(&subscription))
             }

@@ -364,13 +364,18 @@ fn bytes_of(view: &RecordView<'_>) -> u32 {
 fn deliver_at(view: &RecordView<'_>) -> Option<i64> {
     let mut headers = view.headers;
     let header = headers.find(|header| header.key == DELIVER_AT_HEADER)?;
-    std::str::from_utf8(header.value?).ok()?.trim().parse().ok()
+    time_of(header.value?)
+}
+
+/// The milliseconds since 1970-01-01 UTC that the value of a header says, if it is a number.
+pub fn time_of(value: &[u8]) -> Option<i64> {
+    std::str::from_utf8(value).ok()?.trim().parse().ok()
 }
 
 /// As [`deliver_at`], of a record that was copied.
 pub(super) fn deliver_at_of(record: &Record) -> Option<i64> {
     let header = record.headers.iter().find(|header| header.key == DELIVER_AT_HEADER)?;
-    std::str::from_utf8(header.value.as_ref()?).ok()?.trim().parse().ok()
+    time_of(header.value.as_ref()?)
 }
 
 fn malformed(offset: u64, error: &DecodeError) -> ScanError {
