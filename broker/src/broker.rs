@@ -55,6 +55,7 @@ use crate::{
         Registry,
         registry::{RegistryError, RegistryLimits, is_log_in_use},
     },
+    traces::Traces,
 };
 
 /// Time that calls in flight have to finish when the broker stops.
@@ -163,11 +164,23 @@ impl Broker {
     /// # Errors
     /// When something is not as it should be; nothing was changed then.
     pub fn start(config: Config) -> Result<Broker, StartError> {
+        if !config.traces.otlp_endpoint.is_empty() {
+            let (key, feature) = ("traces.otlp_endpoint", "otlp");
+            return Err(ConfigError::NotBuilt { key, feature }.into());
+        }
+        Broker::start_traced(config, Traces::default())
+    }
+
+    /// As [`Broker::start`], with somebody who exports the spans of calls to the collector that the settings name.
+    ///
+    /// # Errors
+    /// As [`Broker::start`].
+    pub fn start_traced(config: Config, traces: Traces) -> Result<Broker, StartError> {
         config.check()?;
         let (data_dir, read_only) = open_data_dir(&config.data_dir)?;
         let (disk, meta, clock) = (data_dir.disk(), data_dir.meta(), Clock::real());
         let ground = Ground { disk, meta, clock, data_dir: Some(data_dir) };
-        Broker::start_with(config, ground, read_only)
+        Broker::start_with(config, ground, (read_only, traces))
     }
 
     /// As [`Broker::start`], on the given ground.
@@ -175,13 +188,13 @@ impl Broker {
     /// # Errors
     /// As [`Broker::start`].
     pub fn start_on(config: Config, ground: Ground) -> Result<Broker, StartError> {
-        Broker::start_with(config, ground, None)
+        Broker::start_with(config, ground, (None, Traces::default()))
     }
 
     fn start_with(
         config: Config,
         ground: Ground,
-        read_only: Option<ReadOnly>,
+        (read_only, traces): (Option<ReadOnly>, Traces),
     ) -> Result<Broker, StartError> {
         config.check()?;
         let tls = webhook::tls(&config.webhooks)?;
@@ -206,6 +219,7 @@ impl Broker {
         let workers = Workers::start(threads.writer_count(cores), threads.flushers, &ground.clock)
             .map_err(|source| StartError::Io { op: "start threads", source })?;
         let rooms = Rooms::open((&config, &ground), workers, resources, &shutdown)?;
+        rooms.services.metrics.set_traces(traces);
         let serving = Serving::start(&config, &rooms, (listeners, housekeeper, tls), &shutdown)
             .map_err(|source| StartError::Io { op: "start serving", source })?;
         let data_dir = ground.data_dir;

@@ -1,7 +1,7 @@
 //! The only place in the broker that reads time.
 //!
 //! Three readings, for three uses:
-//! - [`Clock::wall_ms`]: what people mean by time. It may jump. Only stamped onto records and commands.
+//! - [`Clock::wall_ms`]: what people mean by time. It may jump. Only stamped onto records, commands and spans.
 //! - [`Clock::elapsed`]: monotonic since the clock was made. Deadlines and intervals.
 //! - [`Clock::steady_ms`]: wall time that never runs faster than the monotonic clock. Retention goes by
 //!   it, so that a jump of the wall clock never deletes a record early.
@@ -62,6 +62,16 @@ impl Clock {
         }
     }
 
+    /// Time since 1970-01-01 UTC, as [`Clock::wall_ms`] but as fine as the machine has it.
+    pub fn wall(&self) -> Duration {
+        match &self.source {
+            Source::Real { .. } => wall_now(),
+            Source::Manual(time) => {
+                Duration::from_millis(u64::try_from(time.lock().wall_ms).unwrap_or(0))
+            }
+        }
+    }
+
     /// Time since the clock was made; never goes back.
     pub fn elapsed(&self) -> Duration {
         match &self.source {
@@ -107,9 +117,13 @@ impl fmt::Debug for ClockHand {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one reader of the clocks")]
-fn wall_now_ms() -> i64 {
+fn wall_now() -> Duration {
     // A machine set before 1970 reads as 1970.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, whole_ms)
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn wall_now_ms() -> i64 {
+    whole_ms(wall_now())
 }
 
 fn whole_ms(duration: Duration) -> i64 {

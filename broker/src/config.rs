@@ -20,9 +20,11 @@ use std::{
     time::Duration,
 };
 
+use crate::traces::WHOLE;
 pub use error::ConfigError;
 use ipnet::IpNet;
 pub use reference::KeyReference;
+
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 
 /// Settings of one broker.
@@ -50,6 +52,8 @@ pub struct Config {
     pub webhooks: WebhooksConfig,
     /// Metrics.
     pub metrics: MetricsConfig,
+    /// Traces.
+    pub traces: TracesConfig,
 }
 
 /// The gRPC door.
@@ -208,6 +212,15 @@ pub struct MetricsConfig {
     pub kafka_exporter_names: bool,
 }
 
+/// Traces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracesConfig {
+    /// Where spans are sent, as `http://` with host and port; empty for nowhere.
+    pub otlp_endpoint: String,
+    /// Calls that are told of where their caller does not decide, in millionths.
+    pub sample_millionths: u32,
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -238,6 +251,7 @@ impl Default for Config {
                 ca_files: Vec::new(),
             },
             metrics: MetricsConfig { partition_labels: true, kafka_exporter_names: false },
+            traces: TracesConfig { otlp_endpoint: String::new(), sample_millionths: WHOLE },
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The house: topics, partitions and the doors that open them to the world.
 //!
-//! - [`broker`]: the composition root. [`config`], [`clock`], [`shutdown`], [`quota`], [`metrics`]: what everybody
+//! - [`broker`]: the composition root. [`config`], [`clock`], [`shutdown`], [`quota`], [`metrics`], [`traces`]: what everybody
 //!   needs.
 //! - [`gateway`]: the doors; they translate. [`service`]: the verbs; they check and find.
 //! - [`topic`], [`partition`], [`group`], [`offset`], [`delivery`], [`subscription`]: the
@@ -24,6 +24,7 @@ pub mod shutdown;
 pub mod stream;
 pub mod subscription;
 pub mod topic;
+pub mod traces;
 
 #[cfg(test)]
 mod test_random;

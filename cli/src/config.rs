@@ -13,6 +13,7 @@ use riverrun_broker::config::{Config, ConfigError};
 use crate::{
     failure::{Failure, Stop},
     output,
+    serve::traces,
 };
 
 /// What to do with settings.
@@ -41,7 +42,7 @@ pub(crate) enum ConfigCommand {
 pub(crate) fn run(command: &ConfigCommand) -> Result<(), Stop> {
     match command {
         ConfigCommand::Check { file } => {
-            read(file)?.check().map_err(|error| refused(&error))?;
+            checked(read(file)?)?;
             output::print(&format!("`{}` is in order\n", file.display()))
         }
         ConfigCommand::Show { config: Some(file) } => output::print(&read(file)?.to_toml()),
@@ -56,6 +57,13 @@ pub(crate) fn read(file: &Path) -> Result<Config, Failure> {
     Config::from_file(file).map_err(|error| refused(&error))
 }
 
+/// Checks what no single key can, and what this program can do.
+pub(crate) fn checked(settings: Config) -> Result<Config, Failure> {
+    settings.check().map_err(|error| refused(&error))?;
+    traces::check(&settings)?;
+    Ok(settings)
+}
+
 /// Settings that are refused are wrong usage.
 pub(crate) fn refused(error: &ConfigError) -> Failure {
     match error {
@@ -65,6 +73,7 @@ pub(crate) fn refused(error: &ConfigError) -> Failure {
         | ConfigError::InvalidValue { .. }
         | ConfigError::NotLoopback { .. }
         | ConfigError::Certificates { .. }
+        | ConfigError::NotBuilt { .. }
         | ConfigError::Contradiction { .. } => Failure::usage(error.to_string()),
     }
 }

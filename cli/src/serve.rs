@@ -3,12 +3,17 @@
 //! Settings come from the file, then from the flags; all are checked before anything is made. Log lines go
 //! to standard error, what a person needs to know goes to standard output once the broker listens.
 
+#[cfg(feature = "otlp")]
+mod otlp;
+pub(crate) mod traces;
+
 use std::{io::ErrorKind, net::SocketAddr, path::PathBuf};
 
 use riverrun_broker::{Broker, Config, StartError, shutdown::SignalWatch};
 use riverrun_storage::data_dir::OpenDataDirError;
 use tracing_subscriber::EnvFilter;
 
+use self::traces::Exporting;
 use crate::{
     config,
     failure::{Class, Failure, Stop},
@@ -41,10 +46,12 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Stop> {
     let mut settings = settings(args)?;
     start_logging();
     raise_file_limit();
+    let exporting = Exporting::start(&settings)?;
     let program = std::env::args().next().unwrap_or_else(|| "riverrun".to_owned());
     let mut signals: Option<SignalWatch> = None;
     loop {
-        let broker = Broker::start(settings.clone()).map_err(|error| not_started(&error))?;
+        let broker = Broker::start_traced(settings.clone(), exporting.traces());
+        let broker = broker.map_err(|error| not_started(&error))?;
         // Whoever started it may have closed the pipe; the broker runs on.
         output::print(&greeting(&settings, &broker, &program)).ok();
         let heard = match &mut signals {
@@ -61,6 +68,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Stop> {
         let is_told_to_end = heard.wait_or(|| broker.has_room_to_recover());
         broker.stop();
         if is_told_to_end {
+            exporting.end();
             return Ok(());
         }
         tracing::warn!(
@@ -107,8 +115,7 @@ fn settings(args: &ServeArgs) -> Result<Config, Failure> {
         settings.http.listen = listen;
     }
     settings.insecure |= args.insecure;
-    settings.check().map_err(|error| config::refused(&error))?;
-    Ok(settings)
+    config::checked(settings)
 }
 
 /// Log lines to standard error, chosen with `RUST_LOG`.

@@ -22,6 +22,19 @@ async fn it_says_that_it_is_alive_and_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_that_no_route_knows_is_named_by_all_of_them() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/v1/topics"] {
+        let refused = call(web, &format!("GET {path}?verbose=1"), b"").await;
+        refused.refused((400, "INVALID_ARGUMENT"), &["query", "verbose"]);
+        assert_eq!(call(web, &format!("GET {path}"), b"").await.head.status, 200, "{path}");
+    }
+    let chosen = call(web, "GET /metrics?name[]=riverrun_build_info", b"").await;
+    chosen.refused((400, "INVALID_ARGUMENT"), &["query", "name[]"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_paths_and_methods_are_named() {
     let broker = TestBroker::start().await;
     let web = broker.web_address();

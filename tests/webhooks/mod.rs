@@ -1,9 +1,10 @@
 //! Webhooks: a real receiver over sockets, a real broker. [`guard`]: what may not be posted to. [`settings`]: what is told and
-//! changed. [`signed`]: signatures, checked by another implementation. [`tls`]: whom an endpoint must prove to be. [`trouble`]: receivers that fail, slow and die.
+//! changed. [`sessions`]: of which subscription, and what is said when there is none. [`signed`]: signatures, checked by another implementation. [`tls`]: whom an endpoint must prove to be. [`trouble`]: receivers that fail, slow and die.
 //! [`stalls`]: endpoints that take a connection and go no further, and what one may hold; [`memory`]: in bytes of the process.
 
 mod guard;
 mod memory;
+mod sessions;
 mod settings;
 mod signed;
 mod stalls;

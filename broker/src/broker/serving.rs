@@ -218,7 +218,8 @@ impl Doors {
         let metrics = &rooms.services.metrics;
         metrics.add_quota(&receiving);
         let refusals = metrics.refusals().clone();
-        let meters = Meters { door, refusals, clock: Clock::real() };
+        let traces = metrics.traces();
+        let meters = Meters { door, refusals, clock: Clock::real(), traces: traces.clone() };
         let (services, shutdown) = (rooms.services.clone(), shutdown.watch());
         let config = config.clone();
         let grpc = GrpcDoor { services, config, receiving, shutdown, health, meters };
@@ -232,6 +233,7 @@ impl Doors {
                 requests: metrics.web_meter(call_names),
                 refusals: metrics.refusals().clone(),
                 clock: Clock::real(),
+                traces,
             },
             turn: Arc::default(),
             sockets: Default::default(),

@@ -70,6 +70,16 @@ pub enum ConfigError {
         /// What is wrong.
         reason: String,
     },
+    /// A key that nobody here does anything about.
+    #[error(
+        "`{key}` is set, and this program is built without the feature `{feature}` that does it"
+    )]
+    NotBuilt {
+        /// The setting.
+        key: &'static str,
+        /// The feature of the package `riverrun-cli`.
+        feature: &'static str,
+    },
     /// Two keys that do not fit together.
     #[error("`{key}` must be at least `{other}`")]
     Contradiction {

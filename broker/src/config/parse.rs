@@ -77,11 +77,12 @@ fn to_value(value: &DeValue<'_>) -> Option<Value> {
         DeValue::Integer(number) => {
             i64::from_str_radix(number.as_str(), number.radix()).ok().map(Value::from)
         }
+        DeValue::Float(number) => number.as_str().parse::<f64>().ok().map(Value::from),
         DeValue::Array(list) => {
             let values = list.iter().map(|value| to_value(value.get_ref()));
             values.collect::<Option<Vec<_>>>().map(Value::from)
         }
-        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
+        DeValue::Datetime(_) | DeValue::Table(_) => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, net::SocketAddr, path::PathBuf, time::Duration};
 
+use http::Uri;
 use ipnet::IpNet;
 use toml::Value;
 
@@ -9,6 +10,7 @@ use super::{
     Config,
     units::{format_duration, format_size, parse_duration, parse_size},
 };
+use crate::traces::WHOLE;
 
 /// One key as documentation shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,10 @@ pub(super) enum Field {
     Time(fn(&mut Config) -> &mut Duration, Duration, Duration),
     Words(fn(&mut Config) -> &mut Vec<String>),
     Networks(fn(&mut Config) -> &mut Vec<IpNet>),
+    /// Empty, or the URL of a server without a path.
+    Server(fn(&mut Config) -> &mut String),
+    /// A share, kept in millionths.
+    Ratio(fn(&mut Config) -> &mut u32),
 }
 
 const fn key(name: &'static str, field: Field, meaning: &'static str) -> Key {
@@ -338,6 +344,16 @@ pub(super) const KEYS: &[Key] = &[
         Field::Flag(|c| &mut c.metrics.kafka_exporter_names),
         "Tells lag and offsets of groups also by the names that Kafka's exporter has, always by partition, so that dashboards and alerts made for it work.",
     ),
+    key(
+        "traces.otlp_endpoint",
+        Field::Server(|c| &mut c.traces.otlp_endpoint),
+        "Collector that spans of calls are sent to, by OTLP over gRPC. Only in programs built with the feature `otlp`; others refuse it.",
+    ),
+    key(
+        "traces.sample_ratio",
+        Field::Ratio(|c| &mut c.traces.sample_millionths),
+        "Share of the calls that become spans, where the caller does not decide by the flag in `traceparent`; in steps of a millionth.",
+    ),
 ];
 
 pub(super) fn reference() -> Vec<KeyReference> {
@@ -393,6 +409,10 @@ impl Field {
                 let networks = value.as_array()?.iter().map(|text| text.as_str()?.parse().ok());
                 *place(config) = networks.collect::<Option<_>>()?;
             }
+            Field::Server(place) => {
+                *place(config) = value.as_str().filter(|text| is_server(text))?.to_owned();
+            }
+            Field::Ratio(place) => *place(config) = millionths(value)?,
         }
         Some(())
     }
@@ -413,6 +433,10 @@ impl Field {
             Field::Networks(place) => {
                 let networks: Vec<String> = place(config).iter().map(IpNet::to_string).collect();
                 Value::from(networks).to_string()
+            }
+            Field::Server(place) => Value::from(place(config).as_str()).to_string(),
+            Field::Ratio(place) => {
+                Value::from(f64::from(*place(config)) / f64::from(WHOLE)).to_string()
             }
         }
     }
@@ -435,12 +459,34 @@ impl Field {
             ),
             Field::Words(_) => "a list of texts".into(),
             Field::Networks(_) => "a list of networks, such as [\"10.0.0.0/8\"]".into(),
+            Field::Server(_) => {
+                "empty, or http:// with host and port, such as \"http://127.0.0.1:4317\"".into()
+            }
+            Field::Ratio(_) => "a number from 0 to 1".into(),
         }
     }
 }
 
 fn size_bounds(min: u64, max: u64) -> String {
     format!("a size from \"{}\" to \"{}\"", format_size(min), format_size(max))
+}
+
+/// Whether this is no server, or one that is spoken to without encryption.
+fn is_server(text: &str) -> bool {
+    let is_url = |uri: Uri| {
+        uri.scheme_str() == Some("http")
+            && uri.port_u16().is_some_and(|port| port > 0)
+            && uri.path_and_query().is_none_or(|rest| rest.as_str() == "/")
+            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+    };
+    text.is_empty() || text.parse().is_ok_and(is_url)
+}
+
+/// A number from 0 to 1, in millionths.
+#[expect(clippy::cast_possible_truncation, reason = "looked at before: at most a million")]
+fn millionths(value: &Value) -> Option<u32> {
+    let ratio = value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64))?;
+    (0.0..=1.0).contains(&ratio).then(|| (ratio * f64::from(WHOLE)).round() as u32)
 }
 
 fn count<T: TryFrom<i64> + PartialOrd>(value: &Value, min: T, max: T) -> Option<T> {

@@ -26,6 +26,8 @@ fn what_is_shown_reads_back() {
         vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
     config.limits.quota_wait = Duration::from_millis(1_500);
     config.disk.free_bytes_min = 3 << 20;
+    config.traces.otlp_endpoint = "http://[::1]:4317".into();
+    config.traces.sample_millionths = 1;
     config.data_dir = "/tmp/with \"quotes\"".into();
     assert_eq!(parse(&config.to_toml()).unwrap(), config);
 }
@@ -39,6 +41,10 @@ fn values_are_read_with_their_units() {
     assert_eq!(config.limits.fetch_bytes_max, 2 << 20);
     assert_eq!(config.limits.quota_wait, Duration::from_millis(50));
     assert_eq!(config.threads.io, 3);
+    let ratio = |text| parse(&format!("[traces]\nsample_ratio = {text}")).unwrap().traces;
+    for (text, millionths) in [("1", 1_000_000), ("0", 0), ("0.25", 250_000), ("1e-6", 1)] {
+        assert_eq!(ratio(text).sample_millionths, millionths, "{text}");
+    }
 }
 
 #[test]
@@ -88,6 +94,15 @@ fn wrong_values_are_refused_with_bounds_and_what_came() {
         "`webhooks.allow_networks` must be a list of networks",
     );
     check_refused("grpc = 5", "grpc");
+    for url in ["127.0.0.1:4317", "https://a:4317", "http://a", "http://a:1/v1", "http://u@a:1"] {
+        let text = format!("[traces]\notlp_endpoint = \"{url}\"");
+        check_refused(&text, "`traces.otlp_endpoint` must be empty, or http:// with host and port");
+    }
+    for ratio in ["-0.1", "1.5", "2", "nan", "\"1\""] {
+        let text = format!("[traces]\nsample_ratio = {ratio}");
+        check_refused(&text, "`traces.sample_ratio` must be a number from 0 to 1, found");
+    }
+    check_refused("[threads]\nio = 1.5", "a number from 0 to 1024, found `1.5`");
     check_refused("a = = 5", "riverrun.toml:1: not valid TOML");
 }
 

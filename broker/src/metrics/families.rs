@@ -138,6 +138,8 @@ families! {
         "Bytes taken of a bound of memory, by the setting that bounds it.";
     QUOTA_LIMIT_BYTES = Gauge "riverrun_quota_limit_bytes" ["quota"]
         "The bound of memory.";
+    TRACE_SPANS = Counter "riverrun_trace_spans" ["outcome"]
+        "Spans of calls by what became of them: exported, or lost because the queue was full or the collector did not take them. Only where spans are exported.";
     QUOTA_USED = Gauge "riverrun_quota_used" ["quota"]
         "Places taken of a bounded number, by the setting that bounds it.";
     QUOTA_LIMIT = Gauge "riverrun_quota_limit" ["quota"]

@@ -2,7 +2,7 @@
 //!
 //! - [`families`]: every metric there is, in one table; [`family`] says what one consists of.
 //! - [`counter`], [`histogram`]: numbers that are counted where things happen. [`traffic`], [`writing`],
-//!   [`door`], [`web`], [`refusals`], [`scrubbing`]: meters made of them, for the rooms that count.
+//!   [`door`], [`web`], [`refusals`], [`scrubbing`], [`spans`]: meters made of them, for the rooms that count.
 //! - [`exposition`]: OpenMetrics text. [`process`]: what the operating system says of this process.
 //!
 //! Invariants:
@@ -22,6 +22,7 @@ pub mod histogram;
 pub mod process;
 pub mod refusals;
 pub mod scrubbing;
+pub mod spans;
 pub mod traffic;
 pub mod web;
 pub mod writing;
@@ -35,6 +36,7 @@ pub use self::{
     histogram::Histogram,
     refusals::Refusals,
     scrubbing::ScrubMeter,
+    spans::SpanMeter,
     traffic::Traffic,
     web::WebMeter,
     writing::WriteMeter,

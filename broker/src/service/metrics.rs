@@ -24,6 +24,7 @@ use crate::{
     quota::Quota,
     service::{DeliveryService, GroupService},
     topic::Registry,
+    traces::Traces,
 };
 
 /// What is measured.
@@ -55,6 +56,8 @@ pub struct MetricsService {
     doors: Mutex<Vec<Arc<DoorMeter>>>,
     /// The requests of the web door, where there is one.
     web: OnceLock<Arc<WebMeter>>,
+    /// Where doors begin spans. Set when the broker starts.
+    traces: OnceLock<Traces>,
     /// Bounds to tell of. Only ever added to, when the broker starts.
     quotas: Mutex<Vec<Quota>>,
     /// Held while a text is made.
@@ -74,6 +77,7 @@ impl MetricsService {
             scrubbing: Arc::default(),
             doors: Mutex::default(),
             web: OnceLock::new(),
+            traces: OnceLock::new(),
             quotas: Mutex::new(vec![sessions]),
             rendering: tokio::sync::Mutex::default(),
         }
@@ -99,6 +103,17 @@ impl MetricsService {
     /// Tells of the requests of the web door, too. `names` are those of its calls.
     pub fn web_meter(&self, names: impl FnOnce() -> Vec<String>) -> Arc<WebMeter> {
         self.web.get_or_init(|| Arc::new(WebMeter::new(names()))).clone()
+    }
+
+    /// Spans begin here from now on, and are told of. Once, when the broker starts.
+    pub fn set_traces(&self, traces: Traces) {
+        let was_set = self.traces.set(traces).is_err();
+        debug_assert!(!was_set, "set once, when the broker starts");
+    }
+
+    /// Where doors begin spans.
+    pub fn traces(&self) -> Traces {
+        self.traces.get().cloned().unwrap_or_default()
     }
 
     /// Tells of a bound, too.

@@ -29,7 +29,10 @@ const PARTS: [(&str, &[&str]); 11] = [
     ("Consumer groups", &["riverrun_group"]),
     ("Push subscriptions", &["riverrun_subscription"]),
     ("Webhooks", &["riverrun_webhook_"]),
-    ("Connections and requests", &["riverrun_connection", "riverrun_request", "riverrun_web_"]),
+    (
+        "Connections and requests",
+        &["riverrun_connection", "riverrun_request", "riverrun_web_", "riverrun_trace_"],
+    ),
     ("Bounds and the disk", &["riverrun_quota_", "riverrun_disk_"]),
     ("The process", &["riverrun_build", "process_", "riverrun_scrape_"]),
     ("By the names of Kafka's exporter", &["kafka_"]),

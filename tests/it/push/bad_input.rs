@@ -1,15 +1,14 @@
 //! What must be refused, by name, with no effect on anybody else.
 
 use bytes::Bytes;
-use riverrun_proto::{
-    Header,
-    grpc::v1::{self, SettleStatus, session_request::Frame as Ask, settle_item::Outcome},
+use riverrun_proto::grpc::v1::{
+    self, SettleStatus, session_request::Frame as Ask, settle_item::Outcome,
 };
 use tonic::Code;
 
 use crate::support::{
     broker::TestBroker,
-    push::{Got, PushStubs, Session, ack, item, nack, open, spec, value},
+    push::{Got, PushStubs, Session, ack, item, nack, open, spec},
     records::code,
 };
 
@@ -228,8 +227,8 @@ async fn settings_out_of_bounds_are_named() {
 async fn a_time_of_delivery_that_is_none_is_refused() {
     let broker = TestBroker::start().await;
     let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
-    let header = |value: Option<&'static [u8]>| Header {
-        key: Bytes::from_static(b"riverrun-deliver-at"),
+    let header = |value: Option<&'static [u8]>| v1::Header {
+        key: "riverrun-deliver-at".into(),
         value: value.map(Bytes::from_static),
     };
     let digits: &[u8] = b"99999999999999999999999999";
@@ -241,7 +240,7 @@ async fn a_time_of_delivery_that_is_none_is_refused() {
         (vec![Some(&b"1"[..]), Some(&b"1"[..])], "found two of it"),
     ] {
         let headers = values.into_iter().map(header).collect();
-        let records = vec![value("good"), v1::Record { headers, ..value("bad") }];
+        let records = vec![v1::Record::default(), v1::Record { headers, ..Default::default() }];
         let request = v1::AppendRequest {
             topic: "t".into(),
             payload: Some(v1::append_request::Payload::Records(v1::Records { records })),

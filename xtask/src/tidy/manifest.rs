@@ -44,7 +44,7 @@ const ROOMS: [Room; 10] = [
     Room {
         folder: "cli",
         may_use: &["riverrun-proto", "riverrun-storage", "riverrun-broker", "riverrun-client"],
-        never: &["tonic*", "prost*", "memmap2"],
+        never: &["tonic-*", "prost*", "memmap2"],
     },
     Room { folder: "tests", may_use: ALL, never: &[] },
     Room { folder: "tests/fuzz", may_use: ALL, never: &[] },

@@ -15,6 +15,7 @@ use super::{
     patience,
     reply::Paid,
     status::{Describe, status},
+    traced,
 };
 use crate::{
     metrics::Refusals,
@@ -40,11 +41,16 @@ impl Fetch for FetchGateway {
     ) -> Result<Response<v1::FetchResponse>, Status> {
         let caller = request.extensions().get::<Caller>().expect("set for every connection");
         let room = caller.replies.clone();
+        let notes = traced::notes(&request);
         let max_wait_ms = patience::wait_ms(&request, request.get_ref().max_wait_ms);
         let request = v1::FetchRequest { max_wait_ms, ..request.into_inner() };
         let request = fetch_request(request).map_err(|error| status(&error))?;
         let fetched = self.fetch.fetch(request, &room).await.map_err(|error| status(&error))?;
-        let mut response = Response::new(answer(fetched.partitions, &self.refusals));
+        let answer = answer(fetched.partitions, &self.refusals);
+        if let Some(notes) = notes {
+            traced::note_fetched(&notes, &answer);
+        }
+        let mut response = Response::new(answer);
         response.extensions_mut().insert(Paid::new(fetched.shares));
         Ok(response)
     }
@@ -59,7 +65,9 @@ impl Fetch for FetchGateway {
         let caller = request.extensions().get::<Caller>().expect("set for every connection");
         let (room, paid) = (caller.replies.clone(), Paid::default());
         let services = (self.fetch.clone(), self.refusals.clone());
-        let answers = pipeline::run(services, request.into_inner(), (room, paid.clone()));
+        let origin = traced::origin(&request);
+        let asks = (request.into_inner(), origin);
+        let answers = pipeline::run(services, asks, (room, paid.clone()));
         let shutdown = self.shutdown.clone();
         let ended = Box::pin(async move { shutdown.begun().await });
         let answers: Self::FetchPipelineStream = Box::pin(answers.take_until(ended));

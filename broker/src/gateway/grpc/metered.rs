@@ -23,10 +23,11 @@ use tonic::{
     server::NamedService,
 };
 
-use super::status::TRAILER;
+use super::{status::TRAILER, traced};
 use crate::{
     clock::Clock,
     metrics::{DoorMeter, Refusals},
+    traces::Traces,
 };
 
 /// What all paths begin with.
@@ -78,6 +79,8 @@ pub(crate) struct Meters {
     pub(crate) refusals: Arc<Refusals>,
     /// Time.
     pub(crate) clock: Clock,
+    /// Where spans of calls begin.
+    pub(crate) traces: Traces,
 }
 
 /// A service that is measured.
@@ -110,12 +113,16 @@ where
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let (meters, began) = (self.meters.clone(), self.meters.clock.elapsed());
         let api = known(request.uri().path());
+        let span = traced::begin(&meters.traces, api, &mut request);
         let call = self.service.call(request);
         Box::pin(async move {
             let response = call.await?;
+            if let Some(span) = span {
+                traced::end(span, response.headers());
+            }
             if let Some(api) = api {
                 meters.door.answered(api, meters.clock.elapsed().saturating_sub(began));
             }
@@ -134,7 +141,7 @@ fn known(path: &str) -> Option<&'static str> {
 }
 
 /// The code of a call that failed as a whole with an error of ours.
-fn refused_with(headers: &HeaderMap) -> Option<i32> {
+pub(super) fn refused_with(headers: &HeaderMap) -> Option<i32> {
     headers.get(TRAILER)?;
     code_of(&Status::from_header_map(headers)?)
 }

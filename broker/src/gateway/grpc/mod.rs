@@ -27,6 +27,7 @@ mod reply;
 pub(crate) mod session;
 pub(crate) mod status;
 mod subscription_admin;
+mod traced;
 mod web;
 
 use std::{io, net::SocketAddr, sync::Arc};
@@ -58,6 +59,7 @@ use self::{
 };
 pub(crate) use self::{
     metered::{APIS, Meters},
+    traced::TRACEPARENT,
     web::{GrpcWeb, GrpcWebCaller},
 };
 use crate::{

@@ -12,6 +12,7 @@ use super::{
     connection::Caller,
     convert::{append_response, produce_request},
     status::{Describe, status},
+    traced,
 };
 use crate::{
     metrics::Refusals,
@@ -67,7 +68,11 @@ impl Produce for ProduceGateway {
         request: Request<v1::AppendRequest>,
     ) -> Result<Response<v1::AppendResponse>, Status> {
         let connection = connection_quota(&request);
+        let notes = traced::notes(&request);
         let wire = request.into_inner();
+        if let Some(notes) = notes {
+            traced::note_append(&notes, &wire);
+        }
         let request_id = wire.request_id;
         let request = produce_request(wire).map_err(|error| status(&error))?;
         let appended = self.service.append(request, connection.as_ref()).await;
@@ -80,10 +85,14 @@ impl Produce for ProduceGateway {
         request: Request<Streaming<v1::AppendRequest>>,
     ) -> Result<Response<v1::AppendBulkResponse>, Status> {
         let connection = connection_quota(&request);
+        let notes = traced::notes(&request);
         let mut requests = request.into_inner();
         let mut bulk = Bulk::new(self.service.clone(), connection);
         let mut response = v1::AppendBulkResponse::default();
         while let Some(wire) = requests.message().await? {
+            if let Some(notes) = &notes {
+                traced::note_append(notes, &wire);
+            }
             if let Err(error) = bulk.append(wire).await {
                 response.error = Some(error);
                 break;
@@ -111,10 +120,11 @@ impl Produce for ProduceGateway {
     ) -> Result<Response<Self::AppendPipelineStream>, Status> {
         let caller =
             request.extensions().get::<Caller>().expect("set for every connection").clone();
+        let origin = traced::origin(&request);
         let requests = request.into_inner();
         let end = self.shutdown.clone();
         let served = (self.service.clone(), self.refusals.clone());
-        let replies = pipeline::run(served, caller, requests, end);
+        let replies = pipeline::run(served, (caller, origin), requests, end);
         Ok(Response::new(Box::pin(replies)))
     }
 }

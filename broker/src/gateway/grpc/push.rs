@@ -15,6 +15,7 @@ use super::{
     reason_convert::idle_reason,
     session,
     status::status,
+    traced,
 };
 use crate::{
     metrics::Refusals,
@@ -51,11 +52,11 @@ impl Push for PushGateway {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let host = host(&request);
         let refusals = self.refusals.clone();
-        let frames = session::run(self.service.clone(), request.into_inner(), host).inspect_err(
-            move |refused| {
-                code_of(refused).into_iter().for_each(|code| refusals.count(code));
-            },
-        );
+        let origin = traced::origin(&request);
+        let frames = session::run(self.service.clone(), request.into_inner(), (host, origin));
+        let frames = frames.inspect_err(move |refused| {
+            code_of(refused).into_iter().for_each(|code| refusals.count(code));
+        });
         Ok(Response::new(Box::pin(frames)))
     }
 
@@ -64,12 +65,17 @@ impl Push for PushGateway {
         request: Request<v1::ReceiveRequest>,
     ) -> Result<Response<v1::ReceiveResponse>, Status> {
         let host = host(&request);
+        let notes = traced::notes(&request);
         let max_wait_ms = patience::wait_ms(&request, request.get_ref().max_wait_ms);
         let request = v1::ReceiveRequest { max_wait_ms, ..request.into_inner() };
         let request = receive_request(request, host);
         let request = request.map_err(|error| status(&error))?;
         let received = self.service.receive(request).await.map_err(|error| status(&error))?;
-        Ok(Response::new(receive_response(received)))
+        let response = receive_response(received);
+        if let Some(notes) = notes {
+            traced::note_received(&notes, &response);
+        }
+        Ok(Response::new(response))
     }
 
     async fn settle(

@@ -22,6 +22,7 @@ use super::{
     },
     refusal::named,
     status::{Describe, status},
+    traced,
 };
 use crate::{
     delivery::ResumePoint,
@@ -34,6 +35,7 @@ use crate::{
         },
     },
     topic::error::InvalidField,
+    traces::{OpenSpan, Origin},
 };
 
 /// Time that a client has to say which session it opens.
@@ -53,11 +55,14 @@ struct Opening {
     service: Arc<DeliveryService>,
     requests: Streaming<v1::SessionRequest>,
     host: String,
+    /// Of the whole session, where it is told of.
+    span: Option<OpenSpan>,
 }
 
 struct Open {
     output: SessionOut,
     reader: AbortHandle,
+    span: Option<OpenSpan>,
 }
 
 impl Drop for Open {
@@ -71,9 +76,10 @@ impl Drop for Open {
 pub(super) fn run(
     service: Arc<DeliveryService>,
     requests: Streaming<v1::SessionRequest>,
-    host: String,
+    (host, origin): (String, Option<Origin>),
 ) -> impl Stream<Item = Result<v1::SessionResponse, Status>> + Send + 'static {
-    let opening = Replies::Opening(Box::new(Opening { service, requests, host }));
+    let span = origin.and_then(|origin| origin.begin("Push/Session"));
+    let opening = Replies::Opening(Box::new(Opening { service, requests, host, span }));
     stream::unfold(opening, |replies| async move {
         let mut open = match replies {
             Replies::Opening(opening) => match opening.open().await {
@@ -83,16 +89,40 @@ pub(super) fn run(
             Replies::Open(open) => open,
             Replies::Over => return None,
         };
-        match open.output.next().await? {
-            Ok(out) => Some((Ok(response(out)), Replies::Open(open))),
-            Err(error) => Some((Err(status(&error)), Replies::Over)),
-        }
+        let told = open.output.next().await;
+        let told = told.map(|told| told.map(response).map_err(|error| status(&error)));
+        open.trace(told.as_ref());
+        let replies = if matches!(told, Some(Ok(_))) { Replies::Open(open) } else { Replies::Over };
+        Some((told?, replies))
     })
 }
 
+impl Open {
+    /// Writes into the span what the session is told; the end is its end.
+    fn trace(&mut self, told: Option<&Result<v1::SessionResponse, Status>>) {
+        if let (Some(span), Some(Ok(response))) = (&self.span, told) {
+            return traced::note_told(span.notes(), response);
+        }
+        if let Some(span) = self.span.take() {
+            traced::end_part(span, told.and_then(|told| told.as_ref().err()));
+        }
+    }
+}
+
 impl Opening {
-    async fn open(self) -> Result<Open, Status> {
-        let Opening { service, mut requests, host } = self;
+    async fn open(mut self) -> Result<Open, Status> {
+        let span = self.span.take();
+        match self.opened().await {
+            Ok((output, reader)) => Ok(Open { output, reader, span }),
+            Err(refused) => {
+                span.into_iter().for_each(|span| traced::end_part(span, Some(&refused)));
+                Err(refused)
+            }
+        }
+    }
+
+    async fn opened(self) -> Result<(SessionOut, AbortHandle), Status> {
+        let Opening { service, mut requests, host, span: _ } = self;
         let first = timeout(OPEN_TIMEOUT, requests.message()).await;
         let first = first.unwrap_or(Ok(None)).map_err(named)?;
         let frame = first.and_then(|request| request.frame);
@@ -105,7 +135,7 @@ impl Opening {
         let opened = service.open_session(request).await;
         let (input, output) = opened.map_err(|error| status(&error))?;
         let reader = task::spawn(read(input, requests)).abort_handle();
-        Ok(Open { output, reader })
+        Ok((output, reader))
     }
 }
 

@@ -9,6 +9,7 @@ use axum::{
 };
 
 use super::{connection::Caller, problem::Problem};
+use crate::traces::Notes;
 
 /// A request without its body.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) struct Call {
     pub(super) headers: HeaderMap,
     names: Vec<(String, String)>,
     parameters: Vec<(String, String)>,
+    /// Of the span of the request, where it is told of.
+    notes: Option<Notes>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Call {
@@ -30,17 +33,36 @@ impl<S: Send + Sync> FromRequestParts<S> for Call {
         let names = names.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         let caller = parts.extensions.get::<Caller>().expect("set for every connection").clone();
         let parameters = parameters(parts.uri.query().unwrap_or_default())?;
-        Ok(Call {
+        let call = Call {
             caller,
             method: parts.method.clone(),
             headers: parts.headers.clone(),
             names: names.collect(),
             parameters,
-        })
+            notes: parts.extensions.get().cloned(),
+        };
+        call.note_names();
+        Ok(call)
     }
 }
 
 impl Call {
+    /// Adds to the span of the request what its path names.
+    fn note_names(&self) {
+        let Some(notes) = &self.notes else { return };
+        if self.has_name("topic") {
+            notes.topic(self.name("topic"));
+        }
+        if self.has_name("partition") {
+            notes.partitions(1);
+        }
+    }
+
+    /// The span of the request, where it is told of.
+    pub(super) fn notes(&self) -> Option<&Notes> {
+        self.notes.as_ref()
+    }
+
     /// A name in the path of the route.
     pub(super) fn name(&self, name: &'static str) -> &str {
         let found = self.names.iter().find(|(known, _)| known == name);

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use axum::{
+    body::HttpBody,
     extract::{MatchedPath, Request, State},
-    http::Method,
+    http::{HeaderValue, Method},
     middleware::Next,
     response::Response,
 };
@@ -15,7 +16,9 @@ use axum::{
 use super::{WebDoor, openapi, problem::Refused};
 use crate::{
     clock::Clock,
+    gateway::grpc::TRACEPARENT,
     metrics::{Refusals, WebMeter},
+    traces::{Door, Ended, OpenSpan, Traces},
 };
 
 /// The name of requests that no route is for.
@@ -32,6 +35,8 @@ pub(crate) struct WebMeters {
     pub(crate) refusals: Arc<Refusals>,
     /// Time.
     pub(crate) clock: Clock,
+    /// Where spans of requests begin.
+    pub(crate) traces: Traces,
 }
 
 /// Names of everything that can be asked.
@@ -51,10 +56,15 @@ impl Drop for InFlight {
 }
 
 /// Measures a request.
-pub(super) async fn measure(State(door): State<WebDoor>, request: Request, next: Next) -> Response {
-    let WebMeters { requests, refusals, clock } = &door.meters;
+pub(super) async fn measure(
+    State(door): State<WebDoor>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let WebMeters { requests, refusals, clock, traces } = &door.meters;
     let Some(name) = name(&request, requests) else { return next.run(request).await };
     requests.begun();
+    let span = begin(traces, &name, &mut request);
     let in_flight = InFlight(requests.clone());
     let began = clock.elapsed();
     let response = next.run(request).await;
@@ -63,7 +73,27 @@ pub(super) async fn measure(State(door): State<WebDoor>, request: Request, next:
     if let Some(Refused(code)) = response.extensions().get() {
         refusals.count(*code as i32);
     }
+    if let Some(span) = span {
+        end(span, &response);
+    }
     response
+}
+
+/// Begins the span of a request, to which its handler may add.
+fn begin(traces: &Traces, name: &str, request: &mut Request) -> Option<OpenSpan> {
+    let parent = || request.headers().get(TRACEPARENT).map(HeaderValue::as_bytes);
+    let span = traces.origin(Door::Web, parent)?.begin(name.to_owned())?;
+    request.extensions_mut().insert(span.notes().clone());
+    Some(span)
+}
+
+/// Ends it with the head of the reply: what is streamed behind it may go on for ever. Where no records came, the bytes are those of the reply.
+fn end(span: OpenSpan, response: &Response) {
+    if span.notes().bytes() == 0 {
+        let bytes = response.body().size_hint().exact().unwrap_or(0);
+        span.notes().add_bytes(usize::try_from(bytes).unwrap_or(usize::MAX));
+    }
+    span.end(Ended::Http(response.status().as_u16()));
 }
 
 /// The name of a request; `None` when it is measured elsewhere.

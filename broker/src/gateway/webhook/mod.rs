@@ -9,7 +9,7 @@
 //!
 //! To delivery an endpoint is a consumer like any other: it opens a session, holds as many records as its `concurrency` and its
 //! [`window`] allow, and settles each by the answer's status. What may be posted to stands in [`guard`], what an answer means in
-//! [`answer`], when an endpoint is left alone in [`breaker`], what it may take of what all share in [`places`].
+//! [`answer`], when an endpoint is left alone in [`breaker`], what it may take of what all share in [`places`] and, of the places that are not its own, [`common`].
 //!
 //! Invariants: nothing is kept here that a restart needs. Requests, connections and bytes are bounded, over all endpoints by what
 //! each has of its own and what they have in common. A connection is gone with the request that needs it no more, whatever its
@@ -19,6 +19,7 @@
 
 mod answer;
 mod breaker;
+mod common;
 mod connect;
 mod connection;
 mod endpoint;
@@ -31,6 +32,7 @@ mod post;
 mod postponements;
 mod shift;
 mod signature;
+mod standing;
 mod window;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -42,7 +44,7 @@ use tokio::{
     time::sleep,
 };
 
-use self::{endpoint::Endpoint, places::Places};
+use self::{common::Common, endpoint::Endpoint, places::Places};
 use crate::{
     clock::Clock,
     config::{Config, ConfigError, WebhooksConfig},
@@ -67,7 +69,7 @@ pub(crate) struct WebhookDoor {
     tls: Arc<ClientConfig>,
     lookups: Arc<Semaphore>,
     /// Places for requests that all endpoints have in common.
-    requests: Arc<Semaphore>,
+    requests: Arc<Common>,
     /// Places for connections that are kept for the next request.
     kept: Arc<Semaphore>,
 }
@@ -88,11 +90,10 @@ impl WebhookDoor {
         (config, tls): (Arc<Config>, ClientConfig),
         shutdown: ShutdownWatch,
     ) -> WebhookDoor {
-        let places = || Arc::new(Semaphore::new(config.webhooks.requests_max));
         WebhookDoor {
             services,
-            requests: places(),
-            kept: places(),
+            requests: Common::new(config.webhooks.requests_max),
+            kept: Arc::new(Semaphore::new(config.webhooks.requests_max)),
             config,
             clock: Clock::real(),
             shutdown,

@@ -21,6 +21,7 @@ use super::{
     endpoint::Endpoint,
     post::{Job, Poster},
     postponements::{At, Postponements},
+    standing::count,
     window::Window,
 };
 use crate::{
@@ -29,7 +30,7 @@ use crate::{
         PushError,
         session::{Amount, Delivered, Out, SessionIn},
         settle::SettleItem,
-        webhook::{WebhookStanding, WebhookState},
+        webhook::WebhookState,
     },
     subscription::{SubscriptionSettings, Webhook, webhook::LEASE_MARGIN},
 };
@@ -369,27 +370,6 @@ impl Shift<'_> {
 
 fn poster(endpoint: &Endpoint, webhook: &Webhook) -> Arc<Poster> {
     Arc::new(Poster::new((&endpoint.door, &endpoint.places), &endpoint.name, webhook))
-}
-
-/// Counts a request by what became of it. One that was taken while its record was no longer held is posted again.
-fn count(standing: &mut WebhookStanding, verdict: &Verdict, told: (SettleStatus, i64)) {
-    let (status, now_ms) = told;
-    match verdict {
-        Verdict::Delivered => standing.delivered += u64::from(status == SettleStatus::Ok),
-        Verdict::Failed { reason, .. } => {
-            standing.failed += 1;
-            standing.last_failure = Some((reason.clone(), now_ms));
-        }
-        Verdict::Postponed { reason, .. } => {
-            standing.postponed += 1;
-            standing.last_failure = Some((reason.clone(), now_ms));
-        }
-        Verdict::Gone => {
-            standing.failed += 1;
-            standing.last_failure = Some(("answered 410 Gone".into(), now_ms));
-        }
-        Verdict::NoRoom => standing.no_room += 1,
-    }
 }
 
 /// The record in memory of its own. What was handed out is a part of a batch, which may be large.

@@ -43,6 +43,7 @@ impl MetricsService {
         let durations = self.rooms.delivery.webhook_durations().snapshot();
         text.family(&WEBHOOK_DURATION, |samples| samples.add_histogram(&[], &durations));
         self.doors(&mut text);
+        self.spans(&mut text);
         self.quotas(&mut text);
         self.disk(&mut text);
         self.process(&mut text);
@@ -107,6 +108,16 @@ impl MetricsService {
         });
         text.family(&REQUESTS_REFUSED, |samples| {
             self.refusals.by_code().for_each(|(code, count)| samples.add(&[&code], count));
+        });
+    }
+
+    fn spans(&self, text: &mut Exposition) {
+        let meter = self.traces().meter();
+        text.family(&TRACE_SPANS, |samples| {
+            if let Some(meter) = meter {
+                samples.add(&[&"exported"], meter.exported.get());
+                samples.add(&[&"lost"], meter.lost.get());
+            }
         });
     }
 

@@ -24,6 +24,7 @@ use super::super::{
     connection::Caller,
     convert::{append_response, failed_response, produce_request},
     refusal::named,
+    traced,
 };
 use crate::{
     metrics::Refusals,
@@ -31,6 +32,7 @@ use crate::{
     quota::Quota,
     service::{ProduceService, produce::Acks},
     shutdown::ShutdownWatch,
+    traces::{Ended, OpenSpan, Origin},
 };
 
 /// Batches on their way in one pipeline.
@@ -70,12 +72,13 @@ pub(in crate::gateway::grpc) fn connection_slots() -> Arc<Semaphore> {
 /// Runs a pipeline: the stream of its replies.
 pub(super) fn run(
     (service, refusals): (Arc<ProduceService>, Arc<Refusals>),
-    caller: Caller,
+    (caller, origin): (Caller, Option<Origin>),
     requests: Streaming<v1::AppendRequest>,
     shutdown: ShutdownWatch,
 ) -> impl Stream<Item = Result<v1::AppendPipelineResponse, Status>> + Send {
     let receipts = Arc::new(Receipts::new(caller.pipeline_slots, refusals));
-    let input = Input { service, in_flight: caller.in_flight, receipts: receipts.clone() };
+    let (in_flight, receipts_kept) = (caller.in_flight, receipts.clone());
+    let input = Input { service, in_flight, receipts: receipts_kept, origin };
     let reader = task::spawn(async move {
         input.read(requests, &shutdown).await;
         input.receipts.end();
@@ -95,6 +98,32 @@ struct Input {
     service: Arc<ProduceService>,
     in_flight: Quota,
     receipts: Arc<Receipts>,
+    /// What spans of batches begin with, where they are told of.
+    origin: Option<Origin>,
+}
+
+/// Where the receipt of a batch goes whose span ends with it.
+#[derive(Debug)]
+struct Traced {
+    receipts: Arc<Receipts>,
+    /// Taken by the receipt.
+    span: Mutex<Option<OpenSpan>>,
+}
+
+impl Traced {
+    fn add(&self, response: v1::AppendResponse) {
+        if let Some(span) = self.span.lock().take() {
+            let refused = response.error.as_ref().map(|error| Ended::Refused(error.code));
+            span.end(refused.unwrap_or(Ended::Grpc(0)));
+        }
+        self.receipts.add(response);
+    }
+}
+
+impl ReceiptSink for Traced {
+    fn put(&self, tag: u64, result: AppendResult) {
+        self.add(receipt(tag, result));
+    }
 }
 
 impl Input {
@@ -126,29 +155,47 @@ impl Input {
 
     async fn send(&self, wire: v1::AppendRequest) {
         let request_id = wire.request_id;
+        let traced = self.begin(&wire);
+        let add = |response| match &traced {
+            Some(traced) => traced.add(response),
+            None => self.receipts.add(response),
+        };
         let request = match produce_request(wire) {
             Ok(request) => request,
-            Err(error) => return self.receipts.add(failed_response(request_id, &error)),
+            Err(error) => return add(failed_response(request_id, &error)),
         };
         let answers_at_once = request.acks == Acks::None;
-        let completer = || match answers_at_once {
-            true => Completer::nobody(),
-            false => Completer::sink(self.receipts.clone(), request_id),
+        let completer = || match (answers_at_once, traced.clone()) {
+            (true, _) => Completer::nobody(),
+            (false, Some(traced)) => Completer::sink(traced, request_id),
+            (false, None) => Completer::sink(self.receipts.clone(), request_id),
         };
         match self.service.send(request, Some(&self.in_flight), completer).await {
-            Ok(()) if answers_at_once => self.receipts.add(append_response(request_id, None)),
+            Ok(()) if answers_at_once => add(append_response(request_id, None)),
             Ok(()) => {}
-            Err(error) => self.receipts.add(failed_response(request_id, &error)),
+            Err(error) => add(failed_response(request_id, &error)),
         }
+    }
+
+    /// Begins the span of a batch, where it is told of.
+    fn begin(&self, wire: &v1::AppendRequest) -> Option<Arc<Traced>> {
+        let span = self.origin.as_ref()?.begin("Produce/AppendPipeline")?;
+        traced::note_append(span.notes(), wire);
+        let (receipts, span) = (self.receipts.clone(), Mutex::new(Some(span)));
+        Some(Arc::new(Traced { receipts, span }))
+    }
+}
+
+fn receipt(tag: u64, result: AppendResult) -> v1::AppendResponse {
+    match result {
+        Ok(receipt) => append_response(tag, Some(receipt)),
+        Err(error) => failed_response(tag, &error),
     }
 }
 
 impl ReceiptSink for Receipts {
     fn put(&self, tag: u64, result: AppendResult) {
-        self.add(match result {
-            Ok(receipt) => append_response(tag, Some(receipt)),
-            Err(error) => failed_response(tag, &error),
-        });
+        self.add(receipt(tag, result));
     }
 }
 

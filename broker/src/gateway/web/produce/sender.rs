@@ -19,6 +19,7 @@ use crate::{
         produce::{Acks, Payload, ProduceRequest},
     },
     topic::{Topic, catalog::id_bytes},
+    traces::Notes,
 };
 
 /// Bytes of records that are appended as one batch; so many may wait for room.
@@ -45,6 +46,8 @@ pub(super) struct Sender {
     turn: u32,
     connection: Quota,
     batch_bytes: usize,
+    /// Of the span of the request, where it is told of.
+    notes: Option<Notes>,
 }
 
 /// What became of one record.
@@ -66,6 +69,7 @@ impl Sender {
             turn,
             connection: call.caller.in_flight.clone(),
             batch_bytes: BATCH_BYTES.min(largest.saturating_sub(BATCH_OVERHEAD_BYTES)),
+            notes: call.notes().cloned(),
         }
     }
 
@@ -91,6 +95,11 @@ impl Sender {
             let partition = partition.or(self.to.partition);
             let partition = partition.unwrap_or_else(|| self.partition_of(&record));
             lanes.entry(partition).or_default().push((index, record));
+        }
+        if let Some(notes) = &self.notes {
+            notes.partitions(lanes.len());
+            let records = lanes.values().flatten();
+            notes.add_bytes(records.map(|(_, record)| bytes_of(record)).sum());
         }
         let lanes = lanes.into_iter().map(|(partition, lane)| self.lane(acks, partition, lane));
         let mut placed: Vec<Option<Placed>> = (0..count).map(|_| None).collect();
