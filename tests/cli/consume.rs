@@ -156,6 +156,19 @@ fn damage_in_one_partition_does_not_end_the_reading_of_others() {
     assert_eq!(json["partitions"][1]["damaged"][0]["start_offset"], 0, "{json}");
 }
 
+#[test]
+fn a_subscription_that_comes_to_damage_gives_the_rest_and_ends_with_the_reason() {
+    let broker = broker_with_damage(500);
+    let done = broker.call(&["subscribe", "t", "--subscription", "s", "--no-follow"]);
+    assert_eq!(done.code, Some(5), "{done:?}");
+    assert_eq!(done.text(), "whole\n".repeat(500));
+    for part in ["subscription `s` cannot go on: t-1: ", "damaged", "00000000000000000000.log"] {
+        assert!(done.stderr.contains(part), "{done:?}");
+    }
+    let exec = ["subscribe", "t", "--subscription", "s", "--no-follow", "--exec", "cat"];
+    broker.call(&exec).refused(5, &["subscription `s` cannot go on: t-1: "]);
+}
+
 /// The damaged offsets that a line tells of.
 fn damaged(line: &str) -> (usize, usize) {
     let (_, range) = line.split_once("offsets `").unwrap_or_else(|| panic!("{line}"));
