@@ -127,8 +127,8 @@ impl Shift<'_> {
                 () = wake(self.wait) => self.look(),
                 changed = changes.changed(), if self.end.is_none() => match changed {
                     Ok(()) => {
-                        let settings = changes.borrow_and_update().clone();
-                        self.change(settings);
+                        changes.mark_unchanged();
+                        self.refresh();
                     }
                     Err(_) => self.leave(End::Over),
                 },
@@ -265,11 +265,13 @@ impl Shift<'_> {
     }
 
     /// Settles a record by its verdict. What it says of the endpoint counts first, so that nothing is handed out because of
-    /// it to one that is to be left alone. What an endpoint said that the webhook has left meanwhile says nothing of the new one.
+    /// it to one that is to be left alone. What an endpoint said that the webhook has left meanwhile says nothing of the new one,
+    /// also when that it has left was not told here yet.
     fn settle(&mut self, posted: Posted) {
         self.window.let_go(posted.bytes);
+        self.refresh();
         let was_probing = self.endpoint.breaker.is_probing();
-        let is_current = posted.poster.is_to_same(&self.poster);
+        let is_current = !self.is_leaving && posted.poster.is_to_same(&self.poster);
         if is_current {
             self.judge(&posted.verdict);
         }
@@ -351,6 +353,14 @@ impl Shift<'_> {
         self.endpoint.breaker = Breaker::default();
         self.endpoint.postponed = None;
         self.endpoint.postponements = Postponements::default();
+    }
+
+    /// Takes in the settings that are in force now, if they are others.
+    fn refresh(&mut self) {
+        let settings = self.endpoint.door.services.delivery.settings_in_force(self.endpoint.number);
+        if settings.as_ref().is_none_or(|settings| !Arc::ptr_eq(settings, &self.settings)) {
+            self.change(settings);
+        }
     }
 
     /// Goes on with other settings, or leaves when there is no webhook any more; requests under way end with those they had.

@@ -107,6 +107,13 @@ impl DeliveryService {
         hooked.collect()
     }
 
+    /// The settings in force of the subscription of this number; `None` once it is gone.
+    pub fn settings_in_force(&self, number: u64) -> Option<Arc<SubscriptionSettings>> {
+        let live = self.shared.live_by_number(number)?;
+        let settings = live.state.lock().settings.clone();
+        Some(settings)
+    }
+
     /// Opens the session that posts for a subscription: the one of this number, whatever has its name by now.
     ///
     /// # Errors
