@@ -3,6 +3,7 @@
 //! They stay inside the gateway and the client; everything else speaks domain types.
 
 pub mod codec;
+pub mod gather;
 mod secrets;
 
 /// The public protocol, `riverrun.v1`.

@@ -22,12 +22,12 @@ allow_networks = ["127.0.0.0/8"]
 [subscriptions]
 cache_bytes_max = "1MiB"
 "#;
-const BATCHES: u32 = 30;
+const BATCHES: u32 = 45;
 const MIB: usize = 1 << 20;
 /// Inflated bytes of a batch, in MiB.
 const BATCH_MIB: usize = 48;
-/// What the broker may take. The batches together are more than twice as large.
-const PEAK_MAX: usize = 512 * MIB;
+/// What the broker may take, several batches at once while they are looked through. All of them are more than twice as large.
+const PEAK_MAX: usize = 1_024 * MIB;
 
 /// A record that is wanted, and many bytes that are not.
 fn batch() -> Bytes {

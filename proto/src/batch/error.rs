@@ -138,9 +138,16 @@ pub enum RecordFault {
         /// Largest that would do.
         expected_max: u32,
     },
-    /// The timestamp is too far from the first one of the batch to be written as a difference.
-    #[error("`timestamp` lies too far from the batch's first")]
-    Timestamp,
+    /// The timestamp is too far from the first one of the batch to be written as a difference, or what is written is no such difference.
+    #[error(
+        "`timestamp_ms`: `{came}` beside the batch's first, `{base_ms}`, does not fit the 64 bits of a difference"
+    )]
+    Timestamp {
+        /// The timestamp, or the difference that was written.
+        came: i64,
+        /// The first timestamp of the batch.
+        base_ms: i64,
+    },
     /// The key is longer than allowed.
     #[error("`key` has `{bytes}` bytes, at most `{limit}` are allowed")]
     KeyTooLong {

@@ -275,7 +275,9 @@ impl Cursor {
         let timestamp_ms = match self.append_timestamp_ms {
             Some(timestamp) => timestamp,
             None => {
-                self.base_timestamp_ms.checked_add(timestamp_delta).ok_or(RecordFault::Timestamp)?
+                let base_ms = self.base_timestamp_ms;
+                let fault = RecordFault::Timestamp { came: timestamp_delta, base_ms };
+                base_ms.checked_add(timestamp_delta).ok_or(fault)?
             }
         };
         let offset = Offset(self.base_offset.0 + u64::from(delta));

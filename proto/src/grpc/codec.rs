@@ -1,7 +1,8 @@
 //! How messages become bytes on a stream.
 //!
 //! A message is written into room made for exactly its length. Left to grow by itself, the buffer of a large message would
-//! end with twice the room, be copied on the way, and stay that large for as long as the peer does not read.
+//! end with twice the room, be copied on the way, and stay that large for as long as the peer does not read. Large fields are not written
+//! into it at all where [`gather`] reads what becomes of it.
 
 use std::marker::PhantomData;
 
@@ -11,6 +12,8 @@ use tonic::{
     codec::{BufferSettings, Codec, EncodeBuf, Encoder},
 };
 use tonic_prost::{ProstCodec, ProstDecoder};
+
+use super::gather;
 
 /// The codec of every service here.
 #[derive(Debug)]
@@ -50,8 +53,7 @@ impl<T: Message> Encoder for ExactEncoder<T> {
     type Error = Status;
 
     fn encode(&mut self, item: T, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buf.reserve(item.encoded_len());
-        item.encode_raw(buf);
+        gather::encode(&item, buf);
         Ok(())
     }
 }

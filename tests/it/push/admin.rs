@@ -69,6 +69,10 @@ async fn a_subscription_begins_where_it_is_told_to() {
         ..Default::default()
     };
     groups.heartbeat(join.clone()).await.unwrap();
+    let start = Some(v1::SubscriptionStart { position: Some(Position::Group("g".into())) });
+    let in_use = v1::SubscriptionSpec { start, ..spec(Default::default()) };
+    let refused = stubs.create("s", in_use).await.unwrap_err();
+    assert_eq!(code(&refused), v1::ErrorCode::GroupNotEmpty, "{refused:?}");
     groups.heartbeat(v1::HeartbeatRequest { member_epoch: -1, ..join }).await.unwrap();
     let committed = groups.commit_offsets(commit).await.unwrap().into_inner();
     assert_eq!(committed.results[0].error, None);

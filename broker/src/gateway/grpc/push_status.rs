@@ -71,6 +71,7 @@ impl Describe for PushError {
             PushError::Exists { .. } => ErrorCode::SubscriptionExists,
             PushError::InUse { .. } | PushError::Held { .. } => ErrorCode::SubscriptionInUse,
             PushError::UnknownGroup { .. } => ErrorCode::UnknownGroup,
+            PushError::GroupNotEmpty { .. } => ErrorCode::GroupNotEmpty,
             PushError::UnknownSession { .. } | PushError::Silent { .. } => {
                 ErrorCode::UnknownSession
             }

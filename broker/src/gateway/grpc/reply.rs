@@ -3,10 +3,14 @@
 //! The share travels with the bytes: the stack keeps them in its queue while the client opens no window or does
 //! not read, and drops them once they are in the socket or the stream is reset. Either gives the share back.
 //!
+//! Large fields of a message are frames of their own, which nobody copied ([`gather`]); the shares of what one poll brought travel with all of
+//! its frames.
+//!
 //! A call that brings its shares along (fetch) was counted before it read anything, also one that answers many times. Any other reply is small;
 //! it is counted once encoded, and refused when there is no room, so that nothing waits uncounted.
 
 use std::{
+    collections::VecDeque,
     mem,
     pin::Pin,
     sync::Arc,
@@ -16,6 +20,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
+use riverrun_proto::grpc::gather::{self, Part};
 use tonic::{Status, body::Body, codegen::http::HeaderMap};
 
 use super::status::status;
@@ -38,6 +43,8 @@ pub(super) struct Reply {
     paid: Paid,
     /// Free bytes left.
     free: usize,
+    /// Frames that are counted, on their way out.
+    ready: VecDeque<Bytes>,
     /// There was no room; the trailers say so and nothing follows.
     refused: bool,
 }
@@ -45,7 +52,7 @@ pub(super) struct Reply {
 /// Bytes and what was taken for them.
 struct Counted {
     bytes: Bytes,
-    _shares: Vec<Share>,
+    _shares: Arc<Vec<Share>>,
 }
 
 impl AsRef<[u8]> for Counted {
@@ -67,29 +74,36 @@ impl Paid {
 
 impl Reply {
     pub(super) fn new(inner: Body, room: Room, paid: Paid) -> Reply {
-        Reply { inner, room, paid, free: FREE_BYTES, refused: false }
+        let (free, ready) = (FREE_BYTES, VecDeque::new());
+        Reply { inner, room, paid, free, ready, refused: false }
     }
 
-    fn count(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        let bytes = match frame.into_data() {
-            Ok(bytes) => bytes,
-            Err(trailers) => return trailers,
+    /// Counts what came, and gives the first frame of it.
+    fn count(&mut self, part: Part) -> Frame<Bytes> {
+        let frames = match part {
+            Part::Data(frames) => frames,
+            Part::Other(frame) => return frame,
         };
-        if bytes.len() <= self.free {
-            self.free -= bytes.len();
-            return Frame::data(bytes);
-        }
-        let mut shares = mem::take(&mut *self.paid.0.lock());
-        if shares.is_empty() {
-            match self.room.try_take(bytes.len()) {
-                Ok(share) => shares.push(share),
-                Err(exceeded) => {
-                    self.refused = true;
-                    return Frame::trailers(trailers(&status(&exceeded)));
+        let len: usize = frames.iter().map(Bytes::len).sum();
+        if len <= self.free {
+            self.free -= len;
+            self.ready.extend(frames);
+        } else {
+            let mut shares = mem::take(&mut *self.paid.0.lock());
+            if shares.is_empty() {
+                match self.room.try_take(len) {
+                    Ok(share) => shares.push(share),
+                    Err(exceeded) => {
+                        self.refused = true;
+                        return Frame::trailers(trailers(&status(&exceeded)));
+                    }
                 }
             }
+            let shares = Arc::new(shares);
+            let counted = |bytes| Counted { bytes, _shares: shares.clone() };
+            self.ready.extend(frames.into_iter().map(|bytes| Bytes::from_owner(counted(bytes))));
         }
-        Frame::data(Bytes::from_owner(Counted { bytes, _shares: shares }))
+        Frame::data(self.ready.pop_front().unwrap_or_default())
     }
 }
 
@@ -108,18 +122,24 @@ impl HttpBody for Reply {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(bytes) = self.ready.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
         if self.refused {
             return Poll::Ready(None);
         }
-        let polled = ready!(Pin::new(&mut self.inner).poll_frame(context));
-        Poll::Ready(polled.map(|frame| frame.map(|frame| self.count(frame))))
+        let polled = ready!(gather::poll(Pin::new(&mut self.inner), context));
+        Poll::Ready(polled.map(|part| part.map(|part| self.count(part))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.refused || self.inner.is_end_stream()
+        self.ready.is_empty() && (self.refused || self.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match self.ready.is_empty() {
+            true => self.inner.size_hint(),
+            false => SizeHint::default(),
+        }
     }
 }

@@ -231,6 +231,7 @@ mod tests {
         let (given_up, given, next) =
             (waiting(&common, second), waiting(&common, second), waiting(&common, third));
         drop(given_up);
+        assert_eq!(common.0.lock().lines[&second].waits.len(), 1);
         drop(place);
         // Given to the second, who goes before it takes it.
         drop(given);

@@ -35,7 +35,7 @@ use crate::{
     subscription::{SubscriptionSettings, Webhook, webhook::LEASE_MARGIN},
 };
 
-/// An endpoint that is gone is left alone for so long, until its subscription is paused.
+/// An endpoint that is gone, and whose subscription cannot be paused, is left alone for so long.
 const GONE_WAIT: Duration = Duration::from_secs(1);
 
 /// Why a session ended.
@@ -60,6 +60,8 @@ pub(super) struct Shift<'a> {
     window: Window,
     /// The endpoint is left alone until then.
     wait: Option<Instant>,
+    /// The subscription of an endpoint that is gone is being paused; false when that failed. The endpoint is left alone meanwhile.
+    pausing: JoinSet<bool>,
     /// What the session was told last: whether it pauses, and how many records it may hold.
     told: Option<(bool, u32)>,
     /// The webhook is taken away.
@@ -95,6 +97,7 @@ impl Shift<'_> {
             posts: JoinSet::new(),
             window,
             wait: None,
+            pausing: JoinSet::new(),
             told: None,
             is_leaving: false,
             end: None,
@@ -124,6 +127,7 @@ impl Shift<'_> {
                     Ok(posted) => self.settle(posted),
                     Err(error) => tracing::error!(%error, "webhook: a request broke"),
                 },
+                Some(paused) = self.pausing.join_next() => self.paused(paused.unwrap_or(false)),
                 () = wake(self.wait) => self.look(),
                 changed = changes.changed(), if self.end.is_none() => match changed {
                     Ok(()) => {
@@ -165,7 +169,8 @@ impl Shift<'_> {
 
     /// Something may be posted now.
     fn takes(&self) -> bool {
-        self.wait.is_none() && !self.is_leaving && self.end.is_none()
+        let waits = self.wait.is_some() || !self.pausing.is_empty();
+        !waits && !self.is_leaving && self.end.is_none()
     }
 
     /// Tells the session what changed for it.
@@ -293,7 +298,7 @@ impl Shift<'_> {
     fn outcome(&mut self, posted: &Posted, is_current: bool, was_probing: bool) -> Outcome {
         match posted.verdict.clone() {
             Verdict::Delivered => Outcome::Ack,
-            Verdict::Gone | Verdict::Postponed { .. } if !is_current => Outcome::Release,
+            Verdict::Postponed { .. } if !is_current => Outcome::Release,
             // An endpoint that is down for hours would wear out the record that it is probed with.
             Verdict::Failed { whose: Whose::Unreached, .. } if was_probing => Outcome::Release,
             Verdict::Failed { reason, delay, .. } => Outcome::Nack { delay, reason },
@@ -303,11 +308,7 @@ impl Shift<'_> {
                     false => Outcome::Release,
                 }
             }
-            Verdict::NoRoom => Outcome::Release,
-            Verdict::Gone => {
-                self.pause_subscription();
-                Outcome::Release
-            }
+            Verdict::NoRoom | Verdict::Gone => Outcome::Release,
         }
     }
 
@@ -324,25 +325,36 @@ impl Shift<'_> {
             Verdict::Postponed { wait, .. } => {
                 self.endpoint.postponed = self.endpoint.postponed.max(Some(now + *wait));
             }
-            // Until the subscription is paused, which takes a flush.
-            Verdict::Gone => {
-                self.endpoint.postponed = self.endpoint.postponed.max(Some(now + GONE_WAIT));
-            }
+            Verdict::Gone => self.pause_subscription(),
             Verdict::NoRoom => {}
         }
         self.look();
     }
 
-    /// The endpoint says that it is gone for good: an operator must look.
-    fn pause_subscription(&self) {
+    /// The endpoint says that it is gone for good: an operator must look. To pause takes a flush.
+    fn pause_subscription(&mut self) {
+        if !self.pausing.is_empty() {
+            return;
+        }
         let name = self.endpoint.name.clone();
         let delivery = self.endpoint.door.services.delivery.clone();
         tracing::warn!(subscription = %name, "webhook: answered 410 Gone; the subscription is paused");
-        tokio::spawn(async move {
-            if let Err(error) = delivery.pause(&name, true).await {
+        self.pausing.spawn(async move {
+            let paused = delivery.pause(&name, true).await;
+            if let Err(error) = &paused {
                 tracing::warn!(subscription = %name, %error, "webhook: cannot pause");
             }
+            paused.is_ok()
         });
+    }
+
+    /// The subscription is paused, or could not be.
+    fn paused(&mut self, is_paused: bool) {
+        if !is_paused {
+            let until = Instant::now() + GONE_WAIT;
+            self.endpoint.postponed = self.endpoint.postponed.max(Some(until));
+        }
+        self.look();
     }
 
     /// Posts by the webhook that is set now. Whoever changes it wants to see what comes of it.

@@ -148,6 +148,11 @@ impl Shared {
             Start::Group(group) => {
                 let key = LaneKey::new(partition.topic_id(), partition.partition_id().0);
                 let group: Arc<str> = group.as_str().into();
+                // What they commit from now on would be handed out once more.
+                let members = self.groups.look(&group, |state| state.members().len());
+                if let Ok(members @ 1..) = members {
+                    return Err(PushError::GroupNotEmpty { group, members });
+                }
                 let stored = self.groups.store().read(|groups| {
                     let image = groups.get(&group)?;
                     Some(image.offsets.get(&key).map(|stored| stored.offset.0))

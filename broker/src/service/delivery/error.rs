@@ -70,6 +70,16 @@ pub enum PushError {
         /// Its name.
         group: Arc<str>,
     },
+    /// The consumer group to begin at is in use.
+    #[error(
+        "group `{group}` has {members} members, whose further commits would be delivered again: stop them first"
+    )]
+    GroupNotEmpty {
+        /// Its name.
+        group: Arc<str>,
+        /// How many.
+        members: usize,
+    },
     /// The session is not known.
     #[error("session `{session_id}` is not known")]
     UnknownSession {
