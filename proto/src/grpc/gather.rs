@@ -256,7 +256,7 @@ mod tests {
                 Poll::Ready(Some(Ok(Part::Data(data)))) => frames.extend(data),
                 Poll::Ready(Some(Ok(Part::Other(frame)))) => assert!(frame.is_trailers()),
                 Poll::Ready(None) => return frames,
-                other => panic!("{other:?}"),
+                other @ Poll::Pending | other @ Poll::Ready(Some(Err(_))) => panic!("{other:?}"),
             }
         }
     }
@@ -301,7 +301,7 @@ mod tests {
         let mut context = Context::from_waker(std::task::Waker::noop());
         let frame = match Pin::new(&mut body).poll_frame(&mut context) {
             Poll::Ready(Some(Ok(frame))) => frame.into_data().expect("data"),
-            other => panic!("{other:?}"),
+            other @ Poll::Pending | other @ Poll::Ready(_) => panic!("{other:?}"),
         };
         assert_eq!(frame, expected(&answers));
         // Nor after one was closed.
