@@ -12,6 +12,7 @@ mod explore;
 mod fetch;
 mod flood;
 mod groups;
+mod half_open;
 mod hostile_messages;
 mod limits;
 mod memory;

@@ -39,6 +39,11 @@ impl Credit {
         self.records_given
     }
 
+    /// Bytes given so far.
+    pub fn bytes_given(&self) -> u64 {
+        self.bytes_given
+    }
+
     /// A record of `bytes` may be given to a session that holds `in_flight` records. One that is larger than what
     /// is left goes to a session that holds nothing, so that it is not stuck for ever.
     pub fn allows(&self, bytes: u32, in_flight: u32) -> bool {

@@ -56,6 +56,8 @@ pub struct Opened {
     pub resumed: bool,
     /// Deliveries that the client did not get, under the lease they had.
     pub replay: Vec<super::effects::Handout>,
+    /// Records and bytes that credit was used for before, without those of `replay`.
+    pub used: (u64, u64),
 }
 
 /// Records asked for once.

@@ -64,6 +64,8 @@ struct Session {
     epoch: Option<u64>,
     /// The broker answered on this stream.
     is_open: bool,
+    /// The broker says what it used of the credit; older ones do not.
+    counts_used: bool,
     last_seq: u64,
     /// Offsets received under `last_seq`: a delivery may come in several frames.
     last_ranges: Vec<v1::OffsetRange>,
@@ -106,6 +108,7 @@ impl Book {
                 stream: 0,
                 epoch: None,
                 is_open: false,
+                counts_used: false,
                 last_seq: 0,
                 last_ranges: Vec::new(),
                 heartbeat: Duration::from_secs(5),
@@ -169,6 +172,10 @@ impl Book {
         session.heartbeat = or(opened.heartbeat_interval_ms.into(), session.heartbeat);
         session.ack_wait = or(opened.ack_wait_ms, session.ack_wait);
         session.max_lease = or(opened.max_lease_ms, session.max_lease);
+        if let Some(used) = &opened.credit_used {
+            self.credit.begin_at(amount(used));
+        }
+        self.session.counts_used = opened.credit_used.is_some();
         self.outgoing.reopen(opened.resumed);
         self.wishes.drain_said = false;
         self.wishes.pause_said = false;
@@ -208,10 +215,23 @@ impl Book {
         }
     }
 
+    /// Of a frame that repeats a delivery, records that had come before came once more.
+    pub(super) fn came_again(&mut self, amount: Amount) {
+        if self.session.counts_used {
+            self.credit.receive_again(amount);
+        }
+    }
+
+    /// The broker said what it used of the credit up to now.
+    pub(super) fn used(&mut self, used: &v1::CreditUsed) {
+        self.credit.used(amount(used));
+    }
+
     /// Takes out of a frame what was received before; false when nothing is left.
     pub(super) fn is_news(&mut self, frame: &mut v1::Deliver) -> bool {
         let session = &mut self.session;
         if frame.delivery_seq < session.last_seq {
+            frame.ranges.clear();
             return false;
         }
         if frame.delivery_seq > session.last_seq {
@@ -480,8 +500,15 @@ impl Book {
     }
 }
 
+fn amount(used: &v1::CreditUsed) -> Amount {
+    Amount { records: used.messages_total, bytes: used.bytes_total }
+}
+
 /// What of `ranges` is in none of `known`, which are in order.
-fn without(ranges: &[v1::OffsetRange], known: &[v1::OffsetRange]) -> Vec<v1::OffsetRange> {
+pub(super) fn without(
+    ranges: &[v1::OffsetRange],
+    known: &[v1::OffsetRange],
+) -> Vec<v1::OffsetRange> {
     let mut left = Vec::with_capacity(ranges.len());
     for &v1::OffsetRange { start_offset: mut start, end_offset: end } in ranges {
         for one in known {

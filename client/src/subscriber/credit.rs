@@ -4,6 +4,10 @@
 //! told again once half of the window came free, and at once when the program has nothing left to take, so
 //! that workers never wait for credit that exists. The window in bytes doubles, up to its maximum, when
 //! the program ran dry while bytes were what held the broker back.
+//!
+//! The broker counts what it *used* of the totals, and part of that may never come: it was lost with a stream and its lease ended
+//! meanwhile, or it could not be read. So what counts as received is what the broker says it used; else that part of the window
+//! would be gone for good, and with all of it the records.
 
 /// How much the broker may send.
 #[derive(Clone, Debug)]
@@ -11,10 +15,10 @@ pub(super) struct Credit {
     records_window: u64,
     bytes_window: u64,
     bytes_max: u64,
-    /// Received in this session.
+    /// Received in this session, and what of it will not come any more.
     received: Amount,
-    /// Of it no longer held.
-    freed: Amount,
+    /// Of it what is neither settled nor taken back.
+    held: Amount,
     /// Totals told last.
     granted: Amount,
 }
@@ -26,6 +30,23 @@ pub(super) struct Amount {
     pub(super) bytes: u64,
 }
 
+impl Amount {
+    fn plus(self, other: Amount) -> Amount {
+        let records = self.records.saturating_add(other.records);
+        Amount { records, bytes: self.bytes.saturating_add(other.bytes) }
+    }
+
+    /// What is left without `other`; nothing where that is more.
+    fn less(self, other: Amount) -> Amount {
+        let records = self.records.saturating_sub(other.records);
+        Amount { records, bytes: self.bytes.saturating_sub(other.bytes) }
+    }
+
+    fn max_of_each(self, other: Amount) -> Amount {
+        Amount { records: self.records.max(other.records), bytes: self.bytes.max(other.bytes) }
+    }
+}
+
 impl Credit {
     pub(super) fn new(records_window: u64, bytes_window: u64, bytes_max: u64) -> Credit {
         let zero = Amount::default();
@@ -34,7 +55,7 @@ impl Credit {
             bytes_window,
             bytes_max: bytes_max.max(bytes_window),
             received: zero,
-            freed: zero,
+            held: zero,
             granted: zero,
         }
     }
@@ -51,13 +72,27 @@ impl Credit {
     }
 
     pub(super) fn receive(&mut self, amount: Amount) {
-        self.received.records += amount.records;
-        self.received.bytes += amount.bytes;
+        self.received = self.received.plus(amount);
+        self.held = self.held.plus(amount);
+    }
+
+    /// What was received before came again, and the broker counts it as used once more.
+    pub(super) fn receive_again(&mut self, amount: Amount) {
+        self.received = self.received.plus(amount);
+    }
+
+    /// The broker used so much before the stream that begins now, without what it sends again.
+    pub(super) fn begin_at(&mut self, used: Amount) {
+        self.received = used;
+    }
+
+    /// The broker used so much up to now. What of it did not come will not.
+    pub(super) fn used(&mut self, used: Amount) {
+        self.received = self.received.max_of_each(used);
     }
 
     pub(super) fn free(&mut self, amount: Amount) {
-        self.freed.records += amount.records;
-        self.freed.bytes += amount.bytes;
+        self.held = self.held.less(amount);
     }
 
     /// The totals to tell now, if it is time to. `dry`: the program has nothing left to take.
@@ -65,12 +100,9 @@ impl Credit {
         if dry && self.bytes_held_back() {
             self.bytes_window = (self.bytes_window * 2).min(self.bytes_max);
         }
-        let total = Amount {
-            records: self.freed.records + self.records_window,
-            bytes: self.freed.bytes + self.bytes_window,
-        };
-        let more_records = total.records.saturating_sub(self.granted.records);
-        let more_bytes = total.bytes.saturating_sub(self.granted.bytes);
+        let window = Amount { records: self.records_window, bytes: self.bytes_window };
+        let total = self.received.less(self.held).plus(window).max_of_each(self.granted);
+        let Amount { records: more_records, bytes: more_bytes } = total.less(self.granted);
         let is_half =
             more_records * 2 >= self.records_window || more_bytes * 2 >= self.bytes_window;
         let is_more = more_records > 0 || more_bytes > 0;
@@ -124,6 +156,28 @@ mod tests {
         assert_eq!(credit.due(false), Some(amount(13, 850)));
         credit.restart();
         assert_eq!(credit.due(false), Some(amount(8, 800)));
+    }
+
+    #[test]
+    fn what_was_used_and_never_came_is_granted_anew() {
+        let mut credit = Credit::new(8, 800, 800);
+        credit.due(false);
+        credit.receive(amount(3, 30));
+        // Eight were given before the stream broke: three came, two are sent again, and three are lost.
+        credit.forget_granted();
+        credit.begin_at(amount(6, 60));
+        assert_eq!(credit.due(true), Some(amount(6 - 3 + 8, 60 - 30 + 800)));
+        // One of the two had come before; with the other, four are held.
+        credit.receive_again(amount(1, 10));
+        credit.receive(amount(1, 10));
+        assert_eq!(credit.due(true), Some(amount(8 - 4 + 8, 80 - 40 + 800)));
+        credit.free(amount(4, 40));
+        assert_eq!(credit.due(true), Some(amount(8 + 8, 80 + 800)));
+        // The broker used two more, which could not be read.
+        credit.used(amount(10, 100));
+        assert_eq!(credit.due(true), Some(amount(10 + 8, 100 + 800)));
+        credit.used(amount(9, 90));
+        assert_eq!(credit.due(true), None, "totals never shrink");
     }
 
     #[test]

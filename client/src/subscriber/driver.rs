@@ -8,9 +8,10 @@ use tokio::time::timeout;
 use v1::session_response::Frame;
 
 use super::{
+    book::without,
     event::{RevokeReason, Standing, SubscriberEvent},
     feed::Feed,
-    parcel::{Arrival, Place},
+    parcel::{self, Arrival, Place},
     shared::{Shared, Stage},
 };
 use crate::{
@@ -34,13 +35,15 @@ pub(super) struct Driver {
     draining: bool,
     /// A session was open since the last wait.
     was_open: bool,
+    /// Streams that were opened and not answered. Their first frames may still be on their way, on connections that were given up.
+    unanswered: u32,
     /// Why the session that was opened is ended again, told when its stream is over.
     refused: Option<Error>,
 }
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>) -> Driver {
-        Driver { shared, serial: 0, draining: false, was_open: false, refused: None }
+        Driver { shared, serial: 0, draining: false, was_open: false, unanswered: 0, refused: None }
     }
 
     pub(super) async fn run(mut self) {
@@ -57,8 +60,11 @@ impl Driver {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            if is_final(&error) {
+            if is_final(&error) && !self.is_own_echo(&error) {
                 return Err(error);
+            }
+            if !self.was_open && error.code() == ErrorCode::Unreachable {
+                self.unanswered = self.unanswered.saturating_add(1);
             }
             self.broken(error.clone());
             if std::mem::take(&mut self.was_open) {
@@ -70,6 +76,14 @@ impl Driver {
                 ended = self.closed() => return ended,
             }
         }
+    }
+
+    /// Whether the session was replaced by an earlier try of this subscriber that reached the broker late. Each try is believed in once,
+    /// so another program under the same id prevails.
+    fn is_own_echo(&mut self, error: &Error) -> bool {
+        let is_one = error.code() == ErrorCode::SessionReplaced && self.unanswered > 0;
+        self.unanswered -= u32::from(is_one);
+        is_one
     }
 
     /// A link to open a session on; `None` when none is needed any more.
@@ -197,6 +211,9 @@ impl Driver {
                 self.shared.tell([SubscriberEvent::Lost { partition, ranges }]);
             }
             Frame::Heartbeat(heartbeat) => {
+                if let Some(used) = &heartbeat.credit_used {
+                    self.shared.book.lock().used(used);
+                }
                 self.shared.standing.send_replace(Some(Standing::from_wire(heartbeat)));
             }
             Frame::Goaway(_) => {}
@@ -227,7 +244,14 @@ impl Driver {
     }
 
     fn deliver(&mut self, mut deliver: v1::Deliver) -> Result<()> {
-        if !self.shared.book.lock().is_news(&mut deliver) {
+        let whole = if deliver.replayed { deliver.ranges.clone() } else { Vec::new() };
+        let is_news = self.shared.book.lock().is_news(&mut deliver);
+        let known = without(&whole, &deliver.ranges);
+        if !known.is_empty() {
+            let amount = parcel::cost(&deliver.batches, &known)?;
+            self.shared.book.lock().came_again(amount);
+        }
+        if !is_news {
             return Ok(());
         }
         self.serial += 1;

@@ -11,6 +11,7 @@ use riverrun_proto::{
 };
 
 use super::{
+    credit::Amount,
     desk::Desk,
     job::{Job, Ticket},
     lease::{Lease, Spans},
@@ -74,6 +75,19 @@ impl Arrival {
         let parcel = Parcel { lease, parts: parts.into_iter(), current: None, counts };
         Ok(Arrival { parcel, sizes })
     }
+}
+
+/// What the records of `ranges` among these batches cost of the credit.
+///
+/// # Errors
+/// As those of [`Arrival::decode`].
+pub(super) fn cost(encoded: &Bytes, ranges: &[v1::OffsetRange]) -> Result<Amount> {
+    let spans = Spans::new(ranges)?;
+    let failed = |error: DecodeError| Error::new(ErrorCode::CorruptBatch, error.to_string());
+    let (_, sizes) = split(encoded, &spans).map_err(failed)?;
+    let present = sizes.iter().filter(|size| **size != ABSENT);
+    let bytes = present.map(|size| u64::from(*size)).sum();
+    Ok(Amount { records: u64::from(spans.len()), bytes })
 }
 
 /// The batches' records, and the sizes of those given out.

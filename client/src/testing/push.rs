@@ -206,6 +206,14 @@ impl PushModel {
         let session = self.sessions.get_mut(id).expect("inserted above");
         session.epoch = self.epochs;
         session.drained = false;
+        let missed = resumed.map_or(u64::MAX, |point| point.last_delivery_seq + 1);
+        let again: Vec<_> =
+            session.deliveries.range(missed..).map(|(seq, sent)| (*seq, sent.clone())).collect();
+        let (mut messages_total, mut bytes_total) = session.sent;
+        for offset in again.iter().flat_map(|(_, (_, range))| range.clone()) {
+            messages_total -= 1;
+            bytes_total -= self.entries[offset as usize].value.len() as u64;
+        }
         let mut answers = vec![Answer::Opened(v1::Opened {
             session_epoch: self.epochs,
             resumed: resumed.is_some(),
@@ -214,10 +222,8 @@ impl PushModel {
             max_lease_ms: 3_600_000,
             max_in_flight: open.max_in_flight,
             order: self.order.into(),
+            credit_used: Some(v1::CreditUsed { messages_total, bytes_total }),
         })];
-        let missed = resumed.map_or(u64::MAX, |point| point.last_delivery_seq + 1);
-        let again: Vec<_> =
-            session.deliveries.range(missed..).map(|(seq, sent)| (*seq, sent.clone())).collect();
         for (seq, (epoch, range)) in again {
             answers.push(self.deliver((epoch, seq), range, true));
         }

@@ -1,6 +1,7 @@
 //! Flow control: credit in records and bytes, limits, pauses, and a reader that does not read.
 
 use bytes::Bytes;
+use riverrun_broker::Config;
 use riverrun_proto::{
     Record,
     grpc::v1::{self, session_request::Frame as Ask},
@@ -109,6 +110,31 @@ async fn records_come_as_stored_batches_too() {
     session.ack(&rest).await;
     session.ack(&got).await;
     assert_eq!(stubs.lane().await.floor, 100);
+}
+
+#[tokio::test]
+async fn a_session_hears_what_credit_was_used_for_that_retention_took_on_the_way() {
+    let cached = |config: &mut Config| config.subscriptions.cache_bytes_max = 1 << 20;
+    let broker = TestBroker::start_with(cached).await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    // More than the connection takes while nobody reads.
+    let records: Vec<Record> = (0..40).map(|_| large(50_000)).collect();
+    for _ in 0..5 {
+        stubs.send(&records).await;
+    }
+    let mut deaf_stubs = PushStubs::new(&broker).await;
+    let mut deaf = deaf_stubs.session_with(open("deaf")).await.unwrap();
+    assert_eq!(deaf.opened.credit_used, Some(v1::CreditUsed::default()));
+    deaf.grant(200, 1 << 40).await;
+    stubs.lane_until(|lane| lane.in_flight == 200).await;
+    let delete = v1::DeleteRecordsRequest { topic: "t".into(), partition: 0, before_offset: 200 };
+    stubs.topics.admin.delete_records(delete).await.unwrap();
+    while deaf.heartbeats.is_empty() {
+        assert!(deaf.pump().await);
+    }
+    assert!(deaf.came().len() < 200, "nothing was removed on its way");
+    let used = v1::CreditUsed { messages_total: 200, bytes_total: 200 * 50_000 };
+    assert_eq!(deaf.heartbeats[0].credit_used, Some(used));
 }
 
 #[tokio::test]

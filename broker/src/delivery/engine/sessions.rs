@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Delivery, hands::Failing};
 use crate::delivery::{
     change::FailureCause,
+    credit::Credit,
     effects::{DeliveryCount, Handout},
     now::Now,
     open::{Ask, GoneReason, Open, OpenError, Opened, ResumePoint, SESSIONS_MAX, SessionRef},
@@ -54,15 +55,20 @@ impl Delivery {
         session.host = open.host;
         session.in_flight_max = open.in_flight_max.max(1);
         session.reports_started |= open.reports_started;
+        if was_unary {
+            // Totals of a stream count from its beginning; those of calls are none of its.
+            session.credit = Credit::default();
+        }
         (session.paused, session.draining, session.asking) = (false, false, false);
         self.sessions.refresh(slot);
         let replay = match open.resume.filter(|_| resumes && !was_unary) {
             Some(point) => self.replay(slot, point.last_seq),
             None => Vec::new(),
         };
+        let used = self.used_without(slot, &replay);
         self.conclude(now);
         let session = SessionRef { slot, epoch };
-        Ok(Opened { session, resumed: resumes && !was_unary, replay })
+        Ok(Opened { session, resumed: resumes && !was_unary, replay, used })
     }
 
     /// Asks for records once. They come as handouts of one round of effects; [`Delivery::stop_asking`] ends the wait. A call
@@ -104,7 +110,7 @@ impl Delivery {
         }
         self.sessions.refresh(slot);
         self.conclude(now);
-        Ok(Opened { session: name, resumed: !replay.is_empty(), replay })
+        Ok(Opened { session: name, resumed: !replay.is_empty(), replay, used: (0, 0) })
     }
 
     /// The call no longer waits for records.
@@ -265,6 +271,18 @@ impl Delivery {
         let after = last_seq.saturating_add(1);
         let again = session.grants.range(after..).filter_map(|(seq, _)| self.again(slot, *seq));
         again.collect()
+    }
+
+    /// Records and bytes that credit was used for, without those of `replay`.
+    fn used_without(&self, slot: u32, replay: &[Handout]) -> (u64, u64) {
+        let Some(session) = self.sessions.get(slot) else { return (0, 0) };
+        let (mut records, mut bytes) =
+            (session.credit.records_given(), session.credit.bytes_given());
+        for handout in replay {
+            records = records.saturating_sub(handout.count());
+            bytes = bytes.saturating_sub(handout.bytes);
+        }
+        (records, bytes)
     }
 
     /// A delivery once more, without what was settled of it.

@@ -36,6 +36,8 @@ pub(super) struct Rig {
     pub(super) tokens: BTreeMap<(&'static str, u64), (u64, u64)>,
     pub(super) image: LaneImage,
     pub(super) counts: BTreeMap<u64, (u32, u32)>,
+    /// Of the session opened last: what credit was used for before.
+    pub(super) used: (u64, u64),
 }
 
 impl Rig {
@@ -61,6 +63,7 @@ impl Rig {
             tokens: BTreeMap::new(),
             image,
             counts: BTreeMap::new(),
+            used: (0, 0),
         }
     }
 
@@ -121,6 +124,7 @@ impl Rig {
         };
         let opened = self.delivery.open_session(open, self.now)?;
         self.sessions.insert(id, opened.session);
+        self.used = opened.used;
         let mut told = String::from(if opened.resumed { "resumed" } else { "new" });
         for handout in opened.replay {
             self.keep(id, &handout);

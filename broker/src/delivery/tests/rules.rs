@@ -370,6 +370,45 @@ fn rule_5_a_resumed_session_gets_what_it_missed_under_the_same_lease() {
 }
 
 #[test]
+fn rule_5_a_resumed_session_hears_what_credit_was_used_for_that_does_not_come_again() {
+    let mut rig = rig("...");
+    rig.credit("a", 1);
+    rig.expect("a 0");
+    let (epoch, _) = rig.tokens[&("a", 0)];
+    rig.pass(Duration::from_secs(28));
+    rig.credit("a", 3);
+    rig.expect("a 1..3");
+    rig.pass(Duration::from_secs(2));
+    rig.expect("a loses 0 LeaseExpired");
+    rig.lost("a");
+    let point = ResumePoint { epoch, last_seq: 0 };
+    assert_eq!(rig.try_open("a", Some(point), true, 10).unwrap(), "resumed, 1..3");
+    assert_eq!(rig.used, (1, 100));
+    rig.pass(Duration::from_secs(60));
+    rig.expect("a loses 1..3 LeaseExpired");
+    // All of it is used, and the session knows.
+    rig.lost("a");
+    let point = ResumePoint { epoch, last_seq: 0 };
+    assert_eq!(rig.try_open("a", Some(point), true, 10).unwrap(), "resumed");
+    assert_eq!(rig.used, (3, 300));
+    rig.open("b");
+    assert_eq!(rig.used, (0, 0));
+}
+
+#[test]
+fn a_stream_that_takes_over_a_session_of_calls_counts_its_credit_from_zero() {
+    let mut rig = Rig::new(settings());
+    rig.append("...");
+    rig.ask("a", 2, "");
+    rig.expect("a 0..2");
+    rig.open("a");
+    assert_eq!(rig.used, (0, 0));
+    rig.expect("");
+    rig.credit("a", 1);
+    rig.expect("a 2");
+}
+
+#[test]
 fn rule_6_a_worn_out_record_is_parked_until_its_dead_letter_is_stored() {
     let mut rig = Rig::new(Settings { failures_max: 2, ..settings() });
     rig.append("...");

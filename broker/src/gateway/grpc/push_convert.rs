@@ -15,7 +15,7 @@ use crate::{
             admin::{Description, Listing, PartitionDescription},
             create::{Spec, Start},
             peek::PeekedRecord,
-            session::{Delivered, Heartbeat, Opened, Place},
+            session::{Amount, Delivered, Heartbeat, Opened, Place},
             settle::{ITEMS_MAX, SettleItem},
             webhook::{WebhookStanding, WebhookState},
         },
@@ -150,7 +150,12 @@ pub(crate) fn opened(told: &Opened) -> v1::Opened {
         max_lease_ms: ms(told.lease_max),
         max_in_flight: told.in_flight_max,
         order: order_message(told.order) as i32,
+        credit_used: Some(credit_used(told.credit_used)),
     }
+}
+
+fn credit_used(amount: Amount) -> v1::CreditUsed {
+    v1::CreditUsed { messages_total: amount.records, bytes_total: amount.bytes }
 }
 
 pub(super) fn delivered(told: Delivered) -> v1::Deliver {
@@ -196,6 +201,7 @@ pub(crate) fn heartbeat(told: &Heartbeat) -> v1::BrokerHeartbeat {
         lag: told.lag,
         oldest_unsettled_ms: told.oldest_unsettled_ms,
         idle_reason: told.idle.as_ref().map_or(0, |reason| idle_reason(reason) as i32),
+        credit_used: Some(credit_used(told.credit_used)),
     }
 }
 

@@ -31,13 +31,14 @@ pub(super) struct OldestKnown {
 }
 
 impl Live {
-    /// How it stands now.
+    /// How it stands now; what credit was used for is the stream's to know.
     pub(super) async fn heartbeat(&self, session: SessionRef) -> Heartbeat {
         let now = self.shared.now();
         let (lag, idle) =
             self.look(|state| (state.lag(), state.delivery.idle_reason(session, now)));
         let idle = Some(idle).filter(|reason| *reason != Reason::Nothing);
-        Heartbeat { lag, oldest_unsettled_ms: self.oldest_ms(lag).await, idle }
+        let oldest_unsettled_ms = self.oldest_ms(lag).await;
+        Heartbeat { lag, oldest_unsettled_ms, idle, ..Heartbeat::default() }
     }
 
     async fn oldest_ms(&self, lag: u64) -> u64 {

@@ -8,7 +8,7 @@ use super::{
     error::PushError,
     live::{Live, State},
     mailbox::{Mail, Mailbox},
-    session::{Opened, SessionIn, SessionOut, halves},
+    session::{Amount, Opened, SessionIn, SessionOut, halves},
     webhook::WEBHOOK_ID_PREFIX,
 };
 use crate::{
@@ -83,7 +83,7 @@ impl DeliveryService {
         let in_flight_max = open.in_flight_max;
         let (session, opened) = live.event(|state, now| {
             state.check_open(&live.name)?;
-            let delivery::Opened { session, resumed, replay } =
+            let delivery::Opened { session, resumed, replay, used: (records, bytes) } =
                 state.delivery.open_session(open, now)?;
             replay.into_iter().for_each(|handout| mailbox.put(Mail::Handout(handout)));
             state.mailboxes.insert(session, mailbox.clone());
@@ -96,6 +96,7 @@ impl DeliveryService {
                 lease_max: settings.lease_max,
                 in_flight_max,
                 order: settings.order,
+                credit_used: Amount { records, bytes },
             };
             Ok::<_, PushError>((session, opened))
         })?;

@@ -56,6 +56,8 @@ pub struct Opened {
     pub in_flight_max: u32,
     /// Order of the subscription.
     pub order: Order,
+    /// What credit was used for before, without what is sent again.
+    pub credit_used: Amount,
 }
 
 /// Something to tell the client.
@@ -123,6 +125,8 @@ pub struct Heartbeat {
     pub oldest_unsettled_ms: u64,
     /// Why nothing is delivered, when there is something.
     pub idle: Option<delivery::Reason>,
+    /// What credit was used for until then, also what could not be sent.
+    pub credit_used: Amount,
 }
 
 /// What the client of a session says.
@@ -147,7 +151,7 @@ pub struct SessionOut {
     format: Format,
     opened: Option<Opened>,
     heartbeat_interval: Duration,
-    /// What was handed out and taken up.
+    /// What credit was used for before, and what was taken up since.
     taken: Amount,
     sending: Option<Sending>,
     /// Settlements that wait to be durable.
@@ -191,9 +195,9 @@ pub(super) fn halves(
         mailbox,
         session,
         format,
-        opened: Some(opened),
         heartbeat_interval,
-        taken: Amount::default(),
+        taken: opened.credit_used,
+        opened: Some(opened),
         sending: None,
         syncs,
         is_settled: false,
@@ -347,7 +351,7 @@ impl SessionOut {
         }
     }
 
-    /// What was handed out and taken up so far: all that credit was used for, also what could not be read then.
+    /// All that credit was used for, as far as it was taken up: also what could not be read then.
     pub fn taken(&self) -> Amount {
         self.taken
     }
@@ -365,7 +369,10 @@ impl SessionOut {
         tokio::select! {
             woken = timeout(self.heartbeat_interval, self.mailbox.more()) => match woken {
                 Ok(()) => None,
-                Err(_) => Some(Out::Heartbeat(self.live.heartbeat(self.session).await)),
+                Err(_) => {
+                    let told = self.live.heartbeat(self.session).await;
+                    Some(Out::Heartbeat(Heartbeat { credit_used: self.taken, ..told }))
+                }
             },
             () = shutdown.begun() => {
                 self.leaves = Some(Instant::now() + LEAVE);
@@ -400,10 +407,8 @@ impl SessionOut {
     fn open_mail(&mut self, mail: Mail) -> Option<Out> {
         match mail {
             Mail::Handout(handout) => {
-                if !handout.replayed {
-                    self.taken.records += handout.runs.iter().map(|run| run.count()).sum::<u64>();
-                    self.taken.bytes += handout.bytes;
-                }
+                self.taken.records += handout.count();
+                self.taken.bytes += handout.bytes;
                 let (place, partition) = self.source(&handout.lane)?;
                 let left = handout.runs.iter().copied().collect();
                 self.sending = Some(Sending { left, place, partition: partition?, handout });

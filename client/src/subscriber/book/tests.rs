@@ -121,6 +121,31 @@ fn text(item: &v1::SettleItem) -> String {
     format!("{act} {start}..{end} of {}/{}", item.session_epoch, item.delivery_seq)
 }
 
+#[test]
+fn credit_for_what_was_lost_with_a_stream_or_could_not_be_read_is_given_anew() {
+    let mut bench = Bench::open(4);
+    let mut parcel = bench.deliver(1, &[(0, 1)], (0, 1)).unwrap();
+    let job = take(&mut parcel, 1).remove(0);
+    // The broker used all four, of which three never came.
+    bench.epoch += 1;
+    bench.book.begin(bench.now);
+    let used = v1::CreditUsed { messages_total: 4, bytes_total: 4 };
+    let (session_epoch, credit_used) = (bench.epoch, Some(used));
+    bench.book.opened(&v1::Opened {
+        session_epoch,
+        resumed: true,
+        credit_used,
+        ..v1::Opened::default()
+    });
+    bench.settles();
+    assert_eq!(bench.credit(), Some(4 - 1 + 4), "all but the one in hand");
+    job.ack();
+    bench.settles();
+    assert_eq!(bench.credit(), Some(4 + 4));
+    bench.book.used(&v1::CreditUsed { messages_total: 8, bytes_total: 8 });
+    assert_eq!(bench.credit(), Some(8 + 4));
+}
+
 fn take(parcel: &mut Parcel, count: usize) -> Vec<Job> {
     let jobs: Vec<Job> = std::iter::from_fn(|| parcel.next_job()).take(count).collect();
     assert_eq!(jobs.len(), count);

@@ -16,7 +16,7 @@ use crate::{
     },
     service::delivery::{
         Settled,
-        session::{Delivered, Heartbeat, Opened, Out, Place},
+        session::{Amount, Delivered, Heartbeat, Opened, Out, Place},
     },
 };
 
@@ -60,6 +60,7 @@ pub(in super::super) fn write_found(
 }
 
 fn opened(session_id: &str, told: &Opened) -> Value {
+    let credit_used = credit_used(told.credit_used);
     let told = push_convert::opened(told);
     json!({
         "op": "subscribed",
@@ -70,7 +71,13 @@ fn opened(session_id: &str, told: &Opened) -> Value {
         "max_lease_ms": told.max_lease_ms,
         "max_in_flight": told.max_in_flight,
         "order": enum_name(told.order().as_str_name(), "DELIVERY_ORDER_"),
+        "credit_used": credit_used,
     })
+}
+
+/// What credit was used for, under the names by which it is granted.
+fn credit_used(amount: Amount) -> Value {
+    json!({"records_total": amount.records, "bytes_total": amount.bytes})
 }
 
 fn revoked(place: &Place, runs: &[Run], reason: RevokeReason) -> Value {
@@ -97,6 +104,7 @@ fn heartbeat(told: &Heartbeat) -> Value {
         "lag": told.lag,
         "oldest_unsettled_ms": told.oldest_unsettled_ms,
         "idle_reason": idle,
+        "credit_used": credit_used(told.credit_used),
     })
 }
 
