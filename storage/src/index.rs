@@ -144,15 +144,22 @@ impl SparseIndex {
             max_timestamp_before: Timestamp(i64_at(bytes, 8)),
         });
         let index = SparseIndex { base: found.base, first_pos, points: points.collect() };
-        index.is_possible(found.end_pos).then(|| (index, SegmentFacts::decode(&facts)))
+        let facts = SegmentFacts::decode(&facts);
+        index.is_possible(found.end_pos, &facts).then_some((index, facts))
     }
 
-    /// True when every point lies in a segment that ends at `end_pos`, and none goes back. A checksum that holds does not say so: it was
-    /// made for whatever stood there.
-    fn is_possible(&self, end_pos: u64) -> bool {
+    /// True when every point lies in a segment that ends at `end_pos` and holds `facts`, and none goes back. A checksum that holds does not
+    /// say so: it was made for whatever stood there.
+    fn is_possible(&self, end_pos: u64, facts: &SegmentFacts) -> bool {
         let pos = |point: &Point| u64::from(point.pos);
+        let span = facts.end_offset.since(self.base);
+        let within = |last: &Point| {
+            pos(last) < end_pos
+                && u64::from(last.relative) <= span
+                && last.max_timestamp_before <= facts.max_timestamp
+        };
         let inside = self.points.first().is_none_or(|first| pos(first) >= self.first_pos)
-            && self.points.last().is_none_or(|last| pos(last) < end_pos);
+            && self.points.last().is_none_or(within);
         let rises = |pair: &[Point]| {
             pair[0].pos < pair[1].pos
                 && pair[0].relative <= pair[1].relative
@@ -200,7 +207,8 @@ mod tests {
 
     #[test]
     fn files_are_read_back_only_whole_and_for_their_segment() {
-        let facts = SegmentFacts { record_count: 5, ..SegmentFacts::empty(Offset(100)) };
+        let (end_offset, max_timestamp) = (Offset(140), Timestamp(80));
+        let facts = SegmentFacts { end_offset, max_timestamp, ..SegmentFacts::empty(Offset(100)) };
         let file = sample().encode(9_500, 77, &facts);
         let key = IndexKey { base: Offset(100), end_pos: 9_500, chain: 77 };
         assert_eq!(SparseIndex::decode(&file, key, 4096), Some((sample(), facts)));
@@ -218,19 +226,23 @@ mod tests {
 
     #[test]
     fn points_that_cannot_be_are_refused_whatever_their_checksum() {
-        let facts = SegmentFacts::empty(Offset(100));
+        let (end_offset, max_timestamp) = (Offset(110), Timestamp(20));
+        let facts = SegmentFacts { end_offset, max_timestamp, ..SegmentFacts::empty(Offset(100)) };
         let key = IndexKey { base: Offset(100), end_pos: 9_500, chain: 77 };
-        let refused = |points: &[(u64, u64)]| {
+        let refused_at = |points: &[(u64, u64)], before: i64| {
             let mut index = SparseIndex::new(Offset(100), 4096);
             for (offset, pos) in points {
-                index.push(Offset(*offset), *pos, Timestamp(0));
+                index.push(Offset(*offset), *pos, Timestamp(before));
             }
             SparseIndex::decode(&index.encode(9_500, 77, &facts), key, 4096).is_none()
         };
+        let refused = |points: &[(u64, u64)]| refused_at(points, 20);
         assert!(!refused(&[(100, 4096), (101, 5000)]));
         assert!(refused(&[(100, 4095)]), "in the header block");
         assert!(refused(&[(100, 9_500)]), "past the end");
         assert!(refused(&[(105, 5000), (104, 6000)]), "an offset that goes back");
         assert!(refused(&[(105, 5000), (106, 5000)]), "the same position");
+        assert!(refused(&[(105, 5000), (111, 6000)]), "an offset past the end");
+        assert!(refused_at(&[(105, 5000)], 21), "a timestamp after the last one");
     }
 }

@@ -226,7 +226,11 @@ impl Producers {
         }
         let known = file[HEAD_BYTES..].chunks_exact(PRODUCER_BYTES).map(Producer::decode);
         let complete = u32_at(file, 28) == 1;
-        Some(Producers { known: known.collect::<Option<_>>()?, complete })
+        let known: HashMap<ProducerId, Producer> = known.collect::<Option<_>>()?;
+        // Nobody wrote what it tells at or past the offset it was made for.
+        let is_before = |written: &Written| written.base < as_of;
+        let is_possible = known.values().all(|producer| producer.batches().iter().all(is_before));
+        is_possible.then_some(Producers { known, complete })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A start is *trusted* when the newest mark is clean and everything fits it: nothing is changed or scanned.
 //! Any other start is *unclean*. Let `M` be the highest offset known durable (mark page, `durable_upto` of
-//! header blocks and entries, log start) and `p` the first place where the chain of entries breaks.
+//! header blocks and entries, log start, start of the newest epoch) and `p` the first place where the chain of entries breaks.
 //!
 //! ```text
 //! row | at p and after                             | offset(p) | verdict
@@ -11,6 +11,7 @@
 //!  4  | other bytes with entries that prove nothing| >= M      | torn tail
 //!  3  | anything                                   | <  M      | damaged
 //!  5  | below M: a seal, link, header or file wrong |           | damaged
+//!  5a | an entry of an epoch that nothing else knows, or no further epoch     | damaged
 //!  8  | a header block invalid, base >= M          |           | as 1, 2 or 4 of the segment before
 //!  9  | a segment of a lower epoch after one that holds its records, or set aside | superseded: removed
 //! 10  | a segment of a lower epoch after one of a higher, not as 9                 | damaged
@@ -54,7 +55,7 @@ use crate::{
     producers::Producers,
     segment::Segment,
     segment_writer::SegmentWriter,
-    state::LogState,
+    state::{self, LogState},
 };
 
 /// A log as recovery hands it over.
@@ -195,12 +196,19 @@ fn judge(site: Site<'_>, survey: &survey::Survey) -> Result<Judged, StorageError
         }
         Err(damage) => return Ok(Judged::Damaged(vec![damage], Offset::ZERO)),
     };
+    if !state::has_next(survey.highest_epoch()) {
+        return Ok(Judged::Damaged(vec![survey::state_damage()], Offset::ZERO));
+    }
     let mut damages = links::damages_below(site, survey, survey.known_durable())?;
     damages.extend(leftovers::strays(site, survey)?);
     if !damages.is_empty() {
         return Ok(Judged::Damaged(damages, Offset::ZERO));
     }
     let walked = walk::walk(site, survey)?;
+    if walked.epoch > survey.highest_epoch() {
+        // An epoch is on record before anything is appended in it.
+        return Ok(Judged::Damaged(vec![survey::state_damage()], walked.durable));
+    }
     Ok(match verdict(walked.at_break, walked.against_mark()) {
         RecoveryVerdict::Damaged => {
             Judged::Damaged(vec![walked.damage(site, survey)?], walked.durable)

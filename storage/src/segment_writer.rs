@@ -95,6 +95,11 @@ impl SegmentWriter {
         &self.facts
     }
 
+    /// True when it holds no offsets. Entries that cover none may stand in it all the same: a segment that followed would have its name.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.place.offset == self.segment.base
+    }
+
     /// Append time of the first entry, when there is one.
     pub(crate) fn first_append_time(&self) -> Option<Timestamp> {
         self.first_append_time
@@ -238,8 +243,8 @@ fn allocation(held: u64, needed: u64, bytes_max: u64) -> u64 {
 /// What decides whether the next entry goes to a new segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RollInput {
-    /// Bytes of entries in the segment.
-    pub(crate) entry_bytes: u64,
+    /// True when the segment holds no offsets.
+    pub(crate) is_empty: bool,
     /// Bytes the file would have with the next entry and a seal.
     pub(crate) bytes_after: u64,
     /// Size at which it is sealed.
@@ -256,7 +261,7 @@ pub(crate) struct RollInput {
 pub(crate) fn roll_is_due(input: &RollInput) -> bool {
     let full = input.bytes_after > input.segment_bytes_max;
     let wide = input.offset_span > u64::from(u32::MAX);
-    input.entry_bytes > 0 && (full || wide || input.age >= input.segment_age_max)
+    !input.is_empty && (full || wide || input.age >= input.segment_age_max)
 }
 
 #[cfg(test)]
@@ -279,7 +284,7 @@ mod tests {
     #[test]
     fn segments_roll_by_size_age_and_span() {
         let calm = RollInput {
-            entry_bytes: 10,
+            is_empty: false,
             bytes_after: 100,
             segment_bytes_max: 100,
             age: Duration::from_secs(9),
@@ -290,6 +295,6 @@ mod tests {
         assert!(roll_is_due(&RollInput { bytes_after: 101, ..calm }));
         assert!(roll_is_due(&RollInput { age: Duration::from_secs(10), ..calm }));
         assert!(roll_is_due(&RollInput { offset_span: 1 << 32, ..calm }));
-        assert!(!roll_is_due(&RollInput { entry_bytes: 0, bytes_after: 101, ..calm }));
+        assert!(!roll_is_due(&RollInput { is_empty: true, bytes_after: 101, ..calm }));
     }
 }

@@ -42,6 +42,11 @@ pub(crate) const fn is_reachable(epoch: LeaderEpoch) -> bool {
     epoch.0 < i32::MAX as u32
 }
 
+/// Whether a start can begin an epoch after `epoch`, which is one of ours.
+pub(crate) const fn has_next(epoch: LeaderEpoch) -> bool {
+    is_reachable(LeaderEpoch(epoch.0.saturating_add(1)))
+}
+
 /// The first offset of one epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EpochStart {
@@ -112,6 +117,13 @@ impl LogState {
         after.checked_sub(1).map(|last| self.epochs[last].epoch)
     }
 
+    /// True when no epoch goes back before the one in front of it. A checksum that holds does not say so.
+    fn rises(&self) -> bool {
+        let rises =
+            |pair: &[EpochStart]| pair[0].epoch < pair[1].epoch && pair[0].start < pair[1].start;
+        self.epochs.windows(2).all(rises)
+    }
+
     /// The file.
     fn encode(&self) -> Vec<u8> {
         let mut file = vec![0; HEAD_BYTES];
@@ -146,7 +158,8 @@ impl LogState {
             start: Offset(u64_at(bytes, 8)),
         });
         let state = LogState { log_start: Offset(u64_at(file, 16)), epochs: epochs.collect() };
-        state.epochs.iter().all(|known| is_reachable(known.epoch)).then_some(state)
+        let is_ours = state.epochs.iter().all(|known| is_reachable(known.epoch));
+        (is_ours && state.rises()).then_some(state)
     }
 }
 
@@ -265,6 +278,15 @@ mod tests {
             bad[at] ^= 1;
             assert_eq!(LogState::decode(&bad), None, "byte {at}");
             assert_eq!(LogState::decode(&file[..at]), None, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn epochs_that_go_back_are_refused_whatever_their_checksum() {
+        let at = |epoch, start| EpochStart { epoch: LeaderEpoch(epoch), start: Offset(start) };
+        for pair in [[at(2, 0), at(1, 9)], [at(1, 9), at(2, 0)], [at(1, 0), at(1, 9)]] {
+            let state = LogState { log_start: Offset(0), epochs: pair.to_vec() };
+            assert_eq!(LogState::decode(&state.encode()), None, "{pair:?}");
         }
     }
 

@@ -59,6 +59,14 @@ impl EntryKind {
         }
     }
 
+    /// True when such an entry may cover offsets. A copy leaves out the others.
+    fn covers_offsets(self) -> bool {
+        match self {
+            EntryKind::Records | EntryKind::Gap | EntryKind::Lost => true,
+            EntryKind::Seal | EntryKind::Control => false,
+        }
+    }
+
     /// The kind of a byte.
     fn of(code: u8) -> Option<EntryKind> {
         EntryKind::ALL.into_iter().find(|kind| kind.code() == code)
@@ -144,7 +152,8 @@ impl EntryHeader {
             salt: u64_at(block, 80),
             previous_crc: u32_at(block, 88),
         };
-        is_reachable(header.leader_epoch).then_some((header, crc))
+        let is_ours = header.count == 0 || header.kind.covers_offsets();
+        (is_ours && is_reachable(header.leader_epoch)).then_some((header, crc))
     }
 
     /// True when `bytes` begin like an entry, so that decoding is worth its checksum.
@@ -184,6 +193,15 @@ mod tests {
         assert_eq!(EntryHeader::decode(&block), Some((sample(), crc)));
         assert_eq!(sample().stride(), 176);
         assert_eq!(sample().end_offset(), Offset(1_009));
+    }
+
+    #[test]
+    fn seals_and_control_entries_that_cover_offsets_are_refused() {
+        for kind in EntryKind::ALL {
+            let of = |count| EntryHeader { kind, count, ..sample() }.encode().0;
+            assert!(EntryHeader::decode(&of(0)).is_some(), "{kind:?}");
+            assert_eq!(EntryHeader::decode(&of(9)).is_some(), kind.covers_offsets(), "{kind:?}");
+        }
     }
 
     #[test]

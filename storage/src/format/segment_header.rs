@@ -22,7 +22,10 @@ use std::path::Path;
 use riverrun_proto::{LeaderEpoch, Offset, PartitionId, TopicId};
 use uuid::Uuid;
 
-use super::{FORMAT_VERSION, facts::FACTS_BYTES, facts::SegmentFacts};
+use super::{
+    FORMAT_VERSION,
+    facts::{FACTS_BYTES, SEAL_BYTES, SegmentFacts},
+};
 use crate::{
     StorageError, Timestamp,
     fixed::{crc32, i64_at, put, u32_at, u64_at},
@@ -81,6 +84,16 @@ pub(crate) struct SegmentHeader {
 }
 
 impl Previous {
+    /// True when sums, offsets and position tell of the same entries: offsets are dense, and nothing but entries and a seal stands
+    /// behind the header block.
+    pub(crate) fn is_possible(&self) -> bool {
+        let facts = &self.facts;
+        let seal = if self.sealed { SEAL_BYTES } else { 0 };
+        let entries = self.end_pos.checked_sub(HEADER_BLOCK_BYTES as u64 + seal);
+        let covered = self.base.0.checked_add(facts.record_count);
+        entries == Some(facts.entry_bytes) && covered == Some(facts.end_offset.0)
+    }
+
     /// Puts the six fields at `at`; `None` leaves zeros.
     fn encode(end: Option<&Previous>, block: &mut [u8], at: usize) {
         let Some(end) = end else { return };

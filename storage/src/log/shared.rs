@@ -252,6 +252,8 @@ pub(super) fn assemble(
     // A recovery began its epoch already, and a log that was just made has its first one.
     let is_older = found.report.verdict == RecoveryVerdict::Trusted && !found.report.created;
     let next_epoch = is_older.then(|| state::epoch_of_start(found.state.epoch(), now));
+    // Behind the last one that there is a log that was closed goes on in it: one more would not be read as an epoch.
+    let next_epoch = next_epoch.filter(|epoch| state::is_reachable(*epoch));
     let failure = OnceLock::new();
     if let Some(damage) = found.damages.first() {
         failure.get_or_init(|| LogFailure::Damaged(damage.clone()));

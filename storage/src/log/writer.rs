@@ -144,12 +144,16 @@ impl LogWriter {
     }
 
     /// Begins `epoch`, which must be higher than the one in force, at the log end. Durable when this
-    /// returns; what is appended from now on carries it.
+    /// returns, and so is all that stands before it, which the state then proves; what is appended from now on carries it.
     ///
     /// # Errors
     /// When the log has stopped or the disk refuses.
     pub fn begin_epoch(&mut self, epoch: LeaderEpoch) -> Result<(), StorageError> {
         self.shared.check()?;
+        let flusher = self.flusher();
+        if flusher.is_behind() {
+            flusher.flush()?;
+        }
         let mut state = self.shared.state.read().clone();
         state.begin_epoch(epoch, self.log_end());
         self.shared.store_state(state)?;

@@ -36,6 +36,9 @@ pub(super) fn end_as(
     previous: &Previous,
 ) -> Result<Result<Previous, DamageReason>, StorageError> {
     let Some((header, _)) = segment.header else { return Ok(Err(DamageReason::SegmentHeader)) };
+    if !previous.is_possible() {
+        return Ok(Err(DamageReason::Seal));
+    }
     let at = |op| move |error| IoFailure::new(op, &segment.path, error);
     let file = site.disk.open(&segment.path, OpenMode::Read).map_err(at("open"))?;
     let mut reader = ChunkReader::new(file.as_ref(), u64::MAX);
@@ -68,7 +71,7 @@ fn seal_at_end(
     };
     let facts = SegmentFacts::decode(payload.try_into().expect("as long as facts"));
     let end = Previous { sealed: true, chain, base, end_pos, facts };
-    Ok(is_sealed(reader, salt, &end)?.then_some(end))
+    Ok((end.is_possible() && is_sealed(reader, salt, &end)?).then_some(end))
 }
 
 /// True when the seal that `previous` tells of is there.

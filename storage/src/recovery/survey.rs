@@ -91,6 +91,12 @@ pub(super) fn survey_without(site: Site<'_>, apart: &[PathBuf]) -> Result<Survey
     Ok(survey)
 }
 
+/// The state file as damage.
+pub(super) fn state_damage() -> Damage {
+    let path = PathBuf::from(paths::STATE);
+    Damage { offsets: Offset::ZERO..Offset::ZERO, path, pos: 0, reason: DamageReason::State }
+}
+
 impl Survey {
     /// Takes segments out of the list that an interrupted delete or recovery may have left behind.
     fn set_leftovers_apart(&mut self) {
@@ -134,10 +140,7 @@ impl Survey {
             reason,
         };
         let dir_of = |name: &str| PathBuf::from(name);
-        let StoredState::Valid(state) = &self.state else {
-            let path = dir_of(paths::STATE);
-            return Err(damage(Offset::ZERO, Offset::ZERO, path, DamageReason::State));
-        };
+        let StoredState::Valid(state) = &self.state else { return Err(state_damage()) };
         match self.segments.first() {
             Some(first) if first.base <= state.log_start => Ok(state.clone()),
             Some(first) => {
@@ -156,7 +159,11 @@ impl Survey {
         let mark = self.mark.newest().map_or(Offset::ZERO, |mark| mark.flushed);
         let headers = self.segments.iter().filter_map(|segment| segment.header);
         let headers = headers.map(|(header, _)| header.durable_upto).max();
-        mark.max(headers.unwrap_or_default()).max(self.log_start().unwrap_or_default())
+        let state = match &self.state {
+            StoredState::Valid(state) => state.proves_durable(),
+            StoredState::Missing | StoredState::Invalid => Offset::ZERO,
+        };
+        mark.max(headers.unwrap_or_default()).max(state)
     }
 
     /// The highest epoch on record.

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use super::{
     Recovered, RecoveryReport, RecoveryVerdict, Site, links, producers,
     survey::{FoundSegment, Survey},
-    walk::first_place,
 };
 use crate::{
     IoFailure, LogOffsets, StorageError,
-    disk::OpenMode,
+    disk::{DiskFile, OpenMode},
     format::{ENTRY_BYTES, HEADER_BLOCK_BYTES, Previous, SegmentFacts},
     index::SparseIndex,
     log::shared::Tail,
@@ -47,7 +46,10 @@ pub(super) fn find_trusted(
     let Some(last) = survey.segments.last() else { return Ok(None) };
     let fits = mark.clean
         && mark.segment_base == last.base
-        && mark.flushed >= state.log_start
+        && mark.flushed >= last.base
+        // Neither a segment nor the state knows of more than a log has that ends there.
+        && mark.flushed == survey.known_durable()
+        && state.epoch() == survey.highest_epoch()
         && survey.superseded.is_empty()
         && survey.sound_state().is_ok();
     let Some(header) = last.header.filter(|_| fits) else { return Ok(None) };
@@ -165,22 +167,44 @@ fn read_active(
             && facts.record_count == mark.flushed.since(segment.base)
             && facts.entry_bytes.checked_add(HEADER_BLOCK_BYTES as u64) == Some(mark.pos)
     };
-    if let Some(contents) = segment.load_index(site.disk)?.filter(|(_, facts)| agrees(facts)) {
+    let place = Place { pos: mark.pos, offset: mark.flushed, chain: mark.chain };
+    if let Some(contents) = segment.load_index(site.disk)?.filter(|(_, facts)| agrees(facts))
+        && leads_to(place, segment, &contents.0, file.as_ref()).map_err(at("read"))?
+    {
         return Ok(Some(ActiveFound { contents, scanned_bytes: 0 }));
     }
     let reader = ChunkReader::new(file.as_ref(), mark.pos);
-    let mut scanner =
-        Scanner::new(reader, segment.salt, first_place((segment.header, segment.header_crc)));
+    let mut scanner = Scanner::new(reader, segment.salt, segment.first_place());
     let mut builder = IndexBuilder::new(segment);
     let mut facts = SegmentFacts::empty(segment.base);
     while let Some(entry) = scanner.next().map_err(at("read"))? {
         builder.add(entry.header.base_offset, entry.pos, entry.header.max_timestamp);
         facts.add(&entry.header, entry.crc);
     }
-    let place = Place { pos: mark.pos, offset: mark.flushed, chain: mark.chain };
     let contents = (builder.index, facts);
     let found = ActiveFound { contents, scanned_bytes: mark.pos };
     Ok((scanner.place() == place).then_some(found))
+}
+
+/// True when the entries from the last point of `index` on lead to `end`, where the next one is written: it must continue the last one's chain.
+fn leads_to(
+    end: Place,
+    segment: &Segment,
+    index: &SparseIndex,
+    file: &dyn DiskFile,
+) -> std::io::Result<bool> {
+    let (pos, offset) = index.floor_of_pos(end.pos);
+    let mut reader = ChunkReader::new(file, end.pos);
+    let mut place = segment.first_place();
+    if pos > place.pos {
+        let Some((header, _)) = reader.entry_of(pos, segment.salt, offset)? else {
+            return Ok(false);
+        };
+        place = Place { pos, offset, chain: header.previous_crc };
+    }
+    let mut scanner = Scanner::new(reader, segment.salt, place).headers_only();
+    while scanner.next()?.is_some() {}
+    Ok(scanner.place() == end)
 }
 
 /// Opens the active segment for going on at `mark`.

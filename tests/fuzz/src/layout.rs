@@ -13,7 +13,7 @@ pub(crate) const BLOCK_USED_BYTES: usize = 224;
 const ENTRY_BYTES: usize = 96;
 /// Kind of an entry that holds a batch, and of a seal.
 const RECORDS: u8 = 1;
-const SEAL: u8 = 3;
+const SEAL: u8 = 2;
 /// Bytes of a batch header, and where its checksum begins.
 const BATCH_HEADER_BYTES: usize = 61;
 const BATCH_CRC_FROM: usize = 21;

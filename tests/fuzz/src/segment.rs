@@ -79,7 +79,8 @@ fn survives(disk: &SimDisk, mut opened: OpenedLog, read: &Read) {
     opened.writer.close().expect("no fault is planned");
     drop(opened.reader);
     let again = log::open(&log::crashed(disk)).expect("it was closed");
-    assert_eq!(again.report.verdict, RecoveryVerdict::Trusted, "a log that was closed is trusted");
+    let report = &again.report;
+    assert_eq!(report.verdict, RecoveryVerdict::Trusted, "it was closed: {report:?}");
     assert_eq!(log::read(&again.reader), more);
 }
 

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use crate::{TARGETS, Taken, Target, seeds, target::INPUT_BYTES_MAX};
+use crate::{TARGETS, Taken, Target, layout, log, seeds, target::INPUT_BYTES_MAX};
 
 /// Kept inputs of a target, by file name.
 fn kept(target: &Target) -> BTreeMap<String, Vec<u8>> {
@@ -40,6 +40,20 @@ fn seeds_are_what_a_broker_writes_today() {
             assert!(as_today, "{}: `cargo run -p riverrun-fuzz --bin seeds`", target.name);
         }
     }
+}
+
+#[test]
+fn what_is_right_stays_as_it_is_when_it_is_mended() {
+    let files = log::made(true);
+    let mut before = None;
+    for (name, file) in files.iter().filter(|(name, _)| name.ends_with(".log")) {
+        let mut mended = file.clone();
+        before = layout::mend_segment(&mut mended, before.as_ref());
+        assert!(mended == *file, "{name}");
+    }
+    let mut mark = files["mark"].clone();
+    layout::mend_mark(&mut mark, None);
+    assert_eq!(mark, files["mark"]);
 }
 
 #[test]

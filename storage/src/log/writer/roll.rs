@@ -39,7 +39,7 @@ impl LogWriter {
     pub fn roll(&mut self, now: Timestamp) -> Result<(), AppendError> {
         self.shared.check()?;
         let active = self.active.as_ref().expect("a log that did not stop has an active segment");
-        if active.facts().entry_bytes == 0 {
+        if active.is_empty() {
             return Ok(());
         }
         self.roll_to_next(now.max(self.last_append_time))
@@ -55,7 +55,7 @@ impl LogWriter {
         let active = self.active.as_ref().expect("a log that did not stop has an active segment");
         let pos_after = active.place().pos + stride(bytes) + SEAL_BYTES;
         let input = RollInput {
-            entry_bytes: active.facts().entry_bytes,
+            is_empty: active.is_empty(),
             bytes_after: if active.fits(bytes) { pos_after } else { u64::MAX },
             segment_bytes_max: u64::from(self.options.segment_bytes_max),
             age: active.first_append_time().map_or(Duration::ZERO, |first| now.since(first)),

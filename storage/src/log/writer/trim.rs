@@ -87,8 +87,7 @@ impl LogWriter {
     /// True when the newest entry of a non-empty active segment is older than `policy` keeps.
     fn active_has_expired(&self, now: Timestamp, policy: &RetentionPolicy) -> bool {
         let active = self.active.as_ref().expect("a log that did not stop has an active segment");
-        active.facts().entry_bytes > 0
-            && retention::is_expired(&age_of(&active.segment), policy, now)
+        !active.is_empty() && retention::is_expired(&age_of(&active.segment), policy, now)
     }
 
     /// Takes the segments that lie below `offset` as a whole out of the list. The active one stays.
