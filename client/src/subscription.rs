@@ -79,7 +79,7 @@ pub enum StartAt {
     Time(SystemTime),
     /// At this offset in every partition, brought into what is kept.
     Offset(Offset),
-    /// Where this consumer group stands; at the first record kept where it has no stored offset.
+    /// Where this consumer group stands; at the first record kept where it has no stored offset. Refused while the group has members.
     Group(String),
 }
 

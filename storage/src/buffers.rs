@@ -7,7 +7,7 @@
 //! - Nothing of what a buffer held before is seen: whoever takes one hands out only what was read into it.
 //! - All that is kept together is at most [`KEPT_BYTES_MAX`]; small buffers are never kept.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -64,9 +64,13 @@ impl Buffer {
         Buffer { bytes, len }
     }
 
-    /// What was read, to be shared. The buffer is kept once the last holder is gone.
-    pub(crate) fn into_bytes(self) -> Bytes {
-        Bytes::from_owner(self)
+    /// What was read there, to be shared. The buffer is kept once the last holder is gone; a part that would hold much more memory than it
+    /// has bytes is given in memory of its own.
+    pub(crate) fn into_part(self, part: Range<usize>) -> Bytes {
+        if part.len() < self.bytes.len() / 4 {
+            return Bytes::copy_from_slice(&self[part]);
+        }
+        Bytes::from_owner(self).slice(part)
     }
 }
 
@@ -130,12 +134,21 @@ mod tests {
             let mut buffer = Buffer::of(len);
             assert_eq!(buffer.len(), len);
             buffer.fill(7);
-            let bytes = buffer.into_bytes();
-            let part = bytes.slice(len / 2..);
-            drop(bytes);
+            let part = buffer.into_part(len / 2..len);
             let mut other = Buffer::of(len);
             other.fill(9);
             assert!(part.iter().all(|byte| *byte == 7), "{len}");
+        }
+    }
+
+    #[test]
+    fn a_small_part_does_not_hold_the_whole_buffer() {
+        for (bytes, is_alone) in [((1 << 18) - 1, true), (1 << 18, false)] {
+            let buffer = Buffer::of(1 << 20);
+            let whole = buffer.as_ptr_range();
+            let part = buffer.into_part(0..bytes);
+            assert_eq!(part.len(), bytes);
+            assert_eq!(!whole.contains(&part.as_ptr()), is_alone, "{bytes}");
         }
     }
 }

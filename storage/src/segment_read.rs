@@ -353,7 +353,7 @@ impl<'a> Run<'a> {
             self.run.base_offset = self.run.next_offset;
             self.run.leader_epoch = LeaderEpoch::default();
         }
-        self.run.bytes = self.buffer.into_bytes().slice(self.front..self.front + self.taken);
+        self.run.bytes = self.buffer.into_part(self.front..self.front + self.taken);
         self.run
     }
 }

@@ -35,7 +35,8 @@ async fn the_cases_of_the_autobahn_suite_pass() {
         Err(error) => return skip(&format!("`python3` does not start: {error}")),
     };
     let stdout = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
+    let (status, stderr) = (output.status, String::from_utf8_lossy(&output.stderr));
+    assert!(status.success(), "{status}: {stdout}\n{stderr}");
     let last = stdout.lines().last().unwrap_or_default();
     if last.starts_with("SKIPPED") {
         return skip(last);

@@ -52,7 +52,7 @@ pub use image::{DeadImage, FailureImage, LaneImage};
 pub use lane_key::LaneKey;
 pub use now::Now;
 pub use offset_set::{OffsetSet, Piece};
-pub use open::{Ask, GoneReason, Open, OpenError, Opened, ResumePoint, SessionRef};
+pub use open::{Ask, GoneReason, Open, OpenError, Opened, ResumePoint, SessionRef, Used};
 pub use reason::Reason;
 pub use run::Run;
 pub use scan::{Found, Scan, ScanFailure, ScanFailureCause, Scanned};

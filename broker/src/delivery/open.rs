@@ -56,8 +56,17 @@ pub struct Opened {
     pub resumed: bool,
     /// Deliveries that the client did not get, under the lease they had.
     pub replay: Vec<super::effects::Handout>,
-    /// Records and bytes that credit was used for before, without those of `replay`.
-    pub used: (u64, u64),
+    /// What credit was used for before, without what is in `replay`.
+    pub used: Used,
+}
+
+/// What credit was used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Records.
+    pub records: u64,
+    /// Bytes of them.
+    pub bytes: u64,
 }
 
 /// Records asked for once.

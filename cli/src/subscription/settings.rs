@@ -51,7 +51,7 @@ impl From<ModeArg> for Mode {
 /// Where a new subscription begins.
 #[derive(Debug, Args)]
 pub(crate) struct FromArgs {
-    /// Where a new subscription begins: earliest, latest, offset:N, time:T or group:NAME
+    /// Where a new subscription begins: earliest, latest, offset:N, time:T or group:NAME (a group without members)
     #[arg(long, value_name = "POSITION", default_value = "earliest")]
     from: String,
 }

@@ -15,7 +15,7 @@ use super::{
     shared::{Shared, Stage},
 };
 use crate::{
-    clock,
+    clock::{self, Instant},
     connection::Link,
     error::{Error, ErrorCode, Result},
     subscription::Mode,
@@ -23,6 +23,8 @@ use crate::{
 
 /// A wait for a link that is as good as endless.
 const LONG: Duration = Duration::from_secs(3600);
+/// So long what was sent on a connection that was given up may still reach the broker.
+const ECHO_MAX: Duration = Duration::from_secs(60);
 /// Heartbeats of the broker that may fail to come.
 const SILENT_HEARTBEATS: u32 = 3;
 
@@ -37,13 +39,23 @@ pub(super) struct Driver {
     was_open: bool,
     /// Streams that were opened and not answered. Their first frames may still be on their way, on connections that were given up.
     unanswered: u32,
+    /// When the last of them is not on its way any more.
+    echo_until: Instant,
     /// Why the session that was opened is ended again, told when its stream is over.
     refused: Option<Error>,
 }
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>) -> Driver {
-        Driver { shared, serial: 0, draining: false, was_open: false, unanswered: 0, refused: None }
+        Driver {
+            shared,
+            serial: 0,
+            draining: false,
+            was_open: false,
+            unanswered: 0,
+            echo_until: clock::now(),
+            refused: None,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -65,6 +77,7 @@ impl Driver {
             }
             if !self.was_open && error.code() == ErrorCode::Unreachable {
                 self.unanswered = self.unanswered.saturating_add(1);
+                self.echo_until = clock::now() + ECHO_MAX;
             }
             self.broken(error.clone());
             if std::mem::take(&mut self.was_open) {
@@ -79,8 +92,11 @@ impl Driver {
     }
 
     /// Whether the session was replaced by an earlier try of this subscriber that reached the broker late. Each try is believed in once,
-    /// so another program under the same id prevails.
+    /// and for a while, so another program under the same id prevails.
     fn is_own_echo(&mut self, error: &Error) -> bool {
+        if clock::now() > self.echo_until {
+            self.unanswered = 0;
+        }
         let is_one = error.code() == ErrorCode::SessionReplaced && self.unanswered > 0;
         self.unanswered -= u32::from(is_one);
         is_one

@@ -136,7 +136,7 @@ impl BatchBuilder {
         let base = if self.is_empty() { timestamp_ms } else { self.base_timestamp_ms };
         let timestamp_delta = timestamp_ms
             .checked_sub(base)
-            .ok_or(RecordFault::Timestamp { came: timestamp_ms, base_ms: base })?;
+            .ok_or(RecordFault::Timestamp { timestamp_ms, base_ms: base })?;
         let offset_delta = i64::from(self.record_count);
         let fields_bytes = fields_bytes(key, value, headers);
         let record_bytes =

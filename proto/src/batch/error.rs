@@ -138,13 +138,23 @@ pub enum RecordFault {
         /// Largest that would do.
         expected_max: u32,
     },
-    /// The timestamp is too far from the first one of the batch to be written as a difference, or what is written is no such difference.
+    /// The timestamp is too far from the first one of the batch: their difference is written.
     #[error(
-        "`timestamp_ms`: `{came}` beside the batch's first, `{base_ms}`, does not fit the 64 bits of a difference"
+        "`timestamp_ms` is `{timestamp_ms}`, and its difference to the batch's first, `{base_ms}`, does not fit 64 bits"
     )]
     Timestamp {
-        /// The timestamp, or the difference that was written.
-        came: i64,
+        /// The timestamp.
+        timestamp_ms: i64,
+        /// The first timestamp of the batch.
+        base_ms: i64,
+    },
+    /// The difference to the first timestamp of the batch leads past the last one there is.
+    #[error(
+        "`timestamp_delta` is `{delta}`, and the batch's first timestamp, `{base_ms}`, with it does not fit 64 bits"
+    )]
+    TimestampDelta {
+        /// The difference.
+        delta: i64,
         /// The first timestamp of the batch.
         base_ms: i64,
     },

@@ -276,7 +276,7 @@ impl Cursor {
             Some(timestamp) => timestamp,
             None => {
                 let base_ms = self.base_timestamp_ms;
-                let fault = RecordFault::Timestamp { came: timestamp_delta, base_ms };
+                let fault = RecordFault::TimestampDelta { delta: timestamp_delta, base_ms };
                 base_ms.checked_add(timestamp_delta).ok_or(fault)?
             }
         };

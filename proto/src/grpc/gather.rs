@@ -66,13 +66,23 @@ impl Drop for Opened {
 /// What a body came with.
 #[derive(Debug)]
 pub enum Part {
-    /// Bytes, in frames one after another.
+    /// Bytes, in frames one after another. At least one.
     Data(Vec<Bytes>),
     /// What is no data.
     Other(Frame<Bytes>),
 }
 
-/// The next part of a body of encoded messages, its large fields uncopied.
+impl From<Frame<Bytes>> for Part {
+    fn from(frame: Frame<Bytes>) -> Part {
+        match frame.into_data() {
+            Ok(bytes) => Part::Data(vec![bytes]),
+            Err(other) => Part::Other(other),
+        }
+    }
+}
+
+/// The next part of a body of encoded messages, its large fields uncopied. Such a field keeps in memory what it is a part of. What tonic
+/// encodes in one poll does not end with large fields: a source that may have many of them ready gives one message to a poll.
 ///
 /// # Errors
 /// Those of the body.
@@ -85,35 +95,46 @@ pub fn poll<B: Body<Data = Bytes>>(
     let aside = opened.take();
     let Some(frame) = ready!(polled) else { return Poll::Ready(None) };
     Poll::Ready(Some(frame.map(|frame| match frame.into_data() {
-        Ok(bytes) if aside.iter().all(Vec::is_empty) => Part::Data(vec![bytes]),
-        Ok(bytes) => Part::Data(join(bytes, aside)),
+        Ok(bytes) if aside.iter().any(|fields| !fields.is_empty()) => {
+            Part::Data(join(&bytes, aside))
+        }
+        Ok(bytes) => Part::Data(vec![bytes]),
         Err(other) => Part::Other(other),
     })))
 }
 
+/// A field that is a part of something larger, in memory of its own if it is one that is not copied on its way out.
+pub fn alone(field: Bytes) -> Bytes {
+    match field.len() < LARGE_BYTES {
+        true => field,
+        false => Bytes::copy_from_slice(&field),
+    }
+}
+
 /// Puts back what was put aside of the messages in `bytes`.
-fn join(bytes: Bytes, aside: Vec<Aside>) -> Vec<Bytes> {
-    let mut rest = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-    let (mut frames, mut small) = (Vec::new(), BytesMut::new());
+///
+/// # Panics
+/// When these are other messages: what was encoded in a poll is what the poll brings.
+fn join(bytes: &[u8], aside: Vec<Aside>) -> Vec<Bytes> {
+    let (mut frames, mut small, mut rest) = (Vec::new(), BytesMut::new(), bytes);
     for fields in aside {
-        let Some(mut prefix) = rest.get(1..PREFIX_BYTES) else { break };
-        let length = prefix.get_u32();
-        let large: usize = fields.iter().map(|(_, field)| field.len()).sum();
-        let whole = u32::try_from(large).ok().and_then(|large| large.checked_add(length));
-        let whole = whole.expect("a message of ours is below 4 GiB");
-        (&mut rest[1..PREFIX_BYTES]).put_u32(whole);
-        let mut message = rest.split_to(PREFIX_BYTES + length as usize);
+        let (prefix, after) = rest.split_at(PREFIX_BYTES);
+        assert_eq!(prefix[0], 0, "a message that is compressed");
+        let (message, after) = after.split_at((&prefix[1..]).get_u32() as usize);
+        rest = after;
+        let whole = message.len() + fields.iter().map(|(_, field)| field.len()).sum::<usize>();
+        small.put_u8(0);
+        small.put_u32(u32::try_from(whole).expect("a message of ours is below 4 GiB"));
         let mut taken = 0;
-        let mut head = PREFIX_BYTES;
         for (place, field) in fields {
-            small.unsplit(message.split_to(head + place - taken));
-            (taken, head) = (place, 0);
+            small.put_slice(&message[taken..place]);
+            taken = place;
             frames.push(small.split().freeze());
             frames.push(field);
         }
-        small.unsplit(message);
+        small.put_slice(&message[taken..]);
     }
-    small.unsplit(rest);
+    small.put_slice(rest);
     if !small.is_empty() {
         frames.push(small.freeze());
     }
@@ -247,7 +268,7 @@ mod tests {
         bytes
     }
 
-    /// All frames of a body, and whether each was data.
+    /// All frames of data of a body.
     fn frames(mut body: TonicBody) -> Vec<Bytes> {
         let mut context = Context::from_waker(std::task::Waker::noop());
         let mut frames = Vec::new();

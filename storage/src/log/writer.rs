@@ -240,7 +240,9 @@ impl LogWriter {
                 | StorageError::Foreign { .. }
                 | StorageError::Version { .. }
                 | StorageError::Option { .. }
-                | StorageError::OutOfRange { .. } => unreachable!("only the state is stored"),
+                | StorageError::OutOfRange { .. } => {
+                    unreachable!("nothing but the state is stored, and nothing else opened")
+                }
             })?;
         }
         self.next_epoch = None;

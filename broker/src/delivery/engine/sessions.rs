@@ -8,7 +8,7 @@ use crate::delivery::{
     credit::Credit,
     effects::{DeliveryCount, Handout},
     now::Now,
-    open::{Ask, GoneReason, Open, OpenError, Opened, ResumePoint, SESSIONS_MAX, SessionRef},
+    open::{Ask, GoneReason, Open, OpenError, Opened, ResumePoint, SESSIONS_MAX, SessionRef, Used},
     run::Run,
     session::{Link, Session},
 };
@@ -110,7 +110,7 @@ impl Delivery {
         }
         self.sessions.refresh(slot);
         self.conclude(now);
-        Ok(Opened { session: name, resumed: !replay.is_empty(), replay, used: (0, 0) })
+        Ok(Opened { session: name, resumed: !replay.is_empty(), replay, used: Used::default() })
     }
 
     /// The call no longer waits for records.
@@ -273,16 +273,15 @@ impl Delivery {
         again.collect()
     }
 
-    /// Records and bytes that credit was used for, without those of `replay`.
-    fn used_without(&self, slot: u32, replay: &[Handout]) -> (u64, u64) {
-        let Some(session) = self.sessions.get(slot) else { return (0, 0) };
-        let (mut records, mut bytes) =
-            (session.credit.records_given(), session.credit.bytes_given());
+    /// What credit was used for, without what is in `replay`.
+    fn used_without(&self, slot: u32, replay: &[Handout]) -> Used {
+        let Some(Session { credit, .. }) = self.sessions.get(slot) else { return Used::default() };
+        let mut used = Used { records: credit.records_given(), bytes: credit.bytes_given() };
         for handout in replay {
-            records = records.saturating_sub(handout.count());
-            bytes = bytes.saturating_sub(handout.bytes);
+            used.records = used.records.saturating_sub(handout.count());
+            used.bytes = used.bytes.saturating_sub(handout.bytes);
         }
-        (records, bytes)
+        used
     }
 
     /// A delivery once more, without what was settled of it.

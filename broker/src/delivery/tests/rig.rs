@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::delivery::{
     Ask, Change, Delivery, Effects, Found, Handout, LaneImage, LaneKey, Now, Open, OpenError,
     Outcome, Reason, ResumePoint, Run, Scanned, SessionRef, Settings, SettleItem, SettleStatus,
-    Visible,
+    Used, Visible,
 };
 
 /// Where the clocks begin.
@@ -37,7 +37,7 @@ pub(super) struct Rig {
     pub(super) image: LaneImage,
     pub(super) counts: BTreeMap<u64, (u32, u32)>,
     /// Of the session opened last: what credit was used for before.
-    pub(super) used: (u64, u64),
+    pub(super) used: Used,
 }
 
 impl Rig {
@@ -63,7 +63,7 @@ impl Rig {
             tokens: BTreeMap::new(),
             image,
             counts: BTreeMap::new(),
-            used: (0, 0),
+            used: Used::default(),
         }
     }
 

@@ -7,7 +7,7 @@ use super::{
     rig::{lane, settings},
 };
 use crate::delivery::{
-    FailureCause, Order, Outcome, ResumePoint, Run, Settings, SettleItem, SettleStatus,
+    FailureCause, Order, Outcome, ResumePoint, Run, Settings, SettleItem, SettleStatus, Used,
 };
 
 fn rig(keys: &str) -> Rig {
@@ -383,16 +383,16 @@ fn rule_5_a_resumed_session_hears_what_credit_was_used_for_that_does_not_come_ag
     rig.lost("a");
     let point = ResumePoint { epoch, last_seq: 0 };
     assert_eq!(rig.try_open("a", Some(point), true, 10).unwrap(), "resumed, 1..3");
-    assert_eq!(rig.used, (1, 100));
+    assert_eq!(rig.used, Used { records: 1, bytes: 100 });
     rig.pass(Duration::from_secs(60));
     rig.expect("a loses 1..3 LeaseExpired");
     // All of it is used, and the session knows.
     rig.lost("a");
     let point = ResumePoint { epoch, last_seq: 0 };
     assert_eq!(rig.try_open("a", Some(point), true, 10).unwrap(), "resumed");
-    assert_eq!(rig.used, (3, 300));
+    assert_eq!(rig.used, Used { records: 3, bytes: 300 });
     rig.open("b");
-    assert_eq!(rig.used, (0, 0));
+    assert_eq!(rig.used, Used::default());
 }
 
 #[test]
@@ -402,7 +402,7 @@ fn a_stream_that_takes_over_a_session_of_calls_counts_its_credit_from_zero() {
     rig.ask("a", 2, "");
     rig.expect("a 0..2");
     rig.open("a");
-    assert_eq!(rig.used, (0, 0));
+    assert_eq!(rig.used, Used::default());
     rig.expect("");
     rig.credit("a", 1);
     rig.expect("a 2");

@@ -40,6 +40,10 @@ const STREAMS: [&str; 4] = [
 /// A call with one message that waits for room.
 const APPEND: &str = "/riverrun.v1.Produce/Append";
 
+/// What a request brings whose reply becomes base64.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AsText;
+
 /// A service with counted bodies.
 #[derive(Clone, Debug)]
 pub(super) struct Bounded<S> {
@@ -74,6 +78,7 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let caller = request.extensions().get::<Caller>().expect("set for every connection");
         let (receiving, replies) = (caller.receiving.clone(), caller.replies.clone());
+        let is_text = request.extensions().get::<AsText>().is_some();
         let kind = kind(request.uri().path());
         let message_bytes_max = self.message_bytes_max;
         let (parts, body) = request.into_parts();
@@ -83,7 +88,7 @@ where
             let mut response = call.await?;
             drop(held);
             let paid = response.extensions_mut().remove::<Paid>().unwrap_or_default();
-            Ok(response.map(|body| Body::new(Reply::new(body, replies, paid))))
+            Ok(response.map(|body| Body::new(Reply::new(body, replies, paid, is_text))))
         })
     }
 }

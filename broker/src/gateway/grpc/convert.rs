@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use riverrun_proto::{Header, Record, batch::OffsetRecord, grpc::v1, limits::WAIT_MS_MAX};
+use riverrun_proto::{
+    Header, Record,
+    batch::OffsetRecord,
+    grpc::{gather, v1},
+    limits::WAIT_MS_MAX,
+};
 
 use super::status::Describe;
 use crate::{
@@ -143,9 +148,20 @@ pub(super) fn fetched_partition(fetched: Fetched) -> v1::FetchedPartition {
             wire.next_offset = records.next_offset.0;
             wire.leader_epoch = records.leader_epoch.0;
             wire.batches = records.batches;
-            wire.records = records.records.into_iter().map(wire_record).collect();
+            wire.records = records.records.into_iter().map(lone_record).collect();
         }
         Err(error) => wire.error = Some(error.describe()),
+    }
+    wire
+}
+
+/// A record whose large fields do not keep the batch that they were inflated from.
+fn lone_record(record: OffsetRecord) -> v1::Record {
+    let mut wire = wire_record(record);
+    wire.key = wire.key.map(gather::alone);
+    wire.value = wire.value.map(gather::alone);
+    for header in &mut wire.headers {
+        header.value = header.value.take().map(gather::alone);
     }
     wire
 }

@@ -1,6 +1,7 @@
 //! The `Fetch` service on the wire.
 
 mod pipeline;
+mod singly;
 
 use std::{pin::Pin, sync::Arc};
 
@@ -9,6 +10,7 @@ use futures_util::StreamExt;
 use riverrun_proto::grpc::v1::{self, fetch_server::Fetch};
 use tonic::{Request, Response, Status, Streaming};
 
+use self::singly::Singly;
 use super::{
     connection::Caller,
     convert::{fetch_request, fetched_partition, offset_query, partition_state, watch_targets},
@@ -51,7 +53,7 @@ impl Fetch for FetchGateway {
             traced::note_fetched(&notes, &answer);
         }
         let mut response = Response::new(answer);
-        response.extensions_mut().insert(Paid::new(fetched.shares));
+        response.extensions_mut().insert(Paid::whole(fetched.shares));
         Ok(response)
     }
 
@@ -63,14 +65,15 @@ impl Fetch for FetchGateway {
         request: Request<Streaming<v1::FetchPipelineRequest>>,
     ) -> Result<Response<Self::FetchPipelineStream>, Status> {
         let caller = request.extensions().get::<Caller>().expect("set for every connection");
-        let (room, paid) = (caller.replies.clone(), Paid::default());
+        let (room, paid) = (caller.replies.clone(), Paid::whole(Vec::new()));
         let services = (self.fetch.clone(), self.refusals.clone());
         let origin = traced::origin(&request);
         let asks = (request.into_inner(), origin);
         let answers = pipeline::run(services, asks, (room, paid.clone()));
         let shutdown = self.shutdown.clone();
         let ended = Box::pin(async move { shutdown.begun().await });
-        let answers: Self::FetchPipelineStream = Box::pin(answers.take_until(ended));
+        let answers = Singly::new(Box::pin(answers.take_until(ended)));
+        let answers: Self::FetchPipelineStream = Box::pin(answers);
         let mut response = Response::new(answers);
         response.extensions_mut().insert(paid);
         Ok(response)

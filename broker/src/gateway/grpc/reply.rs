@@ -3,8 +3,8 @@
 //! The share travels with the bytes: the stack keeps them in its queue while the client opens no window or does
 //! not read, and drops them once they are in the socket or the stream is reset. Either gives the share back.
 //!
-//! Large fields of a message are frames of their own, which nobody copied ([`gather`]); the shares of what one poll brought travel with all of
-//! its frames.
+//! Large fields of what was fetched are frames of their own, which nobody copied ([`gather`]); the shares of what one poll brought travel with
+//! all of its frames. Other replies are copied when they are encoded: what their fields are parts of is not counted, and must not be held.
 //!
 //! A call that brings its shares along (fetch) was counted before it read anything, also one that answers many times. Any other reply is small;
 //! it is counted once encoded, and refused when there is no room, so that nothing waits uncounted.
@@ -32,7 +32,11 @@ const FREE_BYTES: usize = 8 << 10;
 /// Shares that a handler took for its reply, on their way to the body by the extensions of the response. Those of a stream are put there
 /// one answer after another.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Paid(Arc<Mutex<Vec<Share>>>);
+pub(super) struct Paid {
+    shares: Arc<Mutex<Vec<Share>>>,
+    /// They were taken for all that the fields of the reply keep in memory, so those need no copy.
+    is_whole: bool,
+}
 
 /// The counted body.
 #[derive(Debug)]
@@ -45,6 +49,8 @@ pub(super) struct Reply {
     free: usize,
     /// Frames that are counted, on their way out.
     ready: VecDeque<Bytes>,
+    /// Each frame becomes base64 by itself, which ends within no message.
+    is_text: bool,
     /// There was no room; the trailers say so and nothing follows.
     refused: bool,
 }
@@ -62,20 +68,21 @@ impl AsRef<[u8]> for Counted {
 }
 
 impl Paid {
-    pub(super) fn new(shares: Vec<Share>) -> Paid {
-        Paid(Arc::new(Mutex::new(shares)))
+    /// Shares taken for all that the fields of the reply keep in memory.
+    pub(super) fn whole(shares: Vec<Share>) -> Paid {
+        Paid { shares: Arc::new(Mutex::new(shares)), is_whole: true }
     }
 
     /// Adds those of a further answer, before it is handed on.
     pub(super) fn add(&self, shares: Vec<Share>) {
-        self.0.lock().extend(shares);
+        self.shares.lock().extend(shares);
     }
 }
 
 impl Reply {
-    pub(super) fn new(inner: Body, room: Room, paid: Paid) -> Reply {
+    pub(super) fn new(inner: Body, room: Room, paid: Paid, is_text: bool) -> Reply {
         let (free, ready) = (FREE_BYTES, VecDeque::new());
-        Reply { inner, room, paid, free, ready, refused: false }
+        Reply { inner, room, paid, free, ready, is_text, refused: false }
     }
 
     /// Counts what came, and gives the first frame of it.
@@ -89,7 +96,7 @@ impl Reply {
             self.free -= len;
             self.ready.extend(frames);
         } else {
-            let mut shares = mem::take(&mut *self.paid.0.lock());
+            let mut shares = mem::take(&mut *self.paid.shares.lock());
             if shares.is_empty() {
                 match self.room.try_take(len) {
                     Ok(share) => shares.push(share),
@@ -128,7 +135,11 @@ impl HttpBody for Reply {
         if self.refused {
             return Poll::Ready(None);
         }
-        let polled = ready!(gather::poll(Pin::new(&mut self.inner), context));
+        let polled = match self.paid.is_whole && !self.is_text {
+            true => ready!(gather::poll(Pin::new(&mut self.inner), context)),
+            false => ready!(Pin::new(&mut self.inner).poll_frame(context))
+                .map(|frame| frame.map(Part::from)),
+        };
         Poll::Ready(polled.map(|part| part.map(|part| self.count(part))))
     }
 

@@ -13,7 +13,10 @@ use tonic::{
     body::Body,
     codegen::{
         Bytes, Service, StdError,
-        http::{HeaderValue, Request, Response, header::CONTENT_TYPE},
+        http::{
+            HeaderMap, HeaderName, HeaderValue, Request, Response,
+            header::{ACCEPT, CONTENT_TYPE},
+        },
     },
     service::Routes,
 };
@@ -21,7 +24,9 @@ use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower_layer::Layer;
 
 use super::{
-    GrpcDoor, caller,
+    GrpcDoor,
+    bounded::AsText,
+    caller,
     connection::Caller,
     reply::{Paid, Reply},
 };
@@ -96,13 +101,18 @@ impl GrpcWeb {
         let replies = caller.replies.clone();
         request.extensions_mut().insert(caller);
         without_parameters(&mut request);
+        if is_text(request.headers()) || asks_for_text(request.headers()) {
+            request.extensions_mut().insert(AsText);
+        }
         let response = match self.service.call(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         };
         // What was counted inside is given back when it is written as base64: that is other memory.
-        match is_text(&response) {
-            true => response.map(|body| Body::new(Reply::new(body, replies, Paid::default()))),
+        match is_text(response.headers()) {
+            true => {
+                response.map(|body| Body::new(Reply::new(body, replies, Paid::default(), true)))
+            }
             false => response,
         }
     }
@@ -118,9 +128,18 @@ fn without_parameters<B>(request: &mut Request<B>) {
     }
 }
 
-fn is_text<B>(response: &Response<B>) -> bool {
-    let given = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    given.is_some_and(|text| text.starts_with(TEXT_TYPE))
+fn is_text(headers: &HeaderMap) -> bool {
+    begins(headers, CONTENT_TYPE, TEXT_TYPE)
+}
+
+/// The type of the reply follows from what is accepted.
+fn asks_for_text(headers: &HeaderMap) -> bool {
+    begins(headers, ACCEPT, TEXT_TYPE)
+}
+
+fn begins(headers: &HeaderMap, name: HeaderName, with: &str) -> bool {
+    let given = headers.get(name).and_then(|value| value.to_str().ok());
+    given.is_some_and(|text| text.starts_with(with))
 }
 
 #[cfg(test)]

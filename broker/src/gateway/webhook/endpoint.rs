@@ -6,6 +6,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use futures_util::stream;
 use tokio::{
     sync::watch,
+    task::JoinSet,
     time::{Instant, sleep},
 };
 
@@ -40,6 +41,8 @@ pub(super) struct Endpoint {
     /// The endpoint asked to be left alone until then.
     pub(super) postponed: Option<Instant>,
     pub(super) postponements: Postponements,
+    /// The subscription of an endpoint that is gone is being paused; false when that failed. The endpoint is left alone meanwhile.
+    pub(super) pausing: JoinSet<bool>,
     pub(super) places: Places,
     /// That there is no session was said.
     is_warned: bool,
@@ -60,6 +63,7 @@ impl Endpoint {
             breaker: Breaker::default(),
             postponed: None,
             postponements: Postponements::default(),
+            pausing: JoinSet::new(),
             is_warned: false,
         }
     }

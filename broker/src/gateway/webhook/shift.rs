@@ -60,8 +60,6 @@ pub(super) struct Shift<'a> {
     window: Window,
     /// The endpoint is left alone until then.
     wait: Option<Instant>,
-    /// The subscription of an endpoint that is gone is being paused; false when that failed. The endpoint is left alone meanwhile.
-    pausing: JoinSet<bool>,
     /// What the session was told last: whether it pauses, and how many records it may hold.
     told: Option<(bool, u32)>,
     /// The webhook is taken away.
@@ -97,7 +95,6 @@ impl Shift<'_> {
             posts: JoinSet::new(),
             window,
             wait: None,
-            pausing: JoinSet::new(),
             told: None,
             is_leaving: false,
             end: None,
@@ -127,7 +124,7 @@ impl Shift<'_> {
                     Ok(posted) => self.settle(posted),
                     Err(error) => tracing::error!(%error, "webhook: a request broke"),
                 },
-                Some(paused) = self.pausing.join_next() => self.paused(paused.unwrap_or(false)),
+                Some(paused) = self.endpoint.pausing.join_next() => self.paused(paused.unwrap_or(false)),
                 () = wake(self.wait) => self.look(),
                 changed = changes.changed(), if self.end.is_none() => match changed {
                     Ok(()) => {
@@ -169,7 +166,7 @@ impl Shift<'_> {
 
     /// Something may be posted now.
     fn takes(&self) -> bool {
-        let waits = self.wait.is_some() || !self.pausing.is_empty();
+        let waits = self.wait.is_some() || !self.endpoint.pausing.is_empty();
         !waits && !self.is_leaving && self.end.is_none()
     }
 
@@ -225,6 +222,7 @@ impl Shift<'_> {
     /// Posts what was handed out, as far as it is still held for as long as a request may take: what was not had in time may be
     /// in another hand by now.
     fn deliver(&mut self, delivered: Delivered) {
+        self.refresh();
         let Delivered { place, topic_id, seq, epoch, frame, counts, .. } = delivered;
         let item = |run, outcome| SettleItem {
             topic: place.topic.to_string(),
@@ -333,13 +331,13 @@ impl Shift<'_> {
 
     /// The endpoint says that it is gone for good: an operator must look. To pause takes a flush.
     fn pause_subscription(&mut self) {
-        if !self.pausing.is_empty() {
+        if !self.endpoint.pausing.is_empty() {
             return;
         }
         let name = self.endpoint.name.clone();
         let delivery = self.endpoint.door.services.delivery.clone();
         tracing::warn!(subscription = %name, "webhook: answered 410 Gone; the subscription is paused");
-        self.pausing.spawn(async move {
+        self.endpoint.pausing.spawn(async move {
             let paused = delivery.pause(&name, true).await;
             if let Err(error) = &paused {
                 tracing::warn!(subscription = %name, %error, "webhook: cannot pause");

@@ -109,9 +109,12 @@ impl Shared {
             return Ok((there, false));
         }
         let mut starts = Vec::with_capacity(topics.len());
+        self.check_unused(&spec.start)?;
         for topic in topics {
             starts.push((topic.id, self.floors(topic, &spec.start).await?));
         }
+        // Who came meanwhile may have committed what was read before.
+        self.check_unused(&spec.start)?;
         let new = NewSubscription {
             name: name.clone(),
             topic_ids: topics.iter().map(|topic| topic.id).collect(),
@@ -122,6 +125,16 @@ impl Shared {
         let subscription = subscription.ok_or(PushError::Interrupted)?;
         self.revive(&subscription);
         Ok((subscription, changed))
+    }
+
+    /// Refuses to begin where a group stands that has members: what they commit from now on would be handed out once more.
+    pub(super) fn check_unused(&self, start: &Start) -> Result<(), PushError> {
+        let Start::Group(group) = start else { return Ok(()) };
+        let group: Arc<str> = group.as_str().into();
+        match self.groups.look(&group, |state| state.members().len()) {
+            Ok(members @ 1..) => Err(PushError::GroupNotEmpty { group, members }),
+            Ok(0) | Err(_) => Ok(()),
+        }
     }
 
     /// Where each partition of a topic begins.
@@ -148,11 +161,6 @@ impl Shared {
             Start::Group(group) => {
                 let key = LaneKey::new(partition.topic_id(), partition.partition_id().0);
                 let group: Arc<str> = group.as_str().into();
-                // What they commit from now on would be handed out once more.
-                let members = self.groups.look(&group, |state| state.members().len());
-                if let Ok(members @ 1..) = members {
-                    return Err(PushError::GroupNotEmpty { group, members });
-                }
                 let stored = self.groups.store().read(|groups| {
                     let image = groups.get(&group)?;
                     Some(image.offsets.get(&key).map(|stored| stored.offset.0))

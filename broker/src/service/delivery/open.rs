@@ -83,7 +83,7 @@ impl DeliveryService {
         let in_flight_max = open.in_flight_max;
         let (session, opened) = live.event(|state, now| {
             state.check_open(&live.name)?;
-            let delivery::Opened { session, resumed, replay, used: (records, bytes) } =
+            let delivery::Opened { session, resumed, replay, used } =
                 state.delivery.open_session(open, now)?;
             replay.into_iter().for_each(|handout| mailbox.put(Mail::Handout(handout)));
             state.mailboxes.insert(session, mailbox.clone());
@@ -96,7 +96,7 @@ impl DeliveryService {
                 lease_max: settings.lease_max,
                 in_flight_max,
                 order: settings.order,
-                credit_used: Amount { records, bytes },
+                credit_used: Amount { records: used.records, bytes: used.bytes },
             };
             Ok::<_, PushError>((session, opened))
         })?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use riverrun_proto::{
     Offset, RecordBatch,
     batch::{BatchHeader, DecodeError, OffsetRecord},
@@ -75,7 +76,7 @@ fn count(
             count_sparse(&read, pos..end, (from, left))?
         };
         if let Some(next_offset) = cut_at {
-            let batches = read.batches.slice(..end);
+            let batches = first(&read.batches, end);
             let leader_epoch = header.leader_epoch;
             let record_count = records_max;
             return Ok(FetchedRecords {
@@ -89,7 +90,7 @@ fn count(
         counted += here;
         pos = end;
         if counted == records_max {
-            let batches = read.batches.slice(..end);
+            let batches = first(&read.batches, end);
             let (next_offset, leader_epoch) = (batch_end, header.leader_epoch);
             return Ok(FetchedRecords {
                 batches,
@@ -101,6 +102,15 @@ fn count(
         }
     }
     Ok(FetchedRecords { record_count: counted, ..whole(read) })
+}
+
+/// The first `len` bytes of a read, in memory of their own where the rest of it would be kept for little: the reply holds what it sends until
+/// it is sent, and is counted by its length.
+fn first(read: &Bytes, len: usize) -> Bytes {
+    match len < read.len() / 2 {
+        true => Bytes::copy_from_slice(&read[..len]),
+        false => read.slice(..len),
+    }
 }
 
 /// Counts the records of a compacted batch, which its header cannot tell from `from` on; where to cut when
@@ -174,7 +184,7 @@ fn undecodable(offset: Offset, reason: impl Into<Arc<str>>) -> FetchPartitionErr
 
 #[cfg(test)]
 mod tests {
-    use bytes::{Bytes, BytesMut};
+    use bytes::BytesMut;
     use riverrun_proto::{
         LeaderEpoch, Record,
         batch::{BatchBuilder, BuilderOptions, Compression},
@@ -217,6 +227,17 @@ mod tests {
         check_encoded(11, 1, 1, 12, 1);
         check_encoded(12, 2, 2, 14, 2);
         check_encoded(12, 3, 2, 15, 3);
+    }
+
+    #[test]
+    fn little_of_a_large_read_does_not_keep_the_rest_in_memory() {
+        let read = read();
+        let whole = read.batches.as_ptr_range();
+        for (records_max, is_kept) in [(1, false), (3, false), (5, true), (100, true)] {
+            let read = PartitionRead { batches: read.batches.clone(), ..read };
+            let cut = cut_here(read, Offset(10), Format::Encoded, Some(records_max)).unwrap();
+            assert_eq!(whole.contains(&cut.batches.as_ptr()), is_kept, "{records_max}");
+        }
     }
 
     #[test]

@@ -175,7 +175,7 @@ fn lying_headers_are_told_apart() {
     check_header(|h| h.attributes = 4, "`zstd` data is damaged");
     check_header(
         |h| h.base_timestamp_ms = i64::MAX,
-        "record `2` of the batch: `timestamp` lies too far from the batch's first",
+        "record `2` of the batch: `timestamp_delta` is `69000`, and the batch's first timestamp, `9223372036854775807`, with it does not fit 64 bits",
     );
 }
 
