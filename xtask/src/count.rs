@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path, process::Command};
 
-use crate::check::cargo;
+use crate::{check::cargo, packages};
 
 /// Where the record is.
 const RECORD: &str = "benches/instructions.txt";
@@ -28,6 +28,7 @@ type Counts = BTreeMap<String, f64>;
 
 /// Counts, and fails when a path became dearer; with `write` the counts become the record.
 pub(crate) fn run(root: &Path, write: bool) -> Result<(), String> {
+    packages::install(&["valgrind"]);
     if let Some(why) = missing() {
         println!("count: SKIPPED: {why}");
         return Ok(());

@@ -29,6 +29,7 @@ mod check;
 mod compare;
 mod count;
 mod generated;
+mod packages;
 mod promises;
 mod prove;
 mod tidy;

@@ -8,7 +8,7 @@
 
 use std::{path::Path, process::Command};
 
-use crate::check::cargo;
+use crate::{check::cargo, packages};
 
 /// What a folder holds.
 const PROGRAMS: [&str; 3] = ["riverrun", "prove", "worker"];
@@ -21,6 +21,7 @@ const COUNTERS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-l
 
 /// Builds and runs; `words` are the harnesses and their sizes.
 pub(crate) fn run(root: &Path, words: &[&str]) -> Result<(), String> {
+    packages::install(&["strace", "xfsprogs", "libfaketime"]);
     build(root, "plain", false)?;
     let all = words.iter().all(|word| word.starts_with("--"));
     if all || words.contains(&"fuzz") || words.contains(&"planted") {
