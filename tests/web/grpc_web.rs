@@ -55,6 +55,18 @@ async fn ask<R: Message + Default>(web: SocketAddr, path: &str, message: &impl M
     R::decode(&messages[0][..]).unwrap()
 }
 
+/// What a reply in base64 says, and how much of it stands before each padding: pieces are padded by themselves.
+fn from_text(reply: &Reply) -> (Vec<u8>, Vec<usize>) {
+    let (mut body, mut padded) = (Vec::new(), Vec::new());
+    for quad in reply.body.chunks(4) {
+        body.extend(STANDARD.decode(quad).unwrap());
+        if quad.ends_with(b"=") {
+            padded.push(body.len());
+        }
+    }
+    (body, padded)
+}
+
 /// How a refused call ended: in the headers, when there was nothing else to say, or in the trailers.
 fn refusal(reply: &Reply) -> (String, String) {
     let trailers = match reply.header("grpc-status") {
@@ -106,16 +118,32 @@ async fn a_page_may_send_and_read_text() {
         call_with(web, line, &[TEXT, "accept: application/grpc-web-text+proto"], body.as_bytes());
     let reply = reply.await;
     assert_eq!(reply.head.status, 200);
-    // Each piece of a reply is padded by itself.
-    let text = String::from_utf8(reply.body).unwrap();
-    let mut body = Vec::new();
-    for quad in text.as_bytes().chunks(4) {
-        body.extend(STANDARD.decode(quad).unwrap());
-    }
+    let (body, _) = from_text(&reply);
     let (messages, trailers) = unframed(&body);
     assert!(trailers.contains("grpc-status:0"), "{trailers}");
     let metadata = v1::GetMetadataResponse::decode(&messages[0][..]).unwrap();
     assert_eq!(metadata.topics[0].partitions.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_is_padded_behind_messages_and_not_within() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    create(web, "tt", 1).await;
+    // What stands before the large field is no multiple of three bytes.
+    let large = "x".repeat(20_000);
+    let _: v1::AppendResponse =
+        ask(web, "/riverrun.v1.Produce/Append", &append("tt", &[&large])).await;
+    let body = STANDARD.encode(framed(&fetch("tt", 0)));
+    let headers = [TEXT, "accept: application/grpc-web-text+proto"];
+    let line = "POST /riverrun.v1.Fetch/Fetch";
+    let reply = call_with(web, line, &headers, body.as_bytes()).await;
+    let (body, padded) = from_text(&reply);
+    let (messages, _) = unframed(&body);
+    let read = v1::FetchResponse::decode(&messages[0][..]).unwrap();
+    assert_eq!(values(&read.partitions[0]), [large]);
+    let end = 5 + messages[0].len();
+    assert!(padded.iter().all(|at| *at >= end), "{padded:?}, and the message ends at {end}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

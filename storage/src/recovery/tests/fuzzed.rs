@@ -10,13 +10,19 @@ use crate::{
     state::{self, LogState},
 };
 
-/// A log of two segments that is closed, and where the second begins.
-fn closed() -> (SimDisk, u64) {
+/// An open log whose second segment is empty, and where that begins.
+fn rolled() -> (SimDisk, OpenedLog, u64) {
     let disk = SimDisk::new(1);
     let mut log = open(&disk);
     fill(&mut log, 3);
     let second = log.writer.log_end().0;
     log.writer.roll(Timestamp(1)).unwrap();
+    (disk, log, second)
+}
+
+/// A log of two segments that is closed, and where the second begins.
+fn closed() -> (SimDisk, u64) {
+    let (disk, mut log, second) = rolled();
     fill(&mut log, 3);
     log.flusher.flush().unwrap();
     log.writer.close().unwrap();
@@ -52,11 +58,7 @@ fn a_clean_mark_below_the_log_start_is_not_trusted() {
 
 #[test]
 fn a_segment_that_begins_past_the_end_of_the_one_before_does_not_go_on_there() {
-    let disk = SimDisk::new(1);
-    let mut log = open(&disk);
-    fill(&mut log, 3);
-    let second = log.writer.log_end().0;
-    log.writer.roll(Timestamp(1)).unwrap();
+    let (disk, log, second) = rolled();
     drop(log);
     let disk = disk.kill();
     let block = &bytes_of(&disk, &segment_path(second))[..HEADER_BLOCK_BYTES];
@@ -225,11 +227,7 @@ fn an_epoch_that_begins_past_the_end_is_damage() {
 
 #[test]
 fn a_mark_below_the_base_of_its_segment_is_not_trusted() {
-    let disk = SimDisk::new(1);
-    let mut log = open(&disk);
-    fill(&mut log, 3);
-    let second = log.writer.log_end().0;
-    log.writer.roll(Timestamp(1)).unwrap();
+    let (disk, log, second) = rolled();
     log.writer.close().unwrap();
     let below = |header: &mut SegmentHeader| header.durable_upto = Offset::ZERO;
     let mut end = forge(&disk, &segment_path(second), below);
@@ -273,11 +271,7 @@ fn cut_before_the_seal(disk: &SimDisk, sealed: &Previous) -> Previous {
 
 #[test]
 fn a_seal_that_covers_offsets_is_none() {
-    let disk = SimDisk::new(1);
-    let mut log = open(&disk);
-    fill(&mut log, 3);
-    let second = log.writer.log_end().0;
-    log.writer.roll(Timestamp(1)).unwrap();
+    let (disk, log, second) = rolled();
     drop(log);
     let disk = disk.kill();
     let (pos, seal) = entries(&disk, &segment_path(0)).pop().unwrap();
