@@ -15,6 +15,17 @@ use tonic_prost::{ProstCodec, ProstDecoder};
 
 use super::gather;
 
+/// Room that a stream is given when it begins, in each direction, and keeps while nothing is sent: most streams wait most of the time.
+/// It is also the least that is allocated at a time for messages after it; of less, [`bytes::BytesMut`] would make room message by message.
+const IDLE_BYTES: usize = 1 << 10;
+/// Encoded bytes that are enough for one write.
+const YIELD_BYTES: usize = 32 << 10;
+
+/// How the buffers of a stream grow.
+fn buffers() -> BufferSettings {
+    BufferSettings::new(IDLE_BYTES, YIELD_BYTES)
+}
+
 /// The codec of every service here.
 #[derive(Debug)]
 pub struct ExactCodec<T, U>(PhantomData<(T, U)>);
@@ -44,7 +55,7 @@ where
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<T, U>::raw_decoder(BufferSettings::default())
+        ProstCodec::<T, U>::raw_decoder(buffers())
     }
 }
 
@@ -55,5 +66,9 @@ impl<T: Message> Encoder for ExactEncoder<T> {
     fn encode(&mut self, item: T, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
         gather::encode(&item, buf);
         Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffers()
     }
 }
