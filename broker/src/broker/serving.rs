@@ -126,7 +126,11 @@ impl Serving {
             }
         }
         for acceptor in acceptors {
-            first.spawn(acceptor.run(shutdown.watch()));
+            let (delivery, watch) = (rooms.services.delivery.clone(), shutdown.watch());
+            first.spawn(async move {
+                delivery.begun().await;
+                acceptor.run(watch).await;
+            });
         }
         Ok(Serving { address, web_address, threads, clock: Clock::real() })
     }

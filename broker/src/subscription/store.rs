@@ -297,6 +297,11 @@ impl SubscriptionStore {
         if waited.is_ok() && !self.is_ended() { Ok(()) } else { Err(self.error()) }
     }
 
+    /// The sequence number of what was handed in last.
+    pub fn handed_in(&self) -> u64 {
+        self.shared.pending.lock().sequence
+    }
+
     /// The sequence number up to which everything is durable.
     pub fn durable(&self) -> u64 {
         *self.shared.durable.borrow()

@@ -11,12 +11,12 @@ use crate::support::{
     records::code,
 };
 
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     i64::try_from(now.as_millis()).unwrap()
 }
 
-fn at(time_ms: i64, text: &str) -> Record {
+pub(super) fn at(time_ms: i64, text: &str) -> Record {
     let header = Header {
         key: Bytes::from_static(b"riverrun-deliver-at"),
         value: Some(Bytes::from(time_ms.to_string())),
@@ -24,7 +24,7 @@ fn at(time_ms: i64, text: &str) -> Record {
     Record { headers: vec![header], ..value(text) }
 }
 
-async fn cancel(stubs: &mut PushStubs, offset: u64) -> Result<bool, tonic::Status> {
+pub(super) async fn cancel(stubs: &mut PushStubs, offset: u64) -> Result<bool, tonic::Status> {
     let request = v1::CancelScheduledRequest { topic: "t".into(), partition: 0, offset };
     Ok(stubs.subscriptions.cancel_scheduled(request).await?.into_inner().cancelled)
 }

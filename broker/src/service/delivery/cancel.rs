@@ -1,15 +1,21 @@
 //! Cancels a record that waits for its time, in every subscription.
+//!
+//! Invariant: a cancelled record is on the disk, whatever the durability of its topic. A power loss that took it would give its offset to
+//! another record, which would then count as cancelled.
 
 use riverrun_proto::Offset;
 
 use super::{DeliveryService, error::PushError, peek::record_at, scan::deliver_at_of};
-use crate::{delivery::LaneKey, partition::ReadError};
+use crate::{
+    delivery::LaneKey,
+    partition::{Durability, ReadError},
+};
 
 impl DeliveryService {
     /// Cancels the record, and answers when that is durable: true when no subscription will deliver it any more.
     ///
     /// # Errors
-    /// When there is no such record, it has no time, or the cancellation cannot be stored.
+    /// When there is no such record, it has no time, or it or the cancellation cannot be stored.
     pub async fn cancel_scheduled(
         &self,
         (topic, number): (&str, u32),
@@ -27,6 +33,7 @@ impl DeliveryService {
             let expected = "the offset of a record with a `riverrun-deliver-at` header";
             return Err(PushError::field("offset", expected, offset));
         };
+        partition.wait_durable(Offset(offset + 1), Durability::Fsync).await?;
         let lane = LaneKey::new(partition.topic_id(), number);
         let in_time = self.shared.clock.wall_ms() < time_ms;
         let store = &self.shared.store;

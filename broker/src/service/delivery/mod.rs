@@ -41,7 +41,7 @@ mod scan_tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -71,6 +71,8 @@ use crate::{
 
 /// Deadlines are looked at no more often than this.
 const TICK_MIN: Duration = Duration::from_millis(1);
+/// Longest wait of a start for what it found out to be stored. Only a full or a broken disk takes so long, and nothing is appended to those.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything about push subscriptions; cheap to clone.
 #[derive(Clone, Debug)]
@@ -92,6 +94,8 @@ struct Shared {
     deadlines: Deadlines,
     sessions: Quota,
     shutdown: ShutdownWatch,
+    /// What the start handed in to the store.
+    begun: OnceLock<u64>,
     /// Held over a redrive.
     redriving: tokio::sync::Mutex<()>,
     /// Settings changed, or a subscription came or went.
@@ -135,6 +139,7 @@ impl DeliveryService {
             deadlines: Deadlines::default(),
             sessions: Quota::new("subscriptions.sessions_max", sessions_max, quota_wait),
             shutdown,
+            begun: OnceLock::new(),
             redriving: tokio::sync::Mutex::default(),
             resettled: Notify::new(),
             webhook_durations: Histogram::new(&SECONDS),
@@ -147,6 +152,7 @@ impl DeliveryService {
                 service.shared.revive(&subscription);
             }
         }
+        service.shared.begun.get_or_init(|| service.shared.store.handed_in());
         let background = service.clone();
         let background = async move {
             // What was found to be a dead letter above had nobody to write it yet.
@@ -158,6 +164,17 @@ impl DeliveryService {
             background.fail_all();
         };
         (service, background)
+    }
+
+    /// Waits until what the start found out is stored: where delivery goes on after a power loss that took the end of a log. Nothing
+    /// may be appended before, or the next start would take new records for settled ones. Ends too when nothing can be stored.
+    pub async fn begun(&self) {
+        let sequence = self.shared.begun.get().copied().unwrap_or_default();
+        let settled =
+            tokio::time::timeout(BEGIN_TIMEOUT, self.shared.store.settled(sequence)).await;
+        if !matches!(settled, Ok(Ok(()))) {
+            tracing::warn!("where delivery goes on could not be stored yet");
+        }
     }
 
     /// Takes nothing more, writes what waits, and closes the log.
