@@ -30,8 +30,8 @@ const HELD_EACH: u32 = 1_000;
 const SETTINGS: &str = "[subscriptions]\ncache_bytes_max = \"1MiB\"\n";
 /// Free memory is given back at once.
 const VARIABLES: [(&str, &str); 1] = [("MIMALLOC_PURGE_DELAY", "0")];
-/// What a client's stream takes before it must be read: the window of HTTP/2 unless it asks for another.
-const WINDOW: f64 = 65_535.0;
+/// What a client's stream takes before it must be read: the window of HTTP/2 unless a client asks for another.
+const WINDOW: u32 = 65_535;
 /// What the broker may keep for one beyond that.
 const KEPT_MAX: f64 = 262_144.0;
 /// Time to come to rest before measuring; shorter than the silence that ends a session.
@@ -81,7 +81,7 @@ pub(crate) async fn run(args: &Args, setup: &Setup) -> Result<Vec<Measurement>> 
             each,
             "KiB",
         )
-        .target(Target::AtMost((WINDOW + KEPT_MAX) / 1024.0)),
+        .target(Target::AtMost((f64::from(WINDOW) + KEPT_MAX) / 1024.0)),
         Measurement::new("without unread sessions, before", before, "records/s"),
         Measurement::new(format!("beside {FEW} unread sessions"), beside, "records/s")
             .target(Target::AtLeast(alone * 0.9)),
@@ -115,6 +115,7 @@ async fn open(broker: &Broker, name: &str, numbers: Range<u32>) -> Result<Vec<Se
     let mut sessions = Vec::new();
     for number in numbers {
         let endpoint = Endpoint::from_shared(format!("http://{}", broker.address()))?;
+        let endpoint = endpoint.initial_stream_window_size(WINDOW);
         let push = PushClient::new(endpoint.connect().await?);
         let id = format!("unread-{number}");
         sessions.push(Session::open(push, (name, TOPIC, id), 1 << 40).await?);

@@ -1,8 +1,11 @@
 //! Batches that were looked at lately, shared by all subscriptions.
 //!
 //! Ten subscriptions that follow the end of a partition read and decode a batch once: whoever comes first
-//! reads, those who want the same offset meanwhile wait for him. The oldest batches leave when the bound is
+//! reads, those who want the same offset meanwhile wait for him. The oldest reads leave when the bound is
 //! reached; what is not here is read again.
+//!
+//! Invariant: what was read at once is kept and forgotten at once, because its batches lie in one buffer: any one of them holds it all. A
+//! later read of the same batches takes their place, and the earlier one still counts until it leaves.
 //!
 //! Reads of the hot end happen on the caller's thread, others on the blocking pool, where large and compressed
 //! reads are decoded as well.
@@ -23,7 +26,7 @@ use riverrun_proto::{Compression, Offset, batch::BatchHeader};
 use super::scan::{ScanError, ScannedBatch, decode};
 use crate::{delivery::LaneKey, partition::Partition, quota::Quota};
 
-/// Bytes read at once.
+/// Bytes read at once, or a quarter of what may be kept if that is less.
 const READ_BYTES: usize = 1 << 20;
 /// Uncompressed reads of at most so many bytes are decoded on the caller's thread.
 const INLINE_BYTES: usize = 128 << 10;
@@ -46,10 +49,23 @@ pub struct ScanCache {
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// By first offset they answer for.
-    partitions: HashMap<LaneKey, BTreeMap<u64, Arc<ScannedBatch>>>,
-    /// Oldest first.
-    order: VecDeque<(LaneKey, u64)>,
+    /// By first offset they answer for, each with the number of its read.
+    partitions: HashMap<LaneKey, BTreeMap<u64, (u64, Arc<ScannedBatch>)>>,
+    /// What was read at once, the oldest first.
+    order: VecDeque<Read>,
+    /// Number of the next read.
+    next: u64,
+    bytes: usize,
+}
+
+/// What was read at once.
+#[derive(Debug)]
+struct Read {
+    number: u64,
+    lane: LaneKey,
+    /// First offsets of its batches.
+    starts: Box<[u64]>,
+    /// Memory that they take together.
     bytes: usize,
 }
 
@@ -110,9 +126,10 @@ impl ScanCache {
         partition: &Arc<Partition>,
         from: u64,
     ) -> Result<Vec<Arc<ScannedBatch>>, ScanError> {
-        let _share = self.reading.take(READ_BYTES).await?;
+        let bytes_max = READ_BYTES.min(self.bytes_max / 4);
+        let _share = self.reading.take(bytes_max).await?;
         self.reads.fetch_add(1, Relaxed);
-        let read = partition.read(Offset(from), READ_BYTES).await?;
+        let read = partition.read(Offset(from), bytes_max).await?;
         let (batches, next) = (read.batches, read.next_offset.0);
         if is_light(&batches) {
             return decode(&batches, from, next);
@@ -134,7 +151,7 @@ impl ScanCache {
         let Some(batches) = kept.partitions.get(lane) else { return Vec::new() };
         let (mut at, mut bytes, mut known) = (from, 0, Vec::new());
         while at < until && (bytes < bytes_max || known.is_empty()) {
-            let candidate = batches.range(..=at).next_back().map(|(_, batch)| batch);
+            let candidate = batches.range(..=at).next_back().map(|(_, (_, batch))| batch);
             let Some(batch) = candidate.filter(|batch| batch.covers().contains(at)) else { break };
             at = batch.covers().end;
             bytes += batch.record_bytes();
@@ -144,19 +161,12 @@ impl ScanCache {
     }
 
     fn keep(&self, lane: LaneKey, scanned: &[Arc<ScannedBatch>]) {
-        let mut kept = self.kept.lock();
-        for batch in scanned {
-            let bytes = batch.memory_bytes();
-            if bytes > self.bytes_max / 4 {
-                continue;
-            }
-            let start = batch.covers().start;
-            kept.bytes += bytes;
-            match kept.partitions.entry(lane).or_default().insert(start, batch.clone()) {
-                Some(old) => kept.bytes -= old.memory_bytes(),
-                None => kept.order.push_back((lane, start)),
-            }
+        let bytes = scanned.iter().map(|batch| batch.memory_bytes()).sum();
+        if bytes > self.bytes_max / 2 {
+            return;
         }
+        let mut kept = self.kept.lock();
+        kept.add(lane, scanned, bytes);
         while kept.bytes > self.bytes_max {
             kept.forget_oldest();
         }
@@ -164,11 +174,28 @@ impl ScanCache {
 }
 
 impl Kept {
+    fn add(&mut self, lane: LaneKey, scanned: &[Arc<ScannedBatch>], bytes: usize) {
+        let number = self.next;
+        self.next += 1;
+        self.bytes += bytes;
+        let batches = self.partitions.entry(lane).or_default();
+        let starts = scanned.iter().map(|batch| {
+            let start = batch.covers().start;
+            batches.insert(start, (number, batch.clone()));
+            start
+        });
+        let starts = starts.collect();
+        self.order.push_back(Read { number, lane, starts, bytes });
+    }
+
     fn forget_oldest(&mut self) {
-        let Some((lane, start)) = self.order.pop_front() else { return };
+        let Some(Read { number, lane, starts, bytes }) = self.order.pop_front() else { return };
+        self.bytes -= bytes;
         let Some(batches) = self.partitions.get_mut(&lane) else { return };
-        if let Some(batch) = batches.remove(&start) {
-            self.bytes -= batch.memory_bytes();
+        for start in starts {
+            if batches.get(&start).is_some_and(|(of, _)| *of == number) {
+                batches.remove(&start);
+            }
         }
         if batches.is_empty() {
             self.partitions.remove(&lane);

@@ -222,6 +222,24 @@ async fn the_cache_stays_within_its_bound_and_forgets_nothing_that_is_asked_for(
 }
 
 #[tokio::test]
+async fn one_batch_that_is_kept_holds_no_more_than_what_counts() {
+    let house = House::new(256 << 10);
+    for _ in 0..64 {
+        house.append(Compression::None, &[record(None, 15_000)]).await;
+    }
+    let mut last = Vec::new();
+    // Each reads a quarter of the bound, and all but its first batch take the places of those read before.
+    for from in (0..60).rev() {
+        let read = house.cache.read(&house.partition, (from, 64), u64::MAX).await.unwrap();
+        assert!(read.len() > 1);
+        last.extend(read.last().map(Arc::downgrade));
+    }
+    assert_eq!(house.cache.reads(), 60);
+    let held = last.iter().filter(|one| one.strong_count() > 0).count();
+    assert!((1..=5).contains(&held), "buffers of {held} reads");
+}
+
+#[tokio::test]
 async fn a_batch_goes_out_whole_when_half_of_it_was_handed_out() {
     let house = House::new(1 << 20);
     let ten: Vec<Record> = (0..10).map(|_| record(Some("k"), 100)).collect();
