@@ -8,6 +8,7 @@
 
 mod authorities;
 mod error;
+mod origins;
 mod parse;
 mod reference;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use std::{
 use crate::traces::WHOLE;
 pub use error::ConfigError;
 use ipnet::IpNet;
+pub use origins::{Origins, Said};
 pub use reference::KeyReference;
 
 pub use units::{format_duration, format_size, parse_duration, parse_size};
@@ -54,6 +56,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// Traces.
     pub traces: TracesConfig,
+    /// Where all of this came from.
+    pub origins: Origins,
 }
 
 /// The gRPC door.
@@ -252,6 +256,7 @@ impl Default for Config {
             },
             metrics: MetricsConfig { partition_labels: true, kafka_exporter_names: false },
             traces: TracesConfig { otlp_endpoint: String::new(), sample_millionths: WHOLE },
+            origins: Origins::default(),
         }
     }
 }
@@ -341,27 +346,21 @@ impl Config {
         let http = self.http.enabled.then_some(("http.listen", self.http.listen));
         for (key, listen) in [("grpc.listen", self.grpc.listen)].into_iter().chain(http) {
             if !listen.ip().is_loopback() && !self.insecure {
-                return Err(ConfigError::NotLoopback { key, listen });
+                let listen = self.origins.said(key, listen.to_string());
+                return Err(ConfigError::NotLoopback { listen });
             }
         }
-        let largest = self.grpc.message_bytes_max;
-        if self.limits.in_flight_bytes_max < largest {
-            return Err(ConfigError::Contradiction {
-                key: "limits.in_flight_bytes_max",
-                other: "grpc.message_bytes_max",
-            });
-        }
-        if self.limits.receive_bytes_max < largest {
-            return Err(ConfigError::Contradiction {
-                key: "limits.receive_bytes_max",
-                other: "grpc.message_bytes_max",
-            });
-        }
-        if self.limits.receive_bytes_max < self.http.body_bytes_max {
-            return Err(ConfigError::Contradiction {
-                key: "limits.receive_bytes_max",
-                other: "http.body_bytes_max",
-            });
+        let in_flight = ("limits.in_flight_bytes_max", self.limits.in_flight_bytes_max);
+        let receive = ("limits.receive_bytes_max", self.limits.receive_bytes_max);
+        let message = ("grpc.message_bytes_max", self.grpc.message_bytes_max);
+        let body = ("http.body_bytes_max", self.http.body_bytes_max);
+        for (small, large) in [(in_flight, message), (receive, message), (receive, body)] {
+            if small.1 < large.1 {
+                let said =
+                    |(key, bytes)| Box::new(self.origins.said(key, format_size(bytes as u64)));
+                let (small, large) = (said(small), said(large));
+                return Err(ConfigError::Contradiction { small, large });
+            }
         }
         Ok(())
     }
@@ -374,6 +373,11 @@ impl Config {
     /// Every key with its value in force, as TOML.
     pub fn to_toml(&self) -> String {
         reference::to_toml(self)
+    }
+
+    /// The same as JSON: an object with one for each table.
+    pub fn to_json(&self) -> serde_json::Value {
+        reference::to_json(self)
     }
 }
 

@@ -12,7 +12,7 @@ use riverrun_broker::config::{Config, ConfigError};
 
 use crate::{
     failure::{Failure, Stop},
-    output,
+    output::{self, Output, OutputArgs},
     serve::traces,
 };
 
@@ -24,11 +24,13 @@ pub(crate) enum ConfigCommand {
         /// The file, TOML
         file: PathBuf,
     },
-    /// Show every setting with its value in force, as TOML
+    /// Show every setting with its value in force: as a settings file (TOML), or as JSON
     Show {
         /// Settings file; without one, the defaults
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Print the reference of all settings as Markdown
     #[command(hide = true)]
@@ -45,8 +47,13 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<(), Stop> {
             checked(read(file)?)?;
             output::print(&format!("`{}` is in order\n", file.display()))
         }
-        ConfigCommand::Show { config: Some(file) } => output::print(&read(file)?.to_toml()),
-        ConfigCommand::Show { config: None } => output::print(&Config::default().to_toml()),
+        ConfigCommand::Show { config, output } => {
+            let settings = config.as_deref().map_or_else(|| Ok(Config::default()), read)?;
+            match output.output {
+                Output::Table => output::print(&settings.to_toml()),
+                Output::Json => output::print_json(&settings.to_json()),
+            }
+        }
         ConfigCommand::Reference => output::print(&markdown()),
         ConfigCommand::Metrics => output::print(&metrics::markdown()),
     }

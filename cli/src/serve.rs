@@ -110,9 +110,11 @@ fn settings(args: &ServeArgs) -> Result<Config, Failure> {
     }
     if let Some(listen) = args.listen {
         settings.grpc.listen = listen;
+        settings.origins.forget("grpc.listen");
     }
     if let Some(listen) = args.http_listen {
         settings.http.listen = listen;
+        settings.origins.forget("http.listen");
     }
     settings.insecure |= args.insecure;
     config::checked(settings)

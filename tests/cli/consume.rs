@@ -9,7 +9,7 @@ use std::{
 
 use crate::support::{
     damage::{cut_in_half, cut_to, first_segment, flip_first_record, partition_dir},
-    process::Broker,
+    process::{Broker, run},
 };
 
 /// A broker with the topic `t` and `count` records `0`, `1`, … in its one partition.
@@ -124,6 +124,30 @@ fn broker_with_damage(count: usize) -> Broker {
     flip_first_record(&first_segment(&dir));
     broker.restart();
     broker
+}
+
+#[test]
+fn a_flipped_bit_in_a_sealed_segment_is_named_with_position_and_offsets_without_a_broker() {
+    let mut broker = broker_with_damage(1);
+    broker.stop();
+    let dir = broker.data_dir();
+    let dir = dir.to_str().unwrap();
+    let done = run(&["log", "verify", dir, "-o", "json"], b"").refused(5, &["1 of", "damaged"]);
+    let verified: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    let logs = verified["logs"].as_array().unwrap();
+    let damaged: Vec<_> = logs.iter().filter(|log| log["sound"] == false).collect();
+    let [log] = &damaged[..] else { panic!("{verified}") };
+    assert_eq!(log["segments"][0]["sealed"], true, "{log}");
+    let finding = &log["findings"][0];
+    let path = finding["path"].as_str().unwrap();
+    assert_eq!(finding["kind"], "damage", "{log}");
+    assert!(path.ends_with("/1/00000000000000000000.log"), "{path}");
+    // Behind the header block.
+    assert_eq!((&finding["position"], &finding["start_offset"]), (&4096.into(), &0.into()));
+    let end = finding["end_offset"].as_u64().unwrap();
+    assert!((1..1_000).contains(&end), "what is not readable is one batch: {log}");
+    let text = run(&["log", "verify", dir], b"").text();
+    assert!(text.contains("4096") && text.contains(&format!("`0..{end}`")), "{text}");
 }
 
 #[test]

@@ -45,6 +45,46 @@ fn a_group_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_new_group_begins_where_it_is_told_to_and_goes_on_where_it_stopped() {
+    let broker = broker_with_records();
+    let begins = |group: &str, from: &str| {
+        let read = ["consume", "t", "--no-follow", "--format", "%v", "--group", group];
+        broker.call(&[&read[..], &["--from", from]].concat()).ok().text().len()
+    };
+    assert_eq!(begins("late", "latest"), 0);
+    assert_eq!(begins("past", "time:1970-01-02"), 8);
+    assert_eq!(begins("future", "time:2999-01-01"), 0);
+    broker.run(&["produce", "t", "--partition", "1"], b"e\n").ok();
+    for group in ["late", "past", "future"] {
+        assert_eq!(begins(group, "earliest"), 1, "`{group}` has a position");
+    }
+}
+
+#[test]
+fn a_group_that_reads_is_described_with_its_member() {
+    let broker = broker_with_records();
+    let mut reader = broker.spawn(&["consume", "t", "--group", "g"]);
+    let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines();
+    // What it wrote it has read as a member.
+    assert!(lines.next().unwrap().is_ok());
+    let described = json(broker.call(&["group", "describe", "g", "-o", "json"]));
+    let table = broker.call(&["group", "describe", "g"]).ok().text();
+    kill_process(Pid::from_child(&reader), Signal::INT).unwrap();
+    reader.wait().unwrap();
+    assert_eq!(described["state"], "Stable", "{described}");
+    let member = &described["members"][0];
+    let text = |key: &str| member[key].as_str().unwrap().to_owned();
+    assert!(text("client_id").starts_with("riverrun"), "{described}");
+    assert_eq!(text("host"), "127.0.0.1", "{described}");
+    assert_eq!(member["assignment"].as_array().unwrap().len(), 2, "{described}");
+    let row = table.lines().find(|line| line.starts_with("t ")).unwrap();
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    let of_member = [text("member_id"), text("client_id"), text("host")];
+    assert!(cells.ends_with(&of_member.each_ref().map(String::as_str)), "{table}");
+    assert!(table.contains("Stable (epoch "), "{table}");
+}
+
+#[test]
 fn what_was_not_written_out_is_not_committed() {
     let broker = broker_with_records();
     let first = consume(&broker, &["--max", "3"]);

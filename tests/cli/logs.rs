@@ -21,7 +21,7 @@ fn stopped_broker(count: u32) -> (Broker, PathBuf) {
 
 #[test]
 fn a_sound_directory_is_verified_and_dumped() {
-    let (broker, _) = stopped_broker(3);
+    let (broker, segment) = stopped_broker(3);
     let dir = broker.data_dir();
     let dir = dir.to_str().unwrap();
     let verified = run(&["log", "verify", dir], b"").ok().text();
@@ -30,6 +30,10 @@ fn a_sound_directory_is_verified_and_dumped() {
     assert!(entries.contains("  records  0.."), "{entries}");
     let records = run(&["log", "dump", dir, "--format", "%v\\n"], b"").ok().text();
     assert!(records.contains("record 0\nrecord 1\nrecord 2\n"), "{records}");
+    let partition = segment.parent().unwrap().to_str().unwrap();
+    let entries = run(&["log", "dump", partition, "-o", "json", "--max", "1"], b"").ok().stdout;
+    let entry: serde_json::Value = serde_json::from_slice(&entries).unwrap();
+    assert_eq!((&entry["position"], &entry["base_offset"]), (&4096.into(), &0.into()), "{entry}");
 }
 
 #[test]

@@ -56,6 +56,8 @@ fn wrong_settings_are_refused_before_anything_is_tried() {
         .refused(2, &["os, interval and fsync"]);
     run(&["topic", "alter", "orders"], b"").refused(2, &["nothing to change"]);
     run(&["group", "reset", "g", "--to-time", "noon"], b"").refused(2, &["`noon` is not a time"]);
+    run(&["consume", "orders", "--group", "g", "--from", "offset:3"], b"")
+        .refused(2, &["`--from offset:N` is not for a group", "group reset --to-offset"]);
 }
 
 #[test]
@@ -112,6 +114,14 @@ fn shown_settings_can_be_read_back() {
     let path = write_file(folder.path(), "shown.toml", &shown.stdout);
     let again = run(&["config", "show", "--config", &path], b"").ok();
     assert_eq!(shown.text(), again.text());
+    let json = run(&["config", "show", "--output", "json"], b"").ok();
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["data_dir"], "./riverrun-data");
+    assert_eq!(json["grpc"]["message_bytes_max"], "16MiB");
+    assert_eq!(json["limits"]["topics_max"], 10_000);
+    let of_json = json.as_object().unwrap().values().flat_map(|table| table.as_object());
+    let in_tables = shown.text().lines().filter(|line| line.contains(" = ")).count() - 2;
+    assert_eq!(of_json.map(serde_json::Map::len).sum::<usize>(), in_tables, "every key");
 }
 
 #[test]
@@ -161,7 +171,11 @@ fn what_is_no_broker_is_told_from_one() {
         thread::spawn(move || io::copy(&mut &stream, &mut &stream));
     });
     let closes = listener(drop);
-    for address in [web, echo, closes] {
+    // A fatal alert, as a server that speaks TLS answers what is none.
+    let speaks_tls = listener(|mut stream| {
+        stream.write_all(&[21, 3, 3, 0, 2, 2, 10]).ok();
+    });
+    for address in [web, echo, closes, speaks_tls] {
         let done = run(&["topic", "list", "--server", &address], b"");
         done.refused(3, &[&address, "--server"]);
     }

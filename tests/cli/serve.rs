@@ -125,6 +125,35 @@ fn an_open_door_must_be_acknowledged() {
 }
 
 #[test]
+fn an_open_door_is_said_to_be_one() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child = Command::new(binary::path())
+        .args(["serve", "--listen", "0.0.0.0:0", "--http-listen", "127.0.0.1:0", "--insecure"])
+        .arg("--data-dir")
+        .arg(home.path().join("data"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let told = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let told: Vec<String> = told.take(6).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(told.iter().any(|line| line.starts_with("  INSECURE ")), "{told:#?}");
+}
+
+#[test]
+fn a_data_directory_whose_parent_is_missing_is_refused_by_its_path() {
+    let home = tempfile::tempdir().unwrap();
+    let data_dir = home.path().join("misspelt").join("data");
+    let path = data_dir.to_str().unwrap();
+    let listen = ["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
+    let serve = [&["serve", "--data-dir", path][..], &listen].concat();
+    run(&serve, b"").refused(1, &[path, "No such file"]);
+    assert!(!home.path().join("misspelt").exists(), "nothing is made");
+}
+
+#[test]
 fn settings_come_from_the_file_and_the_command_line_wins() {
     let folder = tempfile::tempdir().unwrap();
     let wrong = write_file(folder.path(), "wrong.toml", b"durability = \"os\"\n");

@@ -270,3 +270,21 @@ async fn bombs_are_refused_and_keep_the_bound() {
     let growth = broker.peak_bytes() - before;
     assert!(growth < BOMB_GROWTH_MAX, "{growth} bytes more");
 }
+
+#[tokio::test]
+async fn metadata_of_one_large_topic_named_often_keeps_the_bound() {
+    const PARTITIONS: u32 = 1_000;
+    let (broker, mut healthy) = house().await;
+    healthy.create("large", PARTITIONS, v1::TopicConfig::default()).await;
+    let before = broker.peak_bytes();
+    let named = |count| v1::GetMetadataRequest { topics: vec!["large".into(); count] };
+    let described = in_time(healthy.admin.get_metadata(named(10_000))).await.expect("described");
+    let topics = described.into_inner().topics;
+    assert_eq!(topics.len(), 1, "named often, described once");
+    assert_eq!(topics[0].partitions.len(), PARTITIONS as usize);
+    let refused = in_time(healthy.admin.get_metadata(named(10_001))).await.unwrap_err();
+    assert_eq!(refused.message(), "`topics` must be a list of at most 10000, found `10001`");
+    check_well(&mut healthy).await;
+    let growth = broker.peak_bytes() - before;
+    assert!(growth < GROWTH_MAX, "{growth} bytes more");
+}

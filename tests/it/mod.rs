@@ -20,6 +20,7 @@ mod metrics;
 mod produce;
 mod push;
 mod read_only;
+mod retention;
 mod scrub;
 mod shutdown;
 mod stray_segments;

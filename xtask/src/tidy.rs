@@ -10,6 +10,7 @@ mod heads;
 mod links;
 mod manifest;
 mod mentions;
+mod protocol;
 mod sizes;
 mod source;
 mod tree;
@@ -56,13 +57,14 @@ impl fmt::Display for Finding {
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 8] = [
     manifest::check,
     words::check,
     heads::check,
     dead_files::check,
     links::check,
     mentions::check,
+    protocol::check,
     sizes::check,
 ];
 

@@ -1,8 +1,10 @@
 //! What can be wrong with settings.
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{io, path::PathBuf};
 
 use thiserror::Error;
+
+use super::origins::Said;
 
 /// Settings that are refused.
 #[derive(Debug, Error)]
@@ -53,14 +55,12 @@ pub enum ConfigError {
     },
     /// A door to the outside without protection.
     #[error(
-        "`{key}` is `{listen}`, which is not a loopback address, and connections are neither \
+        "{listen}, which is not a loopback address, and connections are neither \
          encrypted nor authenticated; set `insecure = true`, or start with --insecure, to accept that"
     )]
     NotLoopback {
-        /// The setting.
-        key: &'static str,
-        /// The address.
-        listen: SocketAddr,
+        /// The setting and the address.
+        listen: Said,
     },
     /// A file that should hold certificates.
     #[error("`{path}`, named by `webhooks.ca_files`, is no PEM file of certificates: {reason}")]
@@ -81,12 +81,12 @@ pub enum ConfigError {
         feature: &'static str,
     },
     /// Two keys that do not fit together.
-    #[error("`{key}` must be at least `{other}`")]
+    #[error("{small}, and must not be less than another: {large}")]
     Contradiction {
-        /// The key that is too small.
-        key: &'static str,
-        /// The key it must not be under.
-        other: &'static str,
+        /// The one that is too small.
+        small: Box<Said>,
+        /// The one it must not be under.
+        large: Box<Said>,
     },
 }
 

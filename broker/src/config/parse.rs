@@ -7,7 +7,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, ConfigError, reference::KEYS};
+use super::{Config, ConfigError, origins::Origins, reference::KEYS};
 
 pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
@@ -16,6 +16,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         reason: error.message().to_owned(),
     })?;
     let mut walk = Walk { text, path, config: Config::default() };
+    walk.config.origins = Origins::of(path);
     walk.table("", table.get_ref())?;
     Ok(walk.config)
 }
@@ -59,6 +60,7 @@ impl Walk<'_> {
             });
         };
         let set = value.and_then(|value| known.field.set(&mut self.config, &value));
+        self.config.origins.note(known.name, line);
         set.ok_or_else(|| ConfigError::InvalidValue {
             path: self.path.into(),
             line,

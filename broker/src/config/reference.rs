@@ -383,6 +383,24 @@ pub(super) fn to_toml(config: &Config) -> String {
     text
 }
 
+pub(super) fn to_json(config: &Config) -> serde_json::Value {
+    let table = to_toml(config).parse::<toml::Table>();
+    json(Value::Table(table.expect("what is shown reads back")))
+}
+
+/// A value as JSON has it.
+fn json(value: Value) -> serde_json::Value {
+    match value {
+        Value::String(text) => text.into(),
+        Value::Integer(number) => number.into(),
+        Value::Float(number) => number.into(),
+        Value::Boolean(flag) => flag.into(),
+        Value::Datetime(time) => time.to_string().into(),
+        Value::Array(list) => list.into_iter().map(json).collect(),
+        Value::Table(table) => table.into_iter().map(|(key, value)| (key, json(value))).collect(),
+    }
+}
+
 impl Field {
     /// Sets the field; `None` when the value has the wrong type or lies outside the bounds.
     pub(super) fn set(&self, config: &mut Config, value: &Value) -> Option<()> {

@@ -108,11 +108,48 @@ fn wrong_values_are_refused_with_bounds_and_what_came() {
 
 #[test]
 fn a_door_to_the_outside_must_be_acknowledged() {
-    let open = parse("[grpc]\nlisten = \"0.0.0.0:7070\"").unwrap();
-    assert!(matches!(open.check(), Err(ConfigError::NotLoopback { .. })));
+    for (table, text) in [
+        ("grpc", "riverrun.toml:2: `grpc.listen` is `0.0.0.0:7070`, which is not a loopback"),
+        ("http", "riverrun.toml:2: `http.listen` is `0.0.0.0:7070`, which is not a loopback"),
+    ] {
+        let open = parse(&format!("[{table}]\nlisten = \"0.0.0.0:7070\"")).unwrap();
+        let refused = open.check().unwrap_err().to_string();
+        assert!(refused.starts_with(text) && refused.contains("insecure = true"), "{refused}");
+    }
+    let closed = parse("[http]\nenabled = false\nlisten = \"0.0.0.0:7070\"").unwrap();
+    closed.check().unwrap();
+    let mut config = Config::default();
+    config.grpc.listen = "0.0.0.0:1".parse().unwrap();
+    let refused = config.check().unwrap_err().to_string();
+    assert!(refused.starts_with("`grpc.listen` is `0.0.0.0:1`"), "no file, no place: {refused}");
     let said = parse("insecure = true\n[grpc]\nlisten = \"0.0.0.0:7070\"").unwrap();
     said.check().unwrap();
     Config::default().check().unwrap();
+}
+
+#[test]
+fn keys_that_contradict_each_other_are_named_with_values_and_places() {
+    let cases = [
+        (
+            "[limits]\nin_flight_bytes_max = \"1MiB\"\n[grpc]\nmessage_bytes_max = \"2MiB\"",
+            "riverrun.toml:2: `limits.in_flight_bytes_max` is `1MiB`, and must not be less than \
+             another: riverrun.toml:4: `grpc.message_bytes_max` is `2MiB`",
+        ),
+        (
+            "[limits]\nreceive_bytes_max = \"15MiB\"",
+            "riverrun.toml:2: `limits.receive_bytes_max` is `15MiB`, and must not be less than \
+             another: `grpc.message_bytes_max` is `16MiB`",
+        ),
+        (
+            "[http]\nbody_bytes_max = \"32MiB\"\n[limits]\nreceive_bytes_max = \"20MiB\"",
+            "riverrun.toml:4: `limits.receive_bytes_max` is `20MiB`, and must not be less than \
+             another: riverrun.toml:2: `http.body_bytes_max` is `32MiB`",
+        ),
+    ];
+    for (text, expected) in cases {
+        let refused = parse(text).unwrap().check().unwrap_err();
+        assert_eq!(refused.to_string(), expected);
+    }
 }
 
 #[test]

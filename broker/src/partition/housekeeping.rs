@@ -1,4 +1,4 @@
-//! What partitions need now and then: retention, files that nobody reads, free room on the disk.
+//! What partitions need now and then: retention, the end of segments that grew old, files that nobody reads, free room on the disk.
 //!
 //! There is one round for all partitions, never a timer for each. A round looks at a share of them, so
 //! that a thousand idle partitions cost nothing worth counting.
@@ -117,7 +117,7 @@ async fn look_after(partition: &Arc<Partition>, now_ms: i64) {
     let facts = partition.facts();
     let is_empty = facts.visible.log_start == facts.log_end;
     let is_stopped = partition.failure().is_some() || partition.read_only().is_some();
-    if is_empty || is_stopped || !partition.has_retention() {
+    if is_empty || is_stopped || !partition.is_trimmed() {
         return;
     }
     match partition.maintain(now_ms).await {

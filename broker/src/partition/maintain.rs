@@ -55,13 +55,15 @@ impl Partition {
         Ok(())
     }
 
-    /// True when retention may drop something at all.
-    pub fn has_retention(&self) -> bool {
-        let policy = self.settings.read().retention;
-        policy.age_max.is_some() || policy.bytes_max.is_some()
+    /// True when retention may drop something, or compaction leave something out.
+    pub fn is_trimmed(&self) -> bool {
+        let settings = self.settings.read();
+        let policy = settings.retention;
+        policy.age_max.is_some() || policy.bytes_max.is_some() || settings.compaction.is_some()
     }
 
-    /// Drops what retention does not keep. Returns bytes dropped.
+    /// Drops what retention does not keep, and seals an active segment that is too old, so that retention and compaction reach it also where
+    /// nothing is appended any more. Returns bytes dropped.
     ///
     /// # Errors
     /// When storage refuses.
@@ -69,7 +71,10 @@ impl Partition {
         let policy = self.settings.read().retention;
         let before = self.visible().log_start;
         let dropped = self.with_writer(move |writer, _| {
-            writer.apply_retention(Timestamp(now_ms), &policy).map(|dropped| dropped.bytes)
+            // First what makes room: a roll needs some.
+            let dropped = writer.apply_retention(Timestamp(now_ms), &policy)?;
+            writer.roll_if_old(Timestamp(now_ms))?;
+            Ok(dropped.bytes)
         });
         let bytes = dropped.await?;
         self.tell_of_log_start(before);

@@ -2,6 +2,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use riverrun_proto::{
     PartitionId, Record, RecordBatch, TopicId,
     batch::{BatchBuilder, BuilderOptions, Compression},
@@ -296,6 +297,31 @@ async fn batches_are_appended_in_the_order_sent() {
         assert_eq!(receipt.base_offset, Offset(number));
     }
     assert!(house.disk.call_count(Call::Sync) < 500, "flushes are shared");
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_before_another_was_sent_stands_before_it_whoever_sends() {
+    let house = House::new();
+    let partition = house.open(Durability::Fsync);
+    let acknowledged = Arc::new(Mutex::new(None));
+    let senders: Vec<_> = (0..8)
+        .map(|_| {
+            let (partition, acknowledged) = (partition.clone(), acknowledged.clone());
+            tokio::spawn(async move {
+                for _ in 0..50 {
+                    let before: Option<Offset> = *acknowledged.lock();
+                    let given = append(&partition, &["a"], COMMITTED).await.unwrap().base_offset;
+                    assert!(before.is_none_or(|before| before < given), "{before:?}, {given}");
+                    let mut latest = acknowledged.lock();
+                    *latest = (*latest).max(Some(given));
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    assert_eq!(partition.visible().high_watermark, Offset(400), "no offset is left out");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! A change runs in a task of its own, so that a caller who goes away does not leave it half done.
 
-use std::{future::Future, sync::Arc};
+use std::{collections::BTreeSet, future::Future, sync::Arc};
 
 use riverrun_proto::Offset;
 use thiserror::Error;
@@ -10,12 +10,16 @@ use uuid::Uuid;
 
 use crate::{
     partition::{MaintainError, PartitionFailed},
+    service::group::check_count,
     topic::{
         Registry, Topic,
-        error::{FindError, TopicError, TopicIsStream, UnknownTopicOrPartition},
+        error::{FindError, InvalidField, TopicError, TopicIsStream, UnknownTopicOrPartition},
         registry::{NewTopic, TopicChange},
     },
 };
+
+/// Most topics that one request for metadata may name.
+pub const TOPICS_MAX: usize = 10_000;
 
 /// The cluster, as its one node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +43,9 @@ pub enum DeleteRecordsError {
     #[error(transparent)]
     Maintain(#[from] MaintainError),
 }
+
+/// What there is under a name, and the name.
+pub type NamedTopic = (Result<Arc<Topic>, UnknownTopicOrPartition>, String);
 
 /// Describes and changes topics.
 #[derive(Debug)]
@@ -69,6 +76,18 @@ impl AdminService {
     /// When there is none of that name.
     pub fn topic(&self, name: &str) -> Result<Arc<Topic>, UnknownTopicOrPartition> {
         self.registry.topic(name)
+    }
+
+    /// The topics of these names, each once however often it is named, in the order of the first time. With its name each, also where
+    /// there is none.
+    ///
+    /// # Errors
+    /// When there are too many names.
+    pub fn named_topics(&self, mut names: Vec<String>) -> Result<Vec<NamedTopic>, InvalidField> {
+        check_count("topics", names.len(), TOPICS_MAX)?;
+        let mut seen = BTreeSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        Ok(names.into_iter().map(|name| (self.topic(&name), name)).collect())
     }
 
     /// Every topic, by name.

@@ -4,7 +4,10 @@
 //! while an answer is on its way come together in the next one, so a slow reader gets fewer answers, never
 //! a backlog.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures_core::Stream;
 use futures_util::stream;
@@ -106,7 +109,7 @@ impl WatchService {
         let share = self.waiters.try_take(1)?;
         let mut watch = Watch {
             registry: self.registry.clone(),
-            targets,
+            targets: distinct(targets),
             changes: self.registry.changes(),
             waiter: TailWaiter::for_moves(),
             watched: Vec::new(),
@@ -151,7 +154,7 @@ impl Watch {
         found: Result<Arc<Partition>, FindError>,
     ) {
         let name = (topic.clone(), number);
-        if self.keys.contains_key(&name) || self.watched.len() > PARTITIONS_MAX {
+        if self.watched.len() > PARTITIONS_MAX || self.keys.contains_key(&name) {
             return;
         }
         let key = u32::try_from(self.watched.len()).unwrap_or(u32::MAX);
@@ -206,10 +209,33 @@ impl Watched {
     }
 }
 
+/// The targets without repetitions, each of which would be expanded to all partitions of its topic.
+fn distinct(mut targets: Vec<WatchTarget>) -> Vec<WatchTarget> {
+    let mut seen = BTreeSet::new();
+    targets.retain(|target| seen.insert((target.topic.clone(), target.partition)));
+    targets
+}
+
 fn check_count(count: usize) -> Result<(), InvalidField> {
     if (1..=PARTITIONS_MAX).contains(&count) {
         return Ok(());
     }
     let expected = format!("a list of 1 to {PARTITIONS_MAX}");
     Err(InvalidField { field: "partitions", expected, found: count.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_expanded_once_however_often_it_is_named() {
+        let named = [("a", None), ("a", Some(1)), ("b", None)];
+        let target =
+            |&(topic, partition): &(&str, _)| WatchTarget { topic: topic.into(), partition };
+        let repeated: Vec<_> = named.iter().cycle().take(9_999).map(target).collect();
+        let kept = distinct(repeated);
+        let kept: Vec<_> = kept.iter().map(|kept| (kept.topic.as_str(), kept.partition)).collect();
+        assert_eq!(kept, named);
+    }
 }

@@ -53,3 +53,34 @@ pub(super) fn partition_settings(
     let is_internal = false;
     PartitionSettings { durability, flush_interval, log, retention, compaction, is_internal }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn retention_is_for_what_is_dropped_and_compaction_for_keys() {
+        for (policy, drops, compacts) in [
+            (CleanupPolicy::Delete, true, false),
+            (CleanupPolicy::Compact, false, true),
+            (CleanupPolicy::CompactDelete, true, true),
+        ] {
+            let config = TopicConfig {
+                cleanup_policy: policy,
+                retention: Some(Duration::from_secs(5)),
+                retention_bytes: Some(7),
+                ..TopicConfig::default()
+            };
+            let topic_id = TopicId(Uuid::from_u128(1));
+            let settings = partition_settings(topic_id, PartitionId(0), &config);
+            let kept = RetentionPolicy {
+                age_max: drops.then_some(Duration::from_secs(5)),
+                bytes_max: drops.then_some(7),
+            };
+            assert_eq!(settings.retention, kept, "{policy:?}");
+            assert_eq!(settings.compaction.is_some(), compacts, "{policy:?}");
+        }
+    }
+}

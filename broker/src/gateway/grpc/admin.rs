@@ -9,11 +9,23 @@ use riverrun_proto::{
 use tonic::{Request, Response, Status};
 
 use super::{
+    connection::Caller,
     convert::{new_topic, partition_description, topic_change, topic_metadata},
     group::GroupGateway,
+    reply::{FREE_BYTES, Paid},
     status::{Describe, status},
 };
-use crate::service::AdminService;
+use crate::{
+    service::{AdminService, admin::NamedTopic},
+    topic::Topic,
+};
+
+/// Bytes that metadata of a topic takes beside its name and its partitions, as it is made and as it is encoded.
+const TOPIC_BYTES: usize = size_of::<v1::TopicMetadata>() + 256;
+/// A text is there twice, as it is made and as it is encoded.
+const COPIES: usize = 2;
+/// Bytes that it takes for a partition, likewise.
+const PARTITION_BYTES: usize = size_of::<v1::PartitionMetadata>() + 20;
 
 /// Translates for [`AdminService`].
 #[derive(Clone, Debug)]
@@ -23,7 +35,7 @@ pub(super) struct AdminGateway {
 }
 
 impl AdminGateway {
-    fn metadata(&self, topic: &crate::topic::Topic) -> v1::TopicMetadata {
+    fn metadata(&self, topic: &Topic) -> v1::TopicMetadata {
         topic_metadata(topic, self.service.cluster().node_id)
     }
 
@@ -39,8 +51,8 @@ impl AdminGateway {
         metadata.partitions.extend(added);
     }
 
-    fn metadata_or_error(&self, name: String) -> v1::TopicMetadata {
-        match self.service.topic(&name) {
+    fn metadata_or_error(&self, (found, name): NamedTopic) -> v1::TopicMetadata {
+        match found {
             Ok(topic) => self.metadata(&topic),
             Err(error) => {
                 let error = Some(error.describe());
@@ -50,26 +62,49 @@ impl AdminGateway {
     }
 }
 
+/// Bytes that metadata of these topics takes at most while it is made, encoded and sent.
+fn metadata_bytes(topics: &[NamedTopic]) -> usize {
+    let bytes = |(found, name): &NamedTopic| {
+        let rest = match found {
+            Ok(topic) => PARTITION_BYTES * topic.partitions.len(),
+            Err(error) => COPIES * error.to_string().len(),
+        };
+        TOPIC_BYTES + COPIES * name.len() + rest
+    };
+    topics.iter().map(bytes).sum()
+}
+
 #[tonic::async_trait]
 impl Admin for AdminGateway {
     async fn get_metadata(
         &self,
         request: Request<v1::GetMetadataRequest>,
     ) -> Result<Response<v1::GetMetadataResponse>, Status> {
+        let room = request.extensions().get::<Caller>().expect("set for every connection");
+        let room = room.replies.clone();
         let names = request.into_inner().topics;
         let topics = if names.is_empty() {
-            self.service.topics().iter().map(|topic| self.metadata(topic)).collect()
+            let name = |topic: Arc<Topic>| (Ok(topic.clone()), topic.name.to_string());
+            self.service.topics().into_iter().map(name).collect()
         } else {
-            names.into_iter().map(|name| self.metadata_or_error(name)).collect()
+            self.service.named_topics(names).map_err(|error| status(&error))?
         };
+        let bytes = metadata_bytes(&topics);
+        let share = match bytes > FREE_BYTES {
+            true => Some(room.try_take(bytes).map_err(|error| status(&error))?),
+            false => None,
+        };
+        let topics = topics.into_iter().map(|topic| self.metadata_or_error(topic)).collect();
         let cluster = self.service.cluster();
-        Ok(Response::new(v1::GetMetadataResponse {
+        let mut response = Response::new(v1::GetMetadataResponse {
             cluster_id: bytes::Bytes::copy_from_slice(cluster.cluster_id.as_bytes()),
             // One node: the address already used reaches it.
             nodes: vec![v1::Node { node_id: cluster.node_id, address: String::new() }],
             topics,
             version: env!("CARGO_PKG_VERSION").into(),
-        }))
+        });
+        response.extensions_mut().insert(Paid::ahead(share.into_iter().collect()));
+        Ok(response)
     }
 
     async fn create_topic(
@@ -161,5 +196,58 @@ impl Admin for AdminGateway {
         request: Request<v1::DeleteGroupRequest>,
     ) -> Result<Response<v1::DeleteGroupResponse>, Status> {
         self.groups.delete_group(request).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::topic::error::UnknownTopicOrPartition;
+
+    #[test]
+    fn what_is_counted_for_a_topic_is_what_its_metadata_takes() {
+        let full = v1::TopicConfig {
+            durability: Some(3),
+            flush_interval_ms: Some(u32::MAX),
+            retention_ms: Some(-1),
+            retention_bytes: Some(-1),
+            segment_bytes: Some(u64::MAX),
+            segment_ms: Some(u64::MAX),
+            message_bytes_max: Some(u32::MAX),
+            cleanup_policy: Some(3),
+            tombstone_retention_ms: Some(u64::MAX),
+            compaction_lag_ms: Some(u64::MAX),
+        };
+        let partition = v1::PartitionMetadata {
+            partition: u32::MAX,
+            leader_node_id: u32::MAX,
+            leader_epoch: u32::MAX,
+        };
+        let topic = v1::TopicMetadata {
+            topic_id: vec![7; 16].into(),
+            config: Some(full),
+            overrides: Some(full),
+            ..v1::TopicMetadata::default()
+        };
+        let made = size_of_val(&topic);
+        // Tag and length of the message around it.
+        assert!(made + topic.encoded_len() + 5 <= TOPIC_BYTES, "{}", topic.encoded_len());
+        let of_two = v1::TopicMetadata { partitions: vec![partition; 2], ..topic.clone() };
+        let of_one = v1::TopicMetadata { partitions: vec![partition; 1], ..topic };
+        let one_more = of_two.encoded_len() - of_one.encoded_len() + size_of_val(&partition);
+        assert!(one_more <= PARTITION_BYTES, "{one_more}");
+
+        let name = "\u{1}".repeat(300);
+        let error = UnknownTopicOrPartition::Topic { topic: name.clone() };
+        let described = error.describe();
+        let absent = v1::TopicMetadata {
+            topic: name.clone(),
+            error: Some(described.clone()),
+            ..v1::TopicMetadata::default()
+        };
+        let takes = made + name.len() + described.message.len() + absent.encoded_len() + 5;
+        assert!(takes <= metadata_bytes(&[(Err(error), name)]), "{takes}");
     }
 }

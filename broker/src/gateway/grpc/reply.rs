@@ -6,7 +6,8 @@
 //! Large fields of what was fetched are frames of their own, which nobody copied ([`gather`]); the shares of what one poll brought travel with
 //! all of its frames. Other replies are copied when they are encoded: what their fields are parts of is not counted, and must not be held.
 //!
-//! A call that brings its shares along (fetch) was counted before it read anything, also one that answers many times. Any other reply is small;
+//! A call that brings its shares along was counted before it read anything (fetch, also where it answers many times) or made its reply
+//! (metadata). Any other reply is small;
 //! it is counted once encoded, and refused when there is no room, so that nothing waits uncounted.
 
 use std::{
@@ -27,7 +28,7 @@ use super::status::status;
 use crate::quota::{Room, Share};
 
 /// Bytes of a reply that are not counted: the encoder sets as many aside for every call.
-const FREE_BYTES: usize = 8 << 10;
+pub(super) const FREE_BYTES: usize = 8 << 10;
 
 /// Shares that a handler took for its reply, on their way to the body by the extensions of the response. Those of a stream are put there
 /// one answer after another.
@@ -71,6 +72,11 @@ impl Paid {
     /// Shares taken for all that the fields of the reply keep in memory.
     pub(super) fn whole(shares: Vec<Share>) -> Paid {
         Paid { shares: Arc::new(Mutex::new(shares)), is_whole: true }
+    }
+
+    /// Shares taken for what becomes of the reply, before it is made. Its fields may be parts of more, so they are copied.
+    pub(super) fn ahead(shares: Vec<Share>) -> Paid {
+        Paid { shares: Arc::new(Mutex::new(shares)), is_whole: false }
     }
 
     /// Adds those of a further answer, before it is handed on.

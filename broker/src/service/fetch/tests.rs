@@ -186,3 +186,17 @@ async fn the_end_of_the_wait_looks_once_more_who_may_read() {
     let answer = tokio::time::timeout(SOON, waiting).await.expect("ended").unwrap();
     check(&answer, &[(0, None), (1, Some(0))]);
 }
+
+#[tokio::test]
+async fn a_wait_without_records_ends_when_it_is_over_and_at_most_50_ms_later() {
+    let house = house().await;
+    // Time moves on by itself once nothing else is to be done.
+    tokio::time::pause();
+    for wait in [Duration::from_millis(1), Duration::from_millis(700), Duration::from_secs(60)] {
+        let begun = Instant::now();
+        let answer = house.fetch(both(wait)).await.unwrap();
+        check(&answer, &[(0, Some(0)), (1, Some(0))]);
+        let (taken, late) = (begun.elapsed(), Duration::from_millis(50));
+        assert!((wait..=wait + late).contains(&taken), "{taken:?} for {wait:?}");
+    }
+}

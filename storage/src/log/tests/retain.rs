@@ -54,6 +54,23 @@ fn retention_by_age_drops_even_the_active_segment_and_offsets_go_on() {
 }
 
 #[test]
+fn a_segment_that_grew_old_is_sealed_although_nothing_is_appended() {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk);
+    assert!(!log.writer.roll_if_old(Timestamp(i64::MAX)).unwrap(), "an empty one stays");
+    fill(&mut log, 1);
+    let first = 10_000;
+    let age = i64::try_from(options().segment_age_max.as_millis()).unwrap();
+    let segments = log.reader.segment_count();
+    assert!(!log.writer.roll_if_old(Timestamp(first + age - 1)).unwrap());
+    assert!(log.writer.roll_if_old(Timestamp(first + age)).unwrap());
+    assert_eq!(log.reader.segment_count(), segments + 1);
+    assert!(!log.writer.roll_if_old(Timestamp(i64::MAX)).unwrap(), "once");
+    let log = open(&disk.crash(CrashPolicy::lose_all()));
+    assert_eq!(read_all(&log.reader), filled(0, 2));
+}
+
+#[test]
 fn a_log_start_survives_and_readers_of_dropped_segments_finish() {
     let disk = SimDisk::new(1);
     let mut log = open(&disk);

@@ -11,9 +11,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use riverrun_proto::Offset;
 
-use super::LogWriter;
+use super::{LogWriter, trim::storage_error};
 use crate::{
-    AppendError, IoFailure, Timestamp,
+    AppendError, IoFailure, StorageError, Timestamp,
     failpoint::{Place, passes},
     format::{HEADER_BLOCK_BYTES, SEAL_BYTES, SegmentFacts, SegmentHeader, entry::stride},
     index::SparseIndex,
@@ -43,6 +43,22 @@ impl LogWriter {
             return Ok(());
         }
         self.roll_to_next(now.max(self.last_append_time))
+    }
+
+    /// Seals the active segment and flushes it when it is as old as the options allow, though nothing is appended. True when it did.
+    ///
+    /// # Errors
+    /// When the log has stopped or the disk refuses.
+    pub fn roll_if_old(&mut self, now: Timestamp) -> Result<bool, StorageError> {
+        self.shared.check()?;
+        let active = self.active.as_ref().expect("a log that did not stop has an active segment");
+        let age = active.first_append_time().map_or(Duration::ZERO, |first| now.since(first));
+        if active.is_empty() || age < self.options.segment_age_max {
+            return Ok(false);
+        }
+        self.roll(now).map_err(storage_error)?;
+        self.flusher().flush()?;
+        Ok(true)
     }
 
     /// Rolls if it is due, allocates room for a payload of `bytes` and says that an append begins.

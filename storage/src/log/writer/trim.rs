@@ -135,7 +135,7 @@ impl LogWriter {
 }
 
 /// A refused roll as the error of a trim.
-fn storage_error(error: AppendError) -> StorageError {
+pub(super) fn storage_error(error: AppendError) -> StorageError {
     match error {
         AppendError::DiskFull(failure) | AppendError::Io(failure) => StorageError::Io(failure),
         AppendError::Failed(failure) => StorageError::Failed(failure),
