@@ -20,7 +20,7 @@ pub struct Effects {
     pub lost: Vec<(SessionRef, LaneKey, Run)>,
     /// Sessions that ended by themselves.
     pub gone: Vec<(SessionRef, GoneReason)>,
-    /// Dead letters to write. Each is answered with `dead_stored` or `dead_failed`.
+    /// Dead letters to write. Each is answered with `dead_stored`, `dead_lost` or `dead_failed`.
     pub dead: Vec<DeadLetter>,
     /// What is to be remembered, in order for each lane.
     pub changes: Vec<Change>,

@@ -13,11 +13,12 @@
 //! Everything is decided by the seeds given, so a failing run can be repeated. A crashed or killed
 //! disk answers every call with an error; `crash` may be called on it again for another outcome.
 //!
-//! It does not simulate delays, and it is stricter than ext4 and XFS: syncing a file never makes a
+//! It simulates no delays but flushes held by [`SimDisk::hold_flushes`], and it is stricter than ext4 and XFS: syncing a file never makes a
 //! name durable.
 
 mod fate;
 mod faults;
+mod hold;
 mod image;
 mod tree;
 
@@ -33,11 +34,13 @@ use parking_lot::{Mutex, MutexGuard};
 pub use self::{
     fate::{CrashPolicy, NameOrder, Survival},
     faults::{Call, Fault, FaultError},
+    hold::FlushHold,
     image::SECTOR_BYTES,
 };
 use self::{
     fate::{Fate, Random},
     faults::{Faults, Verdict},
+    hold::Gate,
     image::Image,
     tree::{Child, NodeId, Tree},
 };
@@ -53,6 +56,7 @@ const BLOCK_BYTES: u64 = 4096;
 #[derive(Clone, Debug)]
 pub struct SimDisk {
     world: Arc<Mutex<World>>,
+    flushes: Arc<Gate>,
 }
 
 /// The state of one disk between two crashes. Guarded by `SimDisk::world`.
@@ -86,6 +90,7 @@ struct SimInode {
 #[derive(Debug)]
 struct SimFile {
     world: Arc<Mutex<World>>,
+    flushes: Arc<Gate>,
     id: NodeId,
     mode: OpenMode,
 }
@@ -180,6 +185,11 @@ impl SimDisk {
         self.world.lock().faults.cut_power_at(nth);
     }
 
+    /// No flush of a file begins until what comes back is dropped. Callers of flushes wait meanwhile.
+    pub fn hold_flushes(&self) -> FlushHold {
+        FlushHold::new(self.flushes.clone())
+    }
+
     /// Limits the disk to `bytes`, or lifts the limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.world.lock().capacity = bytes;
@@ -248,7 +258,7 @@ impl SimDisk {
     }
 
     fn of(world: World) -> SimDisk {
-        SimDisk { world: Arc::new(Mutex::new(world)) }
+        SimDisk { world: Arc::new(Mutex::new(world)), flushes: Arc::default() }
     }
 
     fn enter(&self, call: Call) -> io::Result<MutexGuard<'_, World>> {
@@ -370,7 +380,8 @@ impl Disk for SimDisk {
             inode.append_handles += 1;
         }
         inode.handles += 1;
-        Ok(Arc::new(SimFile { world: self.world.clone(), id, mode }))
+        let (world, flushes) = (self.world.clone(), self.flushes.clone());
+        Ok(Arc::new(SimFile { world, flushes, id, mode }))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
@@ -504,6 +515,7 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.flushes.pass();
         let mut world = self.world.lock();
         let fault = world.admit(Call::Sync)?;
         let image = &mut world.inode(self.id).image;

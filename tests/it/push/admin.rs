@@ -1,5 +1,8 @@
 //! Operating a subscription: creating, listing, describing, altering, moving, looking, pausing.
 
+use std::{sync::mpsc, time::Duration};
+
+use riverrun_broker::service::delivery::PushError;
 use riverrun_proto::{
     Record,
     grpc::v1::{
@@ -7,6 +10,7 @@ use riverrun_proto::{
         subscription_start::Position,
     },
 };
+use riverrun_storage::disk::sim::SimDisk;
 
 use crate::support::{
     broker::TestBroker,
@@ -366,4 +370,79 @@ async fn peek_shows_what_is_not_settled_and_takes_nothing() {
     assert_eq!(peeked[1].session_id.as_deref(), Some("w"));
     assert!(peeked[0].until_ms.is_some() && peeked[1].until_ms.is_some());
     assert_eq!(stubs.lane().await.in_flight, 1);
+}
+
+/// Runs this change on a thread of its own up to where its answer is waited for; the thread goes on with it when it is told to.
+fn begin_and_rest<T: Send + 'static>(
+    change: impl Future<Output = T> + Send + 'static,
+) -> (mpsc::Sender<()>, std::thread::JoinHandle<T>) {
+    let (go, told_to_go) = mpsc::channel();
+    let (tell, told) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let changing = tokio::spawn(change);
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            tell.send(()).unwrap();
+            told_to_go.recv().unwrap();
+            changing.await.unwrap()
+        })
+    });
+    told.recv().unwrap();
+    (go, thread)
+}
+
+#[tokio::test]
+async fn of_two_changes_at_once_the_one_stored_last_counts() {
+    let disk = SimDisk::new(12);
+    let broker = TestBroker::start_on(disk.clone(), |_| ()).await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    let delivery = broker.inside().services().delivery.clone();
+    let held = disk.hold_flushes();
+    let first = delivery.clone();
+    let (go, pausing) = begin_and_rest(async move { first.pause("s", true).await });
+    let mut resuming = tokio::spawn(async move { delivery.pause("s", false).await });
+    drop(held);
+    // The task of the first change cannot run yet; the second must not overtake it.
+    let _ = tokio::time::timeout(Duration::from_millis(300), &mut resuming).await;
+    go.send(()).unwrap();
+    pausing.join().unwrap().unwrap();
+    if !resuming.is_finished() {
+        resuming.await.unwrap().unwrap();
+    }
+    assert!(!stubs.describe().await.paused);
+    let listed = stubs.subscriptions.list_subscriptions(v1::ListSubscriptionsRequest {}).await;
+    assert!(!listed.unwrap().into_inner().subscriptions[0].paused, "as it is stored");
+}
+
+#[tokio::test]
+async fn of_two_changes_of_order_at_once_none_is_stored_that_does_not_count() {
+    let disk = SimDisk::new(13);
+    let broker = TestBroker::start_on(disk.clone(), |_| ()).await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    let ordered = |order: v1::DeliveryOrder| v1::SubscriptionSettings {
+        order: Some(order as i32),
+        ..Default::default()
+    };
+    let delivery = broker.inside().services().delivery.clone();
+    let held = disk.hold_flushes();
+    let first = delivery.clone();
+    let by_key = ordered(v1::DeliveryOrder::KeyFifo);
+    let first = tokio::spawn(async move { first.alter("s", by_key, Vec::new()).await });
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    let by_partition = ordered(v1::DeliveryOrder::PartitionFifo);
+    let second = async move { delivery.alter("s", by_partition, Vec::new()).await };
+    let (go, second) = begin_and_rest(second);
+    drop(held);
+    first.await.unwrap().unwrap();
+    let _session = stubs.session("w").await;
+    go.send(()).unwrap();
+    let refused = second.join().unwrap().expect_err("a session is there");
+    assert!(matches!(refused, PushError::InUse { .. }), "{refused}");
+    let order = stubs.describe().await.settings.unwrap().order();
+    assert_eq!(order, v1::DeliveryOrder::KeyFifo);
 }

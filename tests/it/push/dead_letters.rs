@@ -1,10 +1,14 @@
 //! Dead letters: what they tell, that there is one of each, and the way back.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use riverrun_broker::service::delivery::redrive::RedriveRequest;
 use riverrun_proto::{
-    Header,
+    Header, Record,
     grpc::v1::{self, SettleStatus, settle_item::Outcome},
 };
+use riverrun_storage::disk::sim::SimDisk;
 
 use crate::support::{
     broker::TestBroker,
@@ -256,4 +260,67 @@ async fn letters_of_a_topic_that_is_gone_fail_by_name() {
     assert_eq!(redrive(&mut stubs, Default::default()).await, (1, 0, 1));
     stubs.topics.create("u", 1, Default::default()).await;
     assert_eq!(redrive(&mut stubs, Default::default()).await, (1, 1, 0));
+}
+
+#[tokio::test]
+async fn a_letter_comes_back_once_also_when_who_asked_for_it_goes_away() {
+    let disk = SimDisk::new(14);
+    let broker = TestBroker::start_on(disk.clone(), |_| ()).await;
+    let mut stubs = PushStubs::with_subscription(&broker, impatient()).await;
+    stubs.send(&[value("poison")]).await;
+    let mut session = stubs.session("w").await;
+    let got = session.one().await;
+    session.settle_one(reject(&got)).await;
+    stubs.lane_until(|lane| lane.dead == 1).await;
+    let dry = v1::RedriveRequest { dry_run: true, ..Default::default() };
+    assert_eq!(redrive(&mut stubs, dry).await, (1, 0, 0));
+    let delivery = broker.inside().services().delivery.clone();
+    let held = disk.hold_flushes();
+    let asked = tokio::spawn(async move {
+        let request = RedriveRequest { subscription: "s".into(), ..RedriveRequest::default() };
+        delivery.redrive(request).await
+    });
+    // Time to hand the record in, whose flush is held.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    asked.abort();
+    assert!(asked.await.is_err(), "nothing was answered");
+    drop(held);
+    redrive(&mut stubs, Default::default()).await;
+    assert_eq!(stubs.topics.read("t").await, ["poison", "poison"]);
+}
+
+#[tokio::test]
+async fn a_letter_that_was_written_is_not_written_to_another_topic_too() {
+    let broker = TestBroker::start().await;
+    let to = |topic: &str| v1::SubscriptionSettings {
+        dead_letter_topic: Some(topic.into()),
+        ..impatient()
+    };
+    let mut stubs = PushStubs::with_subscription(&broker, to("graves")).await;
+    stubs.topics.create("graves", 1, Default::default()).await;
+    stubs.topics.create("others", 1, Default::default()).await;
+    stubs.send(&[value("first"), value(&"x".repeat(2_000))]).await;
+    let mut session = stubs.session("w").await;
+    let got = session.take(2).await;
+    session.settle_one(reject(&got[0])).await;
+    stubs.lane_until(|lane| lane.dead == 1).await;
+    let small = v1::AlterTopicRequest {
+        topic: "graves".into(),
+        config: Some(v1::TopicConfig { message_bytes_max: Some(1_024), ..Default::default() }),
+        ..Default::default()
+    };
+    stubs.topics.admin.alter_topic(small).await.unwrap();
+    session.settle_one(reject(&got[1])).await;
+    let blocked = v1::IdleReason::DeadLetterBlocked;
+    in_time(async { while stubs.explain().await.reason() != blocked {} }).await;
+    // As if an append of which nobody could say what became had written it.
+    let first = records(&mut stubs, "graves").await.remove(0);
+    let id = header(&first, "riverrun-dead-id").unwrap();
+    let id = format!("{}1", id.strip_suffix('0').unwrap());
+    let id = Header { key: Bytes::from_static(b"riverrun-dead-id"), value: Some(id.into()) };
+    stubs.send_to("graves", 0, &[Record { headers: vec![id], ..value("second") }]).await;
+    stubs.alter(to("others")).await;
+    stubs.lane_until(|lane| lane.dead == 2 && lane.dead_pending == 0).await;
+    assert_eq!(stubs.topics.read("graves").await, ["first", "second"]);
+    assert_eq!(records(&mut stubs, "others").await, []);
 }

@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use riverrun_proto::{Header, Record, grpc::v1};
+use riverrun_storage::disk::sim::SimDisk;
 
 use crate::support::{
     broker::TestBroker,
@@ -105,4 +106,21 @@ async fn what_cannot_be_cancelled_is_told_why() {
     assert_eq!(code(&refused), v1::ErrorCode::InvalidArgument);
     let refused = cancel(&mut stubs, 9).await.unwrap_err();
     assert_eq!(code(&refused), v1::ErrorCode::OffsetOutOfRange);
+}
+
+/// The time comes while the cancellation is on its way to the disk.
+#[tokio::test]
+async fn a_record_that_is_delivered_while_its_cancellation_is_written_is_not_called_cancelled() {
+    let disk = SimDisk::new(11);
+    let broker = TestBroker::start_on(disk.clone(), |_| ()).await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    let mut session = stubs.session("w").await;
+    stubs.send(&[at(now_ms() + 1_000, "soon")]).await;
+    let held = disk.hold_flushes();
+    let mut asking = stubs.clone();
+    let asked = tokio::spawn(async move { cancel(&mut asking, 0).await });
+    let got = session.one().await;
+    drop(held);
+    assert!(!asked.await.unwrap().unwrap(), "`{}` was delivered", got.value);
+    session.ack(&[got]).await;
 }

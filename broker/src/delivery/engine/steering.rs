@@ -115,15 +115,26 @@ impl Delivery {
 
     /// A dead letter is durable: the record is settled.
     pub fn dead_stored(&mut self, key: &LaneKey, offset: u64, now: Now) {
+        self.dead_settled(key, offset, true, now);
+    }
+
+    /// The record of a dead letter is not in the log any more: it is settled, and nobody has a letter of it.
+    pub fn dead_lost(&mut self, key: &LaneKey, offset: u64, now: Now) {
+        self.dead_settled(key, offset, false, now);
+    }
+
+    fn dead_settled(&mut self, key: &LaneKey, offset: u64, is_written: bool, now: Now) {
         let Some(index) = self.lanes.index_of(key) else { return };
         let lane = self.lanes.get_mut(index);
         let Some(dying) = lane.dead.remove(&offset) else { return };
         if let Some((_, retry_at)) = dying.error {
             lane.dead_retry.remove(&(retry_at, offset));
         }
-        lane.dead_count += 1;
-        self.tally.dead += 1;
-        lane.memory.note(Change::Dead { lane: lane.key, offset });
+        if is_written {
+            lane.dead_count += 1;
+            self.tally.dead += 1;
+            lane.memory.note(Change::Dead { lane: lane.key, offset });
+        }
         lane.settle(Run::one(offset));
         self.refresh_lane(index, now);
         self.conclude(now);

@@ -153,6 +153,27 @@ fn what_retention_takes_is_lost_by_its_holder_and_settled() {
     assert_eq!(rig.delivery.sessions()[0].in_flight, 0);
 }
 
+/// As when a compaction took it.
+#[test]
+fn a_record_that_left_the_log_before_its_dead_letter_is_settled_and_not_counted_as_dead() {
+    let mut rig = rig("..");
+    rig.credit("a", 2);
+    rig.expect("a 0..2");
+    for (offset, is_written) in [(0, false), (1, true)] {
+        rig.settle("a", Run::one(offset), Outcome::Reject { reason: "".into() });
+        rig.expect(&format!("dead {offset} Rejected 0"));
+        match is_written {
+            true => rig.delivery.dead_stored(&lane(), offset, rig.now),
+            false => rig.delivery.dead_lost(&lane(), offset, rig.now),
+        }
+        rig.expect("");
+        let counts = rig.delivery.counts(&lane()).unwrap();
+        assert_eq!((counts.dead, counts.dead_pending), (u64::from(is_written), 0));
+        assert_eq!((rig.floor(), rig.image.floor), (offset + 1, offset + 1));
+        assert_eq!((rig.image.dead.len(), rig.image.dead_count), (0, u64::from(is_written)));
+    }
+}
+
 #[test]
 fn settings_change_while_sessions_are_open() {
     let mut rig = rig("..");

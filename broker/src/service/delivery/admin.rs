@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use riverrun_proto::grpc::v1;
-use tokio::task;
+use tokio::{sync::OwnedMutexGuard, task};
 
 use super::{
     DeliveryService,
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     delivery::{Counts, LaneKey, Order, Reason, SessionView},
     partition::Partition,
-    subscription::{Subscription, SubscriptionSettings, store::SubscriptionChange},
+    subscription::{Subscription, store::SubscriptionChange},
 };
 
 /// Partitions whose oldest record is looked at at once.
@@ -78,6 +78,12 @@ pub struct Explanation {
     pub reason: Reason,
     /// Key of the record that holds things up, as far as it is shown.
     pub key: Option<bytes::Bytes>,
+}
+
+/// A subscription that nobody else changes meanwhile.
+struct Turn {
+    live: Arc<Live>,
+    _alone: OwnedMutexGuard<()>,
 }
 
 /// The reason, where delivery cannot know it: nothing is left to deliver of a partition that stopped, and nothing more comes.
@@ -185,7 +191,8 @@ impl DeliveryService {
         settings: v1::SubscriptionSettings,
         add_topics: Vec<String>,
     ) -> Result<(), PushError> {
-        let live = self.find(name)?;
+        let turn = self.turn(name).await?;
+        let live = &turn.live;
         let mut topics = live.look(|state| -> Vec<String> {
             state.topic_ids.keys().map(|name| name.to_string()).collect()
         });
@@ -202,7 +209,7 @@ impl DeliveryService {
         let next = live.look(|state| state.settings.overlaid(&settings))?;
         next.check_dead_letter_topic_of(&live.name, &topics)?;
         let change = SubscriptionChange { settings, add_topics, paused: None };
-        self.change(live, change, &next).await
+        self.change(turn, change, next.delivery.order).await
     }
 
     /// Stops delivery to all sessions, or continues it. Answers when that is durable.
@@ -210,21 +217,33 @@ impl DeliveryService {
     /// # Errors
     /// When it does not exist or cannot be stored.
     pub async fn pause(&self, name: &str, paused: bool) -> Result<(), PushError> {
-        let live = self.find(name)?;
+        let turn = self.turn(name).await?;
         let change = SubscriptionChange { paused: Some(paused), ..SubscriptionChange::default() };
-        let settings = live.look(|state| state.settings.clone());
-        self.change(live, change, &settings).await
+        let order = turn.live.look(|state| state.settings.delivery.order);
+        self.change(turn, change, order).await
+    }
+
+    /// Waits until nobody else changes the subscription.
+    async fn turn(&self, name: &str) -> Result<Turn, PushError> {
+        let live = self.find(name)?;
+        let alone = live.changing.clone().lock_owned().await;
+        if live.look(|state| state.gone) {
+            return Err(PushError::UnknownSubscription { subscription: live.name.clone() });
+        }
+        Ok(Turn { live, _alone: alone })
     }
 
     async fn change(
         &self,
-        live: Arc<Live>,
+        turn: Turn,
         change: SubscriptionChange,
-        next: &SubscriptionSettings,
+        order: Order,
     ) -> Result<(), PushError> {
-        let reorders = live.close_to_reorder(next.delivery.order)?;
+        let reorders = turn.live.close_to_reorder(order)?;
         let shared = self.shared.clone();
         let changed = task::spawn(async move {
+            // All of it, so that the turn lasts as long as this task.
+            let Turn { live, _alone } = turn;
             let changed = shared.store.alter(&live.name, change).await;
             let result = match changed {
                 Ok(outcome) => {
@@ -248,7 +267,8 @@ impl DeliveryService {
     /// # Errors
     /// When it does not exist, is in use, or the deletion cannot be stored.
     pub async fn delete(&self, name: &str, force: bool) -> Result<(), PushError> {
-        let live = self.find(name)?;
+        let turn = self.turn(name).await?;
+        let live = &turn.live;
         live.event(|state, _| {
             let sessions = state.open_sessions();
             if sessions > 0 && !force {
@@ -259,6 +279,8 @@ impl DeliveryService {
         })?;
         let shared = self.shared.clone();
         let deleted = task::spawn(async move {
+            // All of it, so that the turn lasts as long as this task.
+            let Turn { live, _alone } = turn;
             if let Err(error) = shared.store.delete(&live.name).await {
                 live.event(|state, _| state.closed = false);
                 return Err(PushError::from(error));

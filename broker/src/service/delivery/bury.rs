@@ -5,7 +5,8 @@
 //! ```
 //!
 //! A letter whose intent was stored before is looked for from that end on: it may have been written before a crash, or by
-//! an append of which nobody could say what became. Only when it is not there it is written.
+//! an append of which nobody could say what became. Only when it is not there it is written. That holds also when the
+//! dead-letter topic is another one by now: while the earlier one is there and cannot say, the letter waits.
 //!
 //! The task of a subscription runs while it has letters to write. What cannot be written is tried again later; until
 //! then its record stays as it is and holds up nobody.
@@ -88,7 +89,10 @@ async fn run(live: Arc<Live>) {
         live.event(|state, now| {
             for (letter, result) in letters.iter().zip(buried) {
                 match result {
-                    Ok(()) => state.delivery.dead_stored(&letter.lane, letter.offset, now),
+                    Ok(Buried::Written) => {
+                        state.delivery.dead_stored(&letter.lane, letter.offset, now);
+                    }
+                    Ok(Buried::Lost) => state.delivery.dead_lost(&letter.lane, letter.offset, now),
                     Err(error) => {
                         let failed: (Arc<str>, Duration) = (error, now.elapsed + RETRY);
                         state.delivery.dead_failed(&letter.lane, letter.offset, failed, now);
@@ -100,7 +104,10 @@ async fn run(live: Arc<Live>) {
 }
 
 /// Writes these letters; says for each what became of it.
-async fn bury(live: &Live, letters: &[DeadLetter]) -> Result<Vec<Result<(), Arc<str>>>, PushError> {
+async fn bury(
+    live: &Live,
+    letters: &[DeadLetter],
+) -> Result<Vec<Result<Buried, Arc<str>>>, PushError> {
     let topic = graves(live, letters).await?;
     let mut graves = Vec::with_capacity(letters.len());
     let mut sequence = 0;
@@ -153,8 +160,18 @@ async fn graves(live: &Live, letters: &[DeadLetter]) -> Result<Arc<Topic>, PushE
     }
 }
 
+/// What became of a letter.
+enum Buried {
+    /// It is durable.
+    Written,
+    /// Its record left the log before.
+    Lost,
+}
+
 /// Where a letter goes.
 struct Grave {
+    /// It is in an earlier dead-letter topic.
+    is_elsewhere: bool,
     /// `None` when the record is not in the log any more.
     record: Option<Record>,
     source_topic: Arc<str>,
@@ -173,6 +190,13 @@ impl Grave {
         };
         let record = record_at(&live.shared.cache, &source, letter.offset).await?;
         let record = record.map(|OffsetRecord { record, .. }| record);
+        let source_topic = place.topic;
+        let origin = Origin { subscription: &live.name, number: live.number, topic: &source_topic };
+        let elsewhere = known.filter(|intent| intent.topic_id != topic.id);
+        let is_elsewhere = match elsewhere {
+            Some(intent) => is_in_earlier(live, &intent, &origin.id(letter)).await?,
+            None => false,
+        };
         let known = known.filter(|intent| intent.topic_id == topic.id);
         let number = match (known, &record) {
             (Some(intent), _) => intent.partition,
@@ -186,41 +210,58 @@ impl Grave {
         let end_before = partition.log_end().0;
         let intent =
             known.unwrap_or(DeadIntent { topic_id: topic.id, partition: number, end_before });
-        let (source_topic, is_new) = (place.topic, known.is_none());
-        Ok(Grave { record, source_topic, partition, intent, is_new })
+        let is_new = known.is_none() && !is_elsewhere;
+        Ok(Grave { is_elsewhere, record, source_topic, partition, intent, is_new })
     }
 
     /// Writes the letter unless it is there; it is durable then.
-    async fn write(self, live: &Live, letter: &DeadLetter) -> Result<(), PushError> {
+    async fn write(self, live: &Live, letter: &DeadLetter) -> Result<Buried, PushError> {
+        if self.is_elsewhere {
+            return Ok(Buried::Written);
+        }
         let Some(record) = &self.record else {
             let (subscription, offset) = (&live.name, letter.offset);
             tracing::warn!(%subscription, offset, "a record left the log before its dead letter");
-            return Ok(());
+            return Ok(Buried::Lost);
         };
         let origin =
             Origin { subscription: &live.name, number: live.number, topic: &self.source_topic };
-        if !self.is_new && self.is_there(&live.shared.cache, &origin.id(letter)).await? {
-            return Ok(());
+        let (cache, partition) = (&live.shared.cache, &self.partition);
+        if !self.is_new && is_there(cache, (partition, &self.intent), &origin.id(letter)).await? {
+            return Ok(Buried::Written);
         }
         let letter = origin.letter(letter, record, live.shared.clock.wall_ms());
-        append(&self.partition, &letter).await
+        append(partition, &letter).await?;
+        Ok(Buried::Written)
     }
+}
 
-    /// The letter was written before.
-    async fn is_there(&self, cache: &ScanCache, id: &str) -> Result<bool, PushError> {
-        let mut at = self.intent.end_before.max(self.partition.visible().log_start.0);
-        loop {
-            let end = self.partition.visible().high_watermark.0;
-            if at >= end {
-                // What may still be on its way must have come first.
-                let settled = self.partition.log_end().0 <= end;
-                return if settled { Ok(false) } else { Err(PushError::Interrupted) };
-            }
-            for batch in cache.read(&self.partition, (at, end), LOOK_BYTES).await? {
-                at = batch.covers().end.max(at + 1);
-                if batch.any(|record| id_of(record).is_some_and(|known| known == id))? {
-                    return Ok(true);
-                }
+/// The letter was written to what was the dead-letter topic before.
+async fn is_in_earlier(live: &Live, intent: &DeadIntent, id: &str) -> Result<bool, PushError> {
+    let Some(topic) = live.shared.topics_by_id().remove(&intent.topic_id) else {
+        return Ok(false);
+    };
+    is_there(&live.shared.cache, (&topic.partition(intent.partition)?, intent), id).await
+}
+
+/// The letter was written before.
+async fn is_there(
+    cache: &ScanCache,
+    (partition, intent): (&Arc<Partition>, &DeadIntent),
+    id: &str,
+) -> Result<bool, PushError> {
+    let mut at = intent.end_before.max(partition.visible().log_start.0);
+    loop {
+        let end = partition.visible().high_watermark.0;
+        if at >= end {
+            // What may still be on its way must have come first.
+            let settled = partition.log_end().0 <= end;
+            return if settled { Ok(false) } else { Err(PushError::Interrupted) };
+        }
+        for batch in cache.read(partition, (at, end), LOOK_BYTES).await? {
+            at = batch.covers().end.max(at + 1);
+            if batch.any(|record| id_of(record).is_some_and(|known| known == id))? {
+                return Ok(true);
             }
         }
     }

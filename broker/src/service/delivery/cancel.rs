@@ -12,7 +12,8 @@ use crate::{
 };
 
 impl DeliveryService {
-    /// Cancels the record, and answers when that is durable: true when no subscription will deliver it any more.
+    /// Cancels the record, and answers when that is durable: true when no subscription will deliver it any more; false when one
+    /// may have delivered it.
     ///
     /// # Errors
     /// When there is no such record, it has no time, or it or the cancellation cannot be stored.
@@ -35,17 +36,20 @@ impl DeliveryService {
         };
         partition.wait_durable(Offset(offset + 1), Durability::Fsync).await?;
         let lane = LaneKey::new(partition.topic_id(), number);
-        let in_time = self.shared.clock.wall_ms() < time_ms;
         let store = &self.shared.store;
         let sequence = store.cancel_scheduled(lane, offset, visible.log_start.0)?;
         store.settled(sequence).await?;
-        let mut all = true;
+        // From here on no subscription finds the record any more. One that found it before its cancellation was durable may have
+        // delivered it, if its time came meanwhile.
+        let mut cancelled = true;
         for live in self.shared.all_live() {
             let has_lane = live.look(|state| state.sources.contains_key(&lane));
             if has_lane {
-                all &= live.event(|state, now| state.delivery.cancel(&lane, offset, now));
+                cancelled &= live.event(|state, now| {
+                    state.delivery.cancel(&lane, offset, now) || now.wall_ms < time_ms
+                });
             }
         }
-        Ok(in_time || all)
+        Ok(cancelled)
     }
 }

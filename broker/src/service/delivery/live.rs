@@ -42,6 +42,9 @@ pub(super) struct Live {
     pub(super) number: u64,
     pub(super) shared: Arc<Shared>,
     pub(super) state: Mutex<State>,
+    /// Held from before a change of its settings is decided until it counts, so that changes count in the order in which they are
+    /// stored.
+    pub(super) changing: Arc<tokio::sync::Mutex<()>>,
     /// There may be something to scan, or partitions changed.
     pub(super) scans: Notify,
     /// A read ended.
@@ -146,6 +149,7 @@ impl Live {
             number,
             shared,
             state: Mutex::new(state),
+            changing: Arc::default(),
             scans: Notify::new(),
             read: Notify::new(),
             dispatched: AtomicBool::new(false),

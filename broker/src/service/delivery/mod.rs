@@ -9,7 +9,7 @@
 //! - [`webhook`]: which subscriptions the broker posts itself, and how their endpoints stand.
 //! - `bury`, [`redrive`]: dead letters, there and back. [`cancel`]: scheduled records.
 //!
-//! Lock order: the map of live subscriptions, then one subscription, then the store's queue or the deadlines.
+//! Lock order: a turn to change a subscription, then the map of live subscriptions, then one subscription, then the store's queue or the deadlines.
 
 pub mod admin;
 mod bury;

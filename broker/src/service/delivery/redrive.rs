@@ -1,12 +1,14 @@
 //! Brings dead letters back to where they came from, or to another topic.
 //!
 //! What was brought back is remembered as the done offsets of a subscription of its own on the dead-letter topic, whose
-//! name no client can use; nobody consumes it. So a second call repeats nothing.
+//! name no client can use; nobody consumes it. So a second call repeats nothing. A letter is noted once the record is durable: if the
+//! broker ends in between, or an append fails in a way that leaves open what became of it, the next call brings it back once more.
 
 use std::{num::NonZeroU32, sync::Arc};
 
 use bytes::Bytes;
 use riverrun_proto::{Record, batch::OffsetRecord, partitioner::partition_for_key};
+use tokio::task;
 
 use super::{
     DeliveryService, Shared,
@@ -64,34 +66,49 @@ pub struct Redriven {
 }
 
 impl DeliveryService {
-    /// Brings dead letters back; answers when they are durable and remembered as brought back.
+    /// Brings dead letters back; answers when they are durable and remembered as brought back. Once begun it goes on when the caller
+    /// goes away.
     ///
     /// # Errors
     /// When the call as a whole is not allowed, or the dead letters cannot be read.
     pub async fn redrive(&self, request: RedriveRequest) -> Result<Redriven, PushError> {
         let live = self.find(&request.subscription)?;
-        let shared = &self.shared;
         if !request.to_topic.is_empty() {
-            shared.registry.topic(&request.to_topic)?;
+            self.shared.registry.topic(&request.to_topic)?;
         }
         let name = live.look(|state| state.settings.dead_letter_topic_of(&live.name));
         // Nothing ever died when there is no such topic.
-        let Ok(graves) = shared.registry.topic(&name) else { return Ok(Redriven::default()) };
-        // One call at a time, so that none repeats what another brings back.
-        let _alone = shared.redriving.lock().await;
-        let number = shared.memory_of(&graves).await?;
-        let mut redriven = Redriven::default();
-        for partition in graves.open_partitions() {
-            let walk = Walk { shared, number, request: &request };
-            walk.partition(partition, &mut redriven).await?;
-        }
-        let sequence = shared.store.record(number, []);
-        shared.store.settled(sequence).await?;
-        Ok(redriven)
+        let Ok(graves) = self.shared.registry.topic(&name) else { return Ok(Redriven::default()) };
+        let shared = self.shared.clone();
+        let redriven = task::spawn(async move { shared.redrive(&graves, &request).await });
+        redriven.await.unwrap_or(Err(PushError::Interrupted))
     }
 }
 
 impl Shared {
+    async fn redrive(
+        self: &Arc<Self>,
+        graves: &Topic,
+        request: &RedriveRequest,
+    ) -> Result<Redriven, PushError> {
+        // One call at a time, so that none repeats what another brings back.
+        let _alone = self.redriving.lock().await;
+        let number = self.memory_of(graves).await?;
+        let mut redriven = Redriven::default();
+        let walked = async {
+            for partition in graves.open_partitions() {
+                let walk = Walk { shared: self, number, request };
+                walk.partition(partition, &mut redriven).await?;
+            }
+            Ok(())
+        };
+        let walked = walked.await;
+        // Also when the walk broke off: the next call sees what is durable.
+        let sequence = self.store.record(number, []);
+        self.store.settled(sequence).await?;
+        walked.map(|()| redriven)
+    }
+
     /// The number under which it is remembered what of a topic was brought back.
     async fn memory_of(&self, graves: &Topic) -> Result<u64, PushError> {
         let new = NewSubscription {

@@ -103,10 +103,14 @@ impl Item {
             if among.contains(&index) {
                 let _nobody = waiter.send(Err(error.clone()));
             } else {
-                // Others of the item got some other status; each is asked for by itself.
-                let mut alone = Item::new(self.lease.clone(), index..index + 1, Act::Ack);
-                alone.waiters.push((index, waiter));
-                again.push(alone);
+                // Others of the item got some other status; each is asked for by itself, with what it said.
+                again.push(Item {
+                    lease: self.lease.clone(),
+                    indices: index..index + 1,
+                    act: self.act.clone(),
+                    waiters: vec![(index, waiter)],
+                    is_repeated: self.is_repeated,
+                });
             }
         }
         (among, again)
