@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use riverrun_broker::delivery::{
     Delivery, Found, Handout, LaneImage, LaneKey, Now, Open, Outcome, Run, Scanned, SessionRef,
-    Settings, SettleItem, SettleStatus, Visible,
+    Settings, SettleItem, SettleStatus, Told, Visible,
 };
 use riverrun_proto::TopicId;
 use uuid::Uuid;
@@ -60,9 +60,14 @@ impl Bench {
             let scanned = Scanned { id: scan.id, from: scan.from, next, records };
             self.delivery.scanned(&lane, &scanned, NOW);
             let effects = self.delivery.take_effects();
-            handouts.extend(effects.handouts.into_iter().map(|(_, handout)| handout));
+            handouts.extend(effects.told.into_iter().filter_map(|(_, told)| match told {
+                Told::Handout(handout) => Some(handout),
+                Told::Revoked(..) | Told::Lost(..) => None,
+            }));
         }
         let count: u64 = handouts.iter().map(Handout::count).sum();
+        let deliveries = u32::try_from(handouts.len()).expect("a round is short");
+        self.delivery.sent(self.session, deliveries, count, NOW);
         assert_eq!(count, RECORDS as u64, "everything is handed out");
         handouts
     }

@@ -55,6 +55,8 @@ pub(crate) struct Session {
     /// What came and was not asked for yet.
     records: VecDeque<Got>,
     settled: VecDeque<v1::Settled>,
+    /// Names of the frames about records, as they came.
+    pub(crate) order: Vec<&'static str>,
     pub(crate) revoked: VecDeque<v1::Revoked>,
     pub(crate) lost: VecDeque<v1::Lost>,
     pub(crate) heartbeats: VecDeque<v1::BrokerHeartbeat>,
@@ -300,6 +302,7 @@ impl Session {
             settle_id: 0,
             records: VecDeque::new(),
             settled: VecDeque::new(),
+            order: Vec::new(),
             revoked: VecDeque::new(),
             lost: VecDeque::new(),
             heartbeats: VecDeque::new(),
@@ -352,6 +355,12 @@ impl Session {
                 return false;
             }
         };
+        match &told {
+            Told::Deliver(_) => self.order.push("deliver"),
+            Told::Revoked(_) => self.order.push("revoked"),
+            Told::Lost(_) => self.order.push("lost"),
+            Told::Opened(_) | Told::Settled(_) | Told::Heartbeat(_) | Told::Goaway(_) => {}
+        }
         match told {
             Told::Opened(again) => panic!("opened twice: {again:?}"),
             Told::Deliver(deliver) => self.records.extend(gotten(&deliver)),

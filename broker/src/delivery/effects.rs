@@ -12,12 +12,9 @@ use super::{
 /// Everything that happened since it was last taken.
 #[derive(Clone, Debug, Default)]
 pub struct Effects {
-    /// Deliveries to send, in order for each session.
-    pub handouts: Vec<(SessionRef, Handout)>,
-    /// Records that sessions no longer hold.
-    pub revoked: Vec<Revoked>,
-    /// Records that retention removed while sessions held them.
-    pub lost: Vec<(SessionRef, LaneKey, Run)>,
+    /// What sessions are to hear, in the order in which it happened: a record that comes back and is given again at once is
+    /// revoked first, or the client would take the new lease for the revoked one.
+    pub told: Vec<(SessionRef, Told)>,
     /// Sessions that ended by themselves.
     pub gone: Vec<(SessionRef, GoneReason)>,
     /// Dead letters to write. Each is answered with `dead_stored`, `dead_lost` or `dead_failed`.
@@ -27,15 +24,32 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// The deliveries among what sessions hear.
+    pub fn handouts(&self) -> impl Iterator<Item = (SessionRef, &Handout)> {
+        self.told.iter().filter_map(|(session, told)| match told {
+            Told::Handout(handout) => Some((*session, handout)),
+            Told::Revoked(..) | Told::Lost(..) => None,
+        })
+    }
+
     /// Nothing happened.
     pub fn is_empty(&self) -> bool {
-        self.handouts.is_empty()
-            && self.revoked.is_empty()
-            && self.lost.is_empty()
+        self.told.is_empty()
             && self.gone.is_empty()
             && self.dead.is_empty()
             && self.changes.is_empty()
     }
+}
+
+/// What a session is to hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It is given these records.
+    Handout(Handout),
+    /// It no longer holds these.
+    Revoked(LaneKey, Run, RevokeReason),
+    /// Retention removed these while it held them.
+    Lost(LaneKey, Run),
 }
 
 /// One delivery.
@@ -73,19 +87,6 @@ pub struct DeliveryCount {
     pub attempts: u32,
     /// Failures so far.
     pub failures: u32,
-}
-
-/// Records that a session no longer holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Revoked {
-    /// Session.
-    pub session: SessionRef,
-    /// Lane.
-    pub lane: LaneKey,
-    /// Records.
-    pub run: Run,
-    /// Why.
-    pub reason: RevokeReason,
 }
 
 /// Why a record was taken back.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::run::Run;
+use super::{grants::Grant, run::Run, run_set::RunSet};
 
 /// Deliveries remembered.
 const LATE_MAX: usize = 1_024;
@@ -13,14 +13,27 @@ const LATE_MAX: usize = 1_024;
 const RUNS_MAX: usize = 65_536;
 
 /// A delivery that was taken back.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Late {
     /// Index of the lane.
     pub(super) lane: u32,
     /// Epoch of the session when it was handed out.
     pub(super) epoch: u64,
-    /// What was taken back.
-    pub(super) runs: Vec<Run>,
+    /// All that was handed out with it: an acknowledgement of a range is judged for each of them.
+    pub(super) given: Vec<Run>,
+    /// What of it was in hands when the lease ended.
+    taken: RunSet,
+}
+
+impl Late {
+    fn run_count(&self) -> usize {
+        self.given.len() + self.taken.len()
+    }
+
+    /// An acknowledgement of `offset` that comes late is for this.
+    pub(super) fn is_taken(&self, offset: u64) -> bool {
+        self.taken.contains(offset)
+    }
 }
 
 /// Deliveries that were taken back, by number.
@@ -31,15 +44,19 @@ pub(super) struct LateDeliveries {
 }
 
 impl LateDeliveries {
-    /// Remembers that `offset`, the next in order, was taken back.
-    pub(super) fn add(&mut self, seq: u64, epoch: u64, lane: u32, offset: u64) {
-        let late = self.by_seq.entry(seq).or_insert(Late { lane, epoch, runs: Vec::new() });
-        let before = late.runs.len();
-        Run::push(&mut late.runs, Run::one(offset));
-        self.runs += late.runs.len() - before;
+    /// Remembers that `offset` of this delivery, by its first grant, is taken back.
+    pub(super) fn add(&mut self, root: &Grant, offset: u64) {
+        let late = self.by_seq.entry(root.seq).or_insert_with(|| {
+            self.runs += root.runs.len();
+            let given = root.runs.clone();
+            Late { lane: root.lane, epoch: root.epoch, given, taken: RunSet::default() }
+        });
+        let before = late.taken.len();
+        late.taken.insert(Run::one(offset));
+        self.runs = self.runs + late.taken.len() - before;
         while self.by_seq.len() > LATE_MAX || self.runs > RUNS_MAX {
             let (_, oldest) = self.by_seq.pop_first().expect("there are some");
-            self.runs -= oldest.runs.len();
+            self.runs -= oldest.run_count();
         }
     }
 
@@ -51,6 +68,6 @@ impl LateDeliveries {
     /// Forgets a lane.
     pub(super) fn forget_lane(&mut self, lane: u32) {
         self.by_seq.retain(|_, late| late.lane != lane);
-        self.runs = self.by_seq.values().map(|late| late.runs.len()).sum();
+        self.runs = self.by_seq.values().map(Late::run_count).sum();
     }
 }

@@ -46,7 +46,7 @@ mod tests;
 
 pub use change::{Attempt, Change, DeadCause, FailureCause};
 pub use credit::Credit;
-pub use effects::{DeadLetter, DeliveryCount, Effects, Handout, RevokeReason, Revoked};
+pub use effects::{DeadLetter, DeliveryCount, Effects, Handout, RevokeReason, Told};
 pub use engine::{Delivery, SettingsError, Visible};
 pub use image::{DeadImage, FailureImage, LaneImage};
 pub use lane_key::LaneKey;
@@ -56,6 +56,7 @@ pub use open::{Ask, GoneReason, Open, OpenError, Opened, ResumePoint, SessionRef
 pub use reason::Reason;
 pub use run::Run;
 pub use scan::{Found, Scan, ScanFailure, ScanFailureCause, Scanned};
+pub use session::{UNSENT_DELIVERIES_MAX, UNSENT_RECORDS_MAX};
 pub use settings::{Order, Settings};
 pub use settle::{Outcome, SettleItem, SettleResult, SettleStatus};
 pub use tally::Tally;

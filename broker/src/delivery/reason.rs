@@ -11,7 +11,7 @@ pub enum Reason {
     NoSession,
     /// Every session has used up its credit.
     NoCredit,
-    /// Every session holds as many records as it may.
+    /// Every session holds as many records as it may, or does not read what it was sent.
     SessionLimit,
     /// The lane holds as many open records as it may.
     OpenLimit,

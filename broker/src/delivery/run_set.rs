@@ -20,6 +20,11 @@ impl RunSet {
         self.runs.is_empty()
     }
 
+    /// Number of runs.
+    pub(super) fn len(&self) -> usize {
+        self.runs.len()
+    }
+
     /// The runs in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Run> {
         self.runs.iter().map(|(start, end)| Run::new(*start, *end))

@@ -16,7 +16,13 @@ use std::{
     time::Duration,
 };
 
-use super::credit::Credit;
+use super::{credit::Credit, effects::Handout};
+
+/// Deliveries that may wait to be sent to a session: with that many it is given nothing more. What waits is memory, and the leases of
+/// what nobody reads end, so without this a session that is not read would be given the same records for ever.
+pub const UNSENT_DELIVERIES_MAX: u32 = 64;
+/// Records that may wait in them, but for those of the last.
+pub const UNSENT_RECORDS_MAX: u64 = 4_096;
 
 /// How a session is joined to its consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +33,26 @@ pub(super) enum Link {
     Detached(Duration),
     /// By unary calls; idle since.
     Unary(Duration),
+}
+
+/// Deliveries that wait to be sent to a stream, and their records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Unsent {
+    pub(super) deliveries: u32,
+    pub(super) records: u64,
+}
+
+impl Unsent {
+    /// These.
+    pub(super) fn of(handouts: &[Handout]) -> Unsent {
+        let deliveries = u32::try_from(handouts.len()).unwrap_or(u32::MAX);
+        Unsent { deliveries, records: handouts.iter().map(Handout::count).sum() }
+    }
+
+    /// No more is to be added.
+    pub(super) fn is_full(self) -> bool {
+        self.deliveries >= UNSENT_DELIVERIES_MAX || self.records >= UNSENT_RECORDS_MAX
+    }
 }
 
 /// One consumer.
@@ -43,6 +69,8 @@ pub(super) struct Session {
     pub(super) credit: Credit,
     pub(super) in_flight_max: u32,
     pub(super) in_flight: u32,
+    /// What was handed out and is not known to be on its way.
+    pub(super) unsent: Unsent,
     pub(super) paused: bool,
     pub(super) draining: bool,
     /// It said so when it opened, or did it once.
@@ -71,6 +99,7 @@ impl Session {
             credit: Credit::default(),
             in_flight_max: 1,
             in_flight: 0,
+            unsent: Unsent::default(),
             paused: false,
             draining: false,
             reports_started: false,
@@ -85,6 +114,7 @@ impl Session {
     /// It may be given something, if it is small enough.
     pub(super) fn is_able(&self) -> bool {
         self.is_willing()
+            && !self.unsent.is_full()
             && self.in_flight < self.in_flight_max
             && self.credit.records_left() > 0
             && (self.credit.bytes_left() > 0 || self.in_flight == 0)

@@ -91,12 +91,14 @@ impl Sessions {
     }
 
     /// The one session that gets everything when one does: the one that holds something, or else the oldest that wants
-    /// records at all.
+    /// records at all and reads what it is sent.
     pub(super) fn active(&self) -> Option<u32> {
         let holder = self.by_age().find(|(_, session)| session.in_flight > 0);
         let oldest = || {
-            self.by_age()
-                .find(|(_, session)| !session.draining && (!session.is_unary() || session.asking))
+            self.by_age().find(|(_, session)| {
+                let wants = !session.draining && (!session.is_unary() || session.asking);
+                wants && !session.unsent.is_full()
+            })
         };
         holder.or_else(oldest).map(|(slot, _)| slot)
     }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use riverrun_proto::grpc::v1::{self, SettleStatus};
+use riverrun_proto::grpc::v1::{self, SettleStatus, settle_item::Outcome};
 
 use crate::support::{
     broker::TestBroker,
-    push::{Got, PushStubs, Session, keyed, nack, open},
+    push::{Got, PushStubs, Session, item, keyed, nack, open},
 };
 
 fn ordered(order: v1::DeliveryOrder) -> v1::SubscriptionSettings {
@@ -100,6 +100,28 @@ async fn a_pipeline_of_a_key_goes_to_one_session_and_a_failure_takes_the_later_o
         handled.push(got.offset);
     }
     assert_eq!(handled, [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn what_comes_back_in_a_pipeline_is_told_before_it_is_given_again() {
+    let broker = TestBroker::start().await;
+    let settings =
+        v1::SubscriptionSettings { key_pipeline: Some(3), ..ordered(v1::DeliveryOrder::KeyFifo) };
+    let mut stubs = PushStubs::with_subscription(&broker, settings).await;
+    let records: Vec<_> = (0..3).map(|n| keyed("k", &n.to_string())).collect();
+    stubs.send(&records).await;
+    let mut a = stubs.session("a").await;
+    let got = a.take(3).await;
+    a.settle_one(item(&got[0], Outcome::Release(v1::Release {}))).await;
+    // A client takes what is revoked out of all its leases: behind the new one this would be lost to it.
+    let log: Vec<&str> = a.order.drain(..).collect();
+    assert_eq!(log, ["deliver", "revoked", "deliver"]);
+    let revoked = a.until_revoked().await;
+    assert_eq!((revoked.reason(), revoked.ranges[0].start_offset), (v1::RevokeReason::Order, 1));
+    let again = a.take(3).await;
+    assert_eq!(numbers(&again), [0, 1, 2]);
+    a.ack(&again).await;
+    assert_eq!(stubs.lane().await.floor, 3);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use riverrun_storage::planted::{Bug, planted};
 
 use super::Delivery;
 use crate::delivery::{
-    effects::{DeliveryCount, Handout},
+    effects::{DeliveryCount, Handout, Told},
     entry::Entry,
     grants::Grant,
     lane::hand_out,
@@ -166,7 +166,8 @@ impl Delivery {
     }
 
     fn can_take(&self, slot: u32, bytes: u32) -> bool {
-        self.sessions.get(slot).is_some_and(|session| takes(session, bytes))
+        let session = self.sessions.get(slot);
+        session.is_some_and(|session| !session.unsent.is_full() && takes(session, bytes))
     }
 
     /// A delivery of the session on the lane has room for a record of `bytes`.
@@ -215,8 +216,12 @@ impl Delivery {
             session.grants.insert(seq, building.grant);
             if session.is_unary() {
                 session.attempt.1.push(seq);
+            } else {
+                session.unsent.deliveries += 1;
+                session.unsent.records += building.records;
             }
         }
+        self.sessions.refresh(session.slot);
         let handout = Handout {
             lane: self.lanes.get(lane).key,
             seq,
@@ -227,7 +232,7 @@ impl Delivery {
             replayed: false,
         };
         self.tally.hand_out(&handout);
-        self.effects.handouts.push((session, handout));
+        self.effects.told.push((session, Told::Handout(handout)));
     }
 
     /// Records to be handed out alone: a session is kept free for each, and gets nothing else until it is settled.
@@ -337,7 +342,7 @@ mod tests {
             // Lanes take turns of some records, so a round ends with any of them.
             delivery.credit(session, round * 100, u64::MAX >> 2, now);
             scan_all(&mut delivery, now);
-            for (_, handout) in delivery.take_effects().handouts {
+            for (_, handout) in delivery.take_effects().handouts() {
                 assert!(handout.seq > last, "{} after {last}", handout.seq);
                 last = handout.seq;
             }

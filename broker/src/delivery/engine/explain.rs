@@ -78,15 +78,15 @@ impl Delivery {
 
     /// Records are ready: it must be the sessions.
     fn reason_of_sessions(&self) -> Reason {
+        let sessions = self.sessions.by_age().map(|(_, session)| session);
         if let Some(active) = self.active_only() {
             let active = active.and_then(|slot| self.sessions.get(slot));
             return match (active, self.sessions.len()) {
-                (None, _) => Reason::SessionsPaused,
+                (None, _) => self.limit_of(sessions).unwrap_or(Reason::SessionsPaused),
                 (Some(active), 1) => self.limit_of([active].into_iter()).unwrap_or(Reason::Nothing),
                 (Some(active), _) => Reason::Standby { session: Arc::clone(&active.id) },
             };
         }
-        let sessions = self.sessions.by_age().map(|(_, session)| session);
         match self.limit_of(sessions) {
             Some(reason) => reason,
             None => match self.kept.iter().next() {
@@ -108,7 +108,8 @@ impl Delivery {
             if session.is_willing() {
                 willing = true;
                 with_credit |= credit;
-                if credit && session.in_flight < session.in_flight_max {
+                let full = session.unsent.is_full();
+                if credit && session.in_flight < session.in_flight_max && !full {
                     return None;
                 }
             }

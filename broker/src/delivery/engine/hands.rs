@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::Delivery;
 use crate::delivery::{
     change::{Attempt, DeadCause, FailureCause},
-    effects::{DeadLetter, RevokeReason, Revoked},
+    effects::{DeadLetter, RevokeReason, Told},
     now::Now,
     run::Run,
 };
@@ -81,19 +81,20 @@ impl Delivery {
     pub(super) fn revoke(&mut self, slot: u32, lane: u32, offset: u64, reason: RevokeReason) {
         let Some(session) = self.sessions.name(slot) else { return };
         let lane = self.lanes.get(lane).key;
-        if let Some(last) = self.effects.revoked.last_mut()
-            && (last.session, last.lane, last.reason) == (session, lane, reason)
+        if let Some((last, Told::Revoked(last_lane, run, last_reason))) =
+            self.effects.told.last_mut()
+            && (*last, *last_lane, *last_reason) == (session, lane, reason)
         {
-            if last.run.end == offset {
-                last.run.end += 1;
+            if run.end == offset {
+                run.end += 1;
                 return;
             }
-            if last.run.start == offset + 1 {
-                last.run.start = offset;
+            if run.start == offset + 1 {
+                run.start = offset;
                 return;
             }
         }
-        self.effects.revoked.push(Revoked { session, lane, run: Run::one(offset), reason });
+        self.effects.told.push((session, Told::Revoked(lane, Run::one(offset), reason)));
     }
 
     /// `offset` is no longer part of its grant.

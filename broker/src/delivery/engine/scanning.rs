@@ -2,6 +2,7 @@
 
 use super::Delivery;
 use crate::delivery::{
+    effects::Told,
     entry::State,
     image::LaneImage,
     lane::Lane,
@@ -126,12 +127,12 @@ impl Delivery {
     }
 
     fn tell_lost(&mut self, session: SessionRef, lane: LaneKey, offset: u64) {
-        if let Some((last_session, last_lane, run)) = self.effects.lost.last_mut()
+        if let Some((last_session, Told::Lost(last_lane, run))) = self.effects.told.last_mut()
             && (*last_session, *last_lane, run.end) == (session, lane, offset)
         {
             run.end += 1;
             return;
         }
-        self.effects.lost.push((session, lane, Run::one(offset)));
+        self.effects.told.push((session, Told::Lost(lane, Run::one(offset))));
     }
 }

@@ -6,11 +6,11 @@ use super::{Delivery, hands::Failing};
 use crate::delivery::{
     change::FailureCause,
     credit::Credit,
-    effects::{DeliveryCount, Handout},
+    effects::{DeliveryCount, Handout, Told},
     now::Now,
     open::{Ask, GoneReason, Open, OpenError, Opened, ResumePoint, SESSIONS_MAX, SessionRef, Used},
     run::Run,
-    session::{Link, Session},
+    session::{Link, Session, Unsent},
 };
 
 /// How long a session of unary calls is remembered when it holds nothing.
@@ -65,6 +65,11 @@ impl Delivery {
             Some(point) => self.replay(slot, point.last_seq),
             None => Vec::new(),
         };
+        if let Some(session) = self.sessions.get_mut(slot) {
+            // What waited for the old stream waits no more.
+            session.unsent = Unsent::of(&replay);
+        }
+        self.sessions.refresh(slot);
         let used = self.used_without(slot, &replay);
         self.conclude(now);
         let session = SessionRef { slot, epoch };
@@ -127,6 +132,15 @@ impl Delivery {
     pub fn credit(&mut self, session: SessionRef, records_total: u64, bytes_total: u64, now: Now) {
         self.change_session(session, now, |session| {
             session.credit.raise(records_total, bytes_total);
+        });
+    }
+
+    /// So many deliveries, with so many records, are on their way to the session. While too much waits to be sent it is given
+    /// nothing.
+    pub fn sent(&mut self, session: SessionRef, deliveries: u32, records: u64, now: Now) {
+        self.change_session(session, now, |session| {
+            session.unsent.deliveries = session.unsent.deliveries.saturating_sub(deliveries);
+            session.unsent.records = session.unsent.records.saturating_sub(records);
         });
     }
 
@@ -194,16 +208,17 @@ impl Delivery {
         let grants: Vec<u32> = session.grants.values().copied().collect();
         self.sessions.refresh(slot);
         let mut held = self.held_by(&grants);
-        if ending == Ending::Release {
-            held.reverse();
+        match ending {
+            // Before the first comes back and takes others with it: those were as much in hands as it was.
+            Ending::Crash => held.iter().for_each(|(_, offset, root)| {
+                self.late.add(self.grants.get(*root), *offset);
+            }),
+            Ending::Release => held.reverse(),
         }
-        for (seq, epoch, lane, offset) in held {
+        for (lane, offset, _) in held {
             let Some(entry) = self.lanes.get(lane).open.get(offset) else { continue };
             if !self.holds(slot, lane, offset) {
                 continue;
-            }
-            if ending == Ending::Crash {
-                self.late.add(seq, epoch, lane, offset);
             }
             if ending == Ending::Crash && (all_count || entry.started()) {
                 self.crash(lane, offset, now);
@@ -214,19 +229,20 @@ impl Delivery {
         }
         self.sessions.remove(slot);
         self.kept.retain(|_, keeper| *keeper != slot);
-        self.effects.revoked.retain(|revoked| revoked.session.slot != slot);
+        let hears = |told: &Told| !matches!(told, Told::Revoked(..));
+        self.effects.told.retain(|(session, told)| session.slot != slot || hears(told));
     }
 
-    /// What is in hands by these deliveries, in order for each lane.
-    fn held_by(&self, grants: &[u32]) -> Vec<(u64, u64, u32, u64)> {
+    /// What is in hands by these deliveries, in order for each lane: (lane, offset, first grant).
+    fn held_by(&self, grants: &[u32]) -> Vec<(u32, u64, u32)> {
         let mut held = Vec::new();
         for root in grants {
             let grant = self.grants.get(*root);
             let offsets = grant.runs.iter().flat_map(|run| run.offsets());
             let there = offsets.filter(|offset| self.is_held(*root, grant.lane, *offset));
-            held.extend(there.map(|offset| (grant.seq, grant.epoch, grant.lane, offset)));
+            held.extend(there.map(|offset| (grant.lane, offset, *root)));
         }
-        held.sort_unstable_by_key(|(_, _, lane, offset)| (*lane, *offset));
+        held.sort_unstable();
         held
     }
 

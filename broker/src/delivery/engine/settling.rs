@@ -233,13 +233,13 @@ impl Delivery {
     fn settle_late(&mut self, lane: u32, item: &SettleItem) -> SettleResult {
         let ack = item.outcome == Outcome::Ack;
         let late = self.late.get(item.seq, item.epoch).filter(|late| late.lane == lane);
-        let runs: Vec<Run> = match late.filter(|_| ack) {
-            Some(late) => late.runs.iter().map(|run| run.intersect(item.run)).collect(),
+        let runs: Vec<Run> = match late {
+            Some(late) => late.given.iter().map(|run| run.intersect(item.run)).collect(),
             None => Vec::new(),
         };
         let mut verdict = Verdict::new();
         for offset in runs.iter().flat_map(|run| run.offsets()) {
-            let status = self.ack_late(lane, offset);
+            let status = self.settle_returned(lane, offset, item);
             verdict.add(offset, status);
         }
         if verdict.all.is_some() {
@@ -257,11 +257,11 @@ impl Delivery {
         SettleResult { status, run: None }
     }
 
-    /// Judges an outcome for one record of a delivery of which others are still in hands.
+    /// Judges an outcome for one record of a delivery that is not in hands by it any more.
     fn settle_returned(&mut self, lane: u32, offset: u64, item: &SettleItem) -> SettleStatus {
         let ack = item.outcome == Outcome::Ack;
         let late = self.late.get(item.seq, item.epoch);
-        let taken = late.is_some_and(|late| late.runs.iter().any(|run| run.contains(offset)));
+        let taken = late.is_some_and(|late| late.is_taken(offset));
         match ack && taken {
             true => self.ack_late(lane, offset),
             false => self.status_of_other(lane, offset, ack),

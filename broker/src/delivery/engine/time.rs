@@ -36,26 +36,32 @@ impl Delivery {
             expired.extend(offsets.map(|offset| (grant.lane, offset, index)));
         }
         expired.sort_unstable();
+        expired.retain(|(lane, offset, index)| self.is_by(*lane, *offset, *index));
+        // Before the first comes back and takes others with it: those were as much in hands as it was.
+        for (_, offset, index) in &expired {
+            self.late.add(self.grants.get(self.grants.root(*index)), *offset);
+        }
         let mut last_lane = None;
         for (lane, offset, index) in expired {
             if last_lane.is_some_and(|last| last != lane) {
                 last_lane.into_iter().for_each(|last| self.refresh_lane(last, now));
             }
             last_lane = Some(lane);
-            let entry = self.lanes.get(lane).open.get(offset);
-            let held =
-                entry.is_some_and(|entry| entry.state() == State::InFlight && entry.grant == index);
-            if held {
+            if self.is_by(lane, offset, index) {
                 self.expire(lane, offset, index, now);
             }
         }
         last_lane.into_iter().for_each(|last| self.refresh_lane(last, now));
     }
 
+    /// `offset` is in hands by this very grant.
+    fn is_by(&self, lane: u32, offset: u64, index: u32) -> bool {
+        let entry = self.lanes.get(lane).open.get(offset);
+        entry.is_some_and(|entry| entry.state() == State::InFlight && entry.grant == index)
+    }
+
     fn expire(&mut self, lane: u32, offset: u64, index: u32, now: Now) {
-        let grant = self.grants.get(index);
-        let (seq, epoch, slot) = (grant.seq, grant.epoch, grant.session);
-        self.late.add(seq, epoch, lane, offset);
+        let slot = self.grants.get(index).session;
         self.revoke(slot, lane, offset, RevokeReason::LeaseExpired);
         let (cause, reason) = (FailureCause::Expired, "".into());
         self.fail(lane, offset, Failing { cause, reason, delay: None }, now);

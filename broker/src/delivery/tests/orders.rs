@@ -6,7 +6,10 @@ use super::{
     Rig,
     rig::{lane, settings},
 };
-use crate::delivery::{Order, Outcome, Reason, RecordState, Run, Scanned, Settings, SettleStatus};
+use crate::delivery::{
+    Order, Outcome, Reason, RecordState, Run, Scanned, Settings, SettleItem, SettleResult,
+    SettleStatus,
+};
 
 fn rig(order: Order, keys: &str) -> Rig {
     let mut rig = Rig::new(Settings { order, ..settings() });
@@ -99,6 +102,18 @@ fn a_range_given_back_fails_or_returns_as_a_whole() {
 }
 
 #[test]
+fn what_comes_back_is_revoked_before_it_is_given_again() {
+    let order = Order::KeyFifo;
+    let mut rig = Rig::new(Settings { order, key_pipeline: 3, ..settings() });
+    rig.append("xxx");
+    rig.open("a");
+    rig.credit("a", 10);
+    rig.expect("a 0..3");
+    assert_eq!(rig.release("a", 0, 1), SettleStatus::Ok);
+    rig.expect("a loses 1..3 Order; a 0..3");
+}
+
+#[test]
 fn an_expired_lease_counts_for_the_first_of_a_key_only() {
     let order = Order::KeyFifo;
     let mut rig = Rig::new(Settings { order, key_pipeline: 3, ..settings() });
@@ -109,6 +124,49 @@ fn an_expired_lease_counts_for_the_first_of_a_key_only() {
     rig.pass(Duration::from_secs(30));
     rig.expect("a loses 0 LeaseExpired; a loses 1..3 Order; a loses 3 LeaseExpired");
     assert_eq!(rig.image.failures.keys().copied().collect::<Vec<_>>(), [0, 3]);
+    // Nobody got any of them since: a late ack of all counts for all.
+    assert_eq!(rig.ack("a", 0, 4), SettleStatus::Ok);
+    rig.told();
+    assert_eq!((rig.floor(), rig.image.failures.len()), (4, 0));
+}
+
+#[test]
+fn a_crash_takes_late_acks_of_all_that_was_held() {
+    let mut rig = rig(Order::Exclusive, "xyz");
+    rig.credit("a", 3);
+    rig.expect("a 0..3");
+    for offset in 0..3 {
+        rig.started("a", offset);
+    }
+    rig.lost("a");
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.ack("a", 0, 3), SettleStatus::Ok);
+    assert_eq!(rig.floor(), 3);
+}
+
+#[test]
+fn a_late_ack_is_refused_where_a_record_of_its_range_is_open() {
+    let order = Order::KeyFifo;
+    let mut rig = Rig::new(Settings { order, key_pipeline: 2, ..settings() });
+    rig.append("xxy");
+    rig.open("a");
+    rig.credit("a", 1);
+    rig.expect("a 0");
+    rig.credit("a", 3);
+    rig.expect("a 1..3");
+    // 1 comes back because of 0, long before the lease ends by which 2 comes back.
+    rig.nack("a", 0, 3_600_000);
+    rig.expect("a loses 1 Order");
+    rig.pass(Duration::from_secs(30));
+    rig.expect("a loses 2 LeaseExpired");
+    let (epoch, seq) = rig.tokens[&("a", 1)];
+    let outcome = Outcome::Ack;
+    let item = SettleItem { lane: lane(), run: Run::new(1, 3), epoch, seq, outcome };
+    let result = rig.delivery.settle(Some(rig.sessions["a"]), &[item], rig.now);
+    let refused = SettleResult { status: SettleStatus::StaleLease, run: Some(Run::one(1)) };
+    assert_eq!(result, [refused]);
+    rig.told();
+    assert!(rig.image.is_settled(2) && !rig.image.is_settled(1));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::delivery::{
     Ask, Change, Delivery, Effects, Found, Handout, LaneImage, LaneKey, Now, Open, OpenError,
     Outcome, Reason, ResumePoint, Run, Scanned, SessionRef, Settings, SettleItem, SettleStatus,
-    Used, Visible,
+    Told, Used, Visible,
 };
 
 /// Where the clocks begin.
@@ -29,6 +29,8 @@ pub(super) struct Rig {
     /// Records by offset; `None` is nothing to deliver.
     pub(super) log: Vec<Option<Found>>,
     pub(super) log_start: u64,
+    /// What sessions are given stays where it is: they are not read.
+    pub(super) unread: bool,
     /// Scans are answered by the test itself.
     pub(super) scans_held: bool,
     pub(super) sessions: BTreeMap<&'static str, SessionRef>,
@@ -58,6 +60,7 @@ impl Rig {
             now,
             log: Vec::new(),
             log_start: 0,
+            unread: false,
             scans_held: false,
             sessions: BTreeMap::new(),
             tokens: BTreeMap::new(),
@@ -128,6 +131,7 @@ impl Rig {
         let mut told = String::from(if opened.resumed { "resumed" } else { "new" });
         for handout in opened.replay {
             self.keep(id, &handout);
+            self.delivery.sent(opened.session, 1, handout.count(), self.now);
             write!(told, ", {}", tell_runs(&handout.runs)).unwrap();
         }
         self.scan();
@@ -237,19 +241,13 @@ impl Rig {
             sessions.iter().find(|(_, other)| *other == session).map_or("?", |(id, _)| id)
         };
         let mut told: Vec<String> = Vec::new();
-        for (session, handout) in &effects.handouts {
-            told.push(format!("{} {}", name(session), tell_runs(&handout.runs)));
-        }
-        for revoked in &effects.revoked {
-            let reason = revoked.reason;
-            told.push(format!(
-                "{} loses {} {reason:?}",
-                name(&revoked.session),
-                tell_run(revoked.run)
-            ));
-        }
-        for (session, _, run) in &effects.lost {
-            told.push(format!("{} lost {}", name(session), tell_run(*run)));
+        for (session, what) in &effects.told {
+            let words = match what {
+                Told::Handout(handout) => tell_runs(&handout.runs),
+                Told::Revoked(_, run, reason) => format!("loses {} {reason:?}", tell_run(*run)),
+                Told::Lost(_, run) => format!("lost {}", tell_run(*run)),
+            };
+            told.push(format!("{} {words}", name(session)));
         }
         for (session, reason) in &effects.gone {
             told.push(format!("{} gone {reason:?}", name(session)));
@@ -257,9 +255,11 @@ impl Rig {
         for dead in &effects.dead {
             told.push(format!("dead {} {:?} {}", dead.offset, dead.cause, dead.failures));
         }
-        for (session, handout) in effects.handouts {
-            let id = name(&session);
-            self.keep(id, &handout);
+        for (session, handout) in effects.handouts() {
+            self.keep(name(&session), handout);
+            if !self.unread {
+                self.delivery.sent(session, 1, handout.count(), self.now);
+            }
         }
         told.join("; ")
     }

@@ -66,10 +66,10 @@ fn rule_1_failures_count_and_other_returns_do_not() {
     // The lease ends: what is in hands failed, extended leases last longer.
     rig.settle("a", Run::new(2, 4), Outcome::Extend { lease: Duration::from_secs(40) });
     rig.pass(Duration::from_secs(30));
-    rig.expect("a 0..2; a loses 0..2 LeaseExpired");
+    rig.expect("a loses 0..2 LeaseExpired; a 0..2");
     assert_eq!((rig.counts[&0], rig.counts[&1]), ((2, 1), (2, 2)));
     rig.pass(Duration::from_secs(10));
-    rig.expect("a 2..4; a loses 2..4 LeaseExpired");
+    rig.expect("a loses 2..4 LeaseExpired; a 2..4");
 }
 
 #[test]
@@ -300,6 +300,21 @@ fn rule_3_a_late_ack_counts_while_nobody_else_has_the_record() {
 }
 
 #[test]
+fn rule_3_a_late_ack_of_what_is_to_be_a_dead_letter_is_refused() {
+    let mut rig = Rig::new(Settings { failures_max: 1, ..settings() });
+    rig.append("..");
+    rig.open("a");
+    rig.credit("a", 2);
+    rig.expect("a 0..2");
+    rig.pass(Duration::from_secs(30));
+    rig.expect("a loses 0..2 LeaseExpired; dead 0 FailuresMax 1; dead 1 FailuresMax 1");
+    assert_eq!(rig.ack("a", 0, 2), SettleStatus::AlreadySettled);
+    rig.delivery.dead_stored(&lane(), 0, rig.now);
+    assert_eq!(rig.ack("a", 0, 1), SettleStatus::Ok);
+    assert_eq!(rig.floor(), 1);
+}
+
+#[test]
 fn rule_3_a_late_ack_is_refused_in_an_order_once_the_record_was_handed_on() {
     let order = Order::PartitionFifo;
     let mut rig = Rig::new(Settings { order, ..settings() });
@@ -309,7 +324,7 @@ fn rule_3_a_late_ack_is_refused_in_an_order_once_the_record_was_handed_on() {
     rig.pass(Duration::from_secs(30));
     rig.open("b");
     rig.credit("b", 9);
-    rig.expect("a 0; b 0; a loses 0 LeaseExpired");
+    rig.expect("a 0; a loses 0 LeaseExpired; b 0");
     assert_eq!(rig.ack("a", 0, 1), SettleStatus::StaleLease);
     rig.pass(Duration::from_secs(30));
     rig.delivery.closed(rig.sessions["b"], rig.now);

@@ -7,7 +7,8 @@ use super::{
     rig::{lane, settings},
 };
 use crate::delivery::{
-    Ask, Change, LaneImage, Open, OpenError, Outcome, RecordState, Run, Settings, SettleStatus,
+    Ask, Change, LaneImage, Open, OpenError, Order, Outcome, Reason, RecordState, Run, Settings,
+    SettleStatus,
 };
 
 fn rig(keys: &str) -> Rig {
@@ -15,6 +16,56 @@ fn rig(keys: &str) -> Rig {
     rig.append(keys);
     rig.open("a");
     rig
+}
+
+#[test]
+fn a_session_that_is_never_read_is_given_only_so_much() {
+    let mut rig =
+        Rig::new(Settings { ack_wait: Duration::from_secs(1), failures_max: 0, ..settings() });
+    rig.unread = true;
+    rig.try_open("deaf", None, false, 1_000_000).unwrap();
+    rig.credit("deaf", u64::MAX >> 2);
+    let (mut deliveries, mut records) = (0, 0);
+    for round in 0..200 {
+        rig.append(&".".repeat(if round < 20 { 1_000 } else { 1 }));
+        rig.pass(Duration::from_secs(2));
+        for (_, handout) in rig.delivery.take_effects().handouts() {
+            deliveries += 1;
+            records += handout.count();
+        }
+    }
+    assert!(deliveries <= 64 && records <= 2 * 4_096, "{deliveries} of {records} records");
+    assert_eq!(rig.explain(), Reason::SessionLimit);
+    // It read a little, and another one is not held up.
+    let deaf = rig.sessions["deaf"];
+    rig.delivery.sent(deaf, 1, 4_096, rig.now);
+    assert_ne!(rig.told(), "");
+    rig.unread = false;
+    rig.open("other");
+    rig.credit("other", u64::MAX >> 2);
+    assert!(rig.told().starts_with("other "));
+    // On a new stream nothing waits.
+    rig.try_open("deaf", None, false, 1_000_000).unwrap();
+    rig.credit("deaf", u64::MAX >> 2);
+    rig.pass(Duration::from_secs(2));
+    assert!(rig.told().contains("deaf "));
+}
+
+#[test]
+fn a_session_that_is_never_read_does_not_keep_the_place_of_the_only_one() {
+    let order = Order::Exclusive;
+    let mut rig = Rig::new(Settings { order, ack_wait: Duration::from_secs(1), ..settings() });
+    rig.unread = true;
+    rig.open("deaf");
+    rig.credit("deaf", 1_000);
+    rig.open("b");
+    rig.credit("b", 1_000);
+    for _ in 0..64 {
+        rig.append(".");
+    }
+    assert!(rig.told().starts_with("deaf 0; deaf 1;"));
+    rig.pass(Duration::from_secs(2));
+    assert!(rig.told().ends_with("b 0..64"));
 }
 
 #[test]
@@ -253,7 +304,9 @@ fn a_million_open_records_take_less_than_64_bytes_each() {
     for _ in 0..100 {
         rig.append(&".".repeat(10_000));
     }
-    rig.told();
+    while !rig.told().is_empty() {
+        rig.scan();
+    }
     assert_eq!(rig.delivery.counts(&lane()).unwrap().in_flight, 1_000_000);
     let bytes = rig.delivery.open_bytes(&lane()).unwrap();
     assert!(bytes < 64_000_000, "{bytes}");

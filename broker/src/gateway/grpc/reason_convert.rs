@@ -79,7 +79,9 @@ fn sentence(reason: &Reason) -> String {
         Reason::Nothing => "everything visible is settled or in consumers' hands".into(),
         Reason::NoSession => "no session is open and nobody asks".into(),
         Reason::NoCredit => "every session has used up its credit".into(),
-        Reason::SessionLimit => "every session holds `max_in_flight` records".into(),
+        Reason::SessionLimit => {
+            "every session holds `max_in_flight` records, or does not read what it was sent".into()
+        }
         Reason::OpenLimit => "as many records are open as `max_open` allows".into(),
         Reason::AckStateLimit => {
             "the set of settled records has too many holes for `max_ack_state_bytes`".into()

@@ -25,7 +25,7 @@ use super::{
     webhook::WebhookStanding,
 };
 use crate::{
-    delivery::{DeadLetter, Delivery, Effects, GoneReason, LaneKey, Now, Scan, SessionRef},
+    delivery::{DeadLetter, Delivery, Effects, GoneReason, LaneKey, Now, Scan, SessionRef, Told},
     partition::Partition,
     subscription::{StoreError, SubscriptionSettings},
 };
@@ -214,18 +214,16 @@ impl Live {
 
     /// Returns the sequence number of the changes, when there are some.
     fn route(&self, state: &mut State, effects: Effects, wakes: &mut Wakes) -> Option<u64> {
-        let Effects { handouts, revoked, lost, gone, dead, changes } = effects;
+        let Effects { told, gone, dead, changes } = effects;
         let stores = !changes.is_empty();
         let sequence = stores.then(|| self.shared.store.record(self.number, changes));
-        for (session, handout) in handouts {
-            state.post(session, Mail::Handout(handout), wakes);
-        }
-        for one in revoked {
-            let mail = Mail::Revoked(one.lane, vec![one.run], one.reason);
-            state.post(one.session, mail, wakes);
-        }
-        for (session, lane, run) in lost {
-            state.post(session, Mail::Lost(lane, vec![run]), wakes);
+        for (session, told) in told {
+            let mail = match told {
+                Told::Handout(handout) => Mail::Handout(handout),
+                Told::Revoked(lane, run, reason) => Mail::Revoked(lane, vec![run], reason),
+                Told::Lost(lane, run) => Mail::Lost(lane, vec![run]),
+            };
+            state.post(session, mail, wakes);
         }
         for (session, reason) in gone {
             if let Some(mailbox) = state.mailboxes.remove(&session) {

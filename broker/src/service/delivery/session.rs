@@ -28,6 +28,7 @@ use super::{
 use crate::{
     delivery::{
         self, Handout, LaneKey, Order, RevokeReason, Run, SessionRef, SettleResult, SettleStatus,
+        UNSENT_DELIVERIES_MAX, UNSENT_RECORDS_MAX,
     },
     partition::Partition,
     quota::Share,
@@ -153,6 +154,8 @@ pub struct SessionOut {
     heartbeat_interval: Duration,
     /// What credit was used for before, and what was taken up since.
     taken: Amount,
+    /// Deliveries taken up, and their records, of which delivery was not told yet.
+    untold: (u32, u64),
     sending: Option<Sending>,
     /// Settlements that wait to be durable.
     syncs: Arc<Semaphore>,
@@ -197,6 +200,7 @@ pub(super) fn halves(
         format,
         heartbeat_interval,
         taken: opened.credit_used,
+        untold: (0, 0),
         opened: Some(opened),
         sending: None,
         syncs,
@@ -409,6 +413,7 @@ impl SessionOut {
             Mail::Handout(handout) => {
                 self.taken.records += handout.count();
                 self.taken.bytes += handout.bytes;
+                self.tell_sent(&handout);
                 let (place, partition) = self.source(&handout.lane)?;
                 let left = handout.runs.iter().copied().collect();
                 self.sending = Some(Sending { left, place, partition: partition?, handout });
@@ -420,6 +425,18 @@ impl SessionOut {
             Mail::Lost(lane, runs) => Some(Out::Lost(self.source(&lane)?.0, runs)),
             Mail::Settled(settled) => Some(Out::Settled(settled)),
         }
+    }
+
+    /// A delivery leaves the mailbox. That is told in bulk: half of what may wait still may meanwhile.
+    fn tell_sent(&mut self, handout: &Handout) {
+        self.untold.0 += 1;
+        self.untold.1 += handout.count();
+        let (deliveries, records) = self.untold;
+        if deliveries < UNSENT_DELIVERIES_MAX / 2 && records < UNSENT_RECORDS_MAX / 2 {
+            return;
+        }
+        self.untold = (0, 0);
+        self.live.event(|state, now| state.delivery.sent(self.session, deliveries, records, now));
     }
 
     /// The next frame of the delivery at hand.

@@ -189,9 +189,9 @@ impl Reference {
                 expired.push(*at);
             }
         }
+        expired.iter().for_each(|at| self.note_late(*at));
         for at in expired {
-            if let Some(hand) = &self.records[&at].hand {
-                self.late.insert((hand.seq, at.0, at.1));
+            if self.records[&at].hand.is_some() {
                 self.fail(at, None, now);
             }
         }
@@ -205,9 +205,10 @@ impl Reference {
 
     fn crash(&mut self, id: &'static str, now: Now) {
         let all = !self.sessions[id].reports_started;
-        for at in self.held_at(id) {
+        let held = self.held_at(id);
+        held.iter().for_each(|at| self.note_late(*at));
+        for at in held {
             let Some(hand) = self.records[&at].hand.clone() else { continue };
-            self.late.insert((hand.seq, at.0, at.1));
             if all || hand.started {
                 self.records.get_mut(&at).unwrap().crashes += 1;
                 self.fail(at, None, now);
@@ -216,6 +217,13 @@ impl Reference {
             }
         }
         self.sessions.remove(id);
+    }
+
+    /// A late ack of what is in hands now may count.
+    fn note_late(&mut self, at: At) {
+        if let Some(hand) = &self.records[&at].hand {
+            self.late.insert((hand.seq, at.0, at.1));
+        }
     }
 
     fn fail(&mut self, at: At, delay: Option<Duration>, now: Now) {
@@ -299,7 +307,7 @@ impl Reference {
         }
     }
 
-    pub(super) fn was_given(&self, lane: u32, offset: u64, seq: u64) -> bool {
+    fn was_given(&self, lane: u32, offset: u64, seq: u64) -> bool {
         self.given.contains(&(seq, lane, offset))
     }
 
@@ -364,12 +372,12 @@ impl Reference {
         assert_eq!((hand.id, hand.seq), (id, seq));
     }
 
-    /// The outcome of records in hands by delivery `seq`, of which the first in the run is.
+    /// An outcome of what delivery `seq` gave. Where more than one answer is right, `image` tells which it was.
     pub(super) fn settle(
         &mut self,
         at: (u32, Run),
         seq: u64,
-        outcome: &Outcome,
+        (outcome, image): (&Outcome, &LaneImage),
         now: Now,
     ) -> SettleStatus {
         let (lane, run) = at;
@@ -384,11 +392,15 @@ impl Reference {
                 true => self.apply(at, outcome, now),
                 false => {
                     let ack = *outcome == Outcome::Ack;
-                    let status = self.settle_late(lane, offset, seq, ack)[0];
-                    if status == SettleStatus::Ok && ack {
-                        self.done(lane, offset);
+                    let may = self.settle_late(lane, offset, seq, ack);
+                    match (may[0], may.len()) {
+                        (SettleStatus::Ok, 2) if !image.is_settled(offset) => may[1],
+                        (SettleStatus::Ok, _) => {
+                            self.done(lane, offset);
+                            SettleStatus::Ok
+                        }
+                        (status, _) => status,
                     }
-                    status
                 }
             };
             worst = worst.max(status);
@@ -423,20 +435,12 @@ impl Reference {
     }
 
     /// What may be answered to a token that is not that of the holder.
-    pub(super) fn settle_late(
-        &self,
-        lane: u32,
-        offset: u64,
-        seq: u64,
-        ack: bool,
-    ) -> Vec<SettleStatus> {
+    fn settle_late(&self, lane: u32, offset: u64, seq: u64, ack: bool) -> Vec<SettleStatus> {
         let at = (lane, offset);
         let record = &self.records[&at];
         match (record.status, ack) {
             (Status::Done, true) => return vec![SettleStatus::Ok],
-            (Status::Done | Status::Dying, _) => {
-                return vec![SettleStatus::AlreadySettled, SettleStatus::StaleLease];
-            }
+            (Status::Done | Status::Dying, _) => return vec![SettleStatus::AlreadySettled],
             (Status::Open, false) => return vec![SettleStatus::StaleLease],
             (Status::Open, true) => {}
         }
@@ -543,7 +547,27 @@ impl Reference {
         held.map(|(at, _)| *at).collect()
     }
 
-    pub(super) fn is_held_by(&self, lane: u32, offset: u64, seq: u64) -> bool {
+    /// What a session holds, with its id.
+    pub(super) fn hands_of(&self, id: &str) -> Vec<(&'static str, u32, u64)> {
+        let hands = self.records.iter().filter_map(|(at, record)| {
+            let hand = record.hand.as_ref().filter(|hand| hand.id == id)?;
+            Some((hand.id, at.0, at.1))
+        });
+        hands.collect()
+    }
+
+    /// Something of delivery `seq` is in hands.
+    pub(super) fn is_held(&self, lane: u32, seq: u64) -> bool {
+        let mut of_lane = self.records.range((lane, 0)..(lane + 1, 0));
+        of_lane.any(|(_, record)| record.hand.as_ref().is_some_and(|hand| hand.seq == seq))
+    }
+
+    /// Something of delivery `seq` was taken back by the end of a lease or a crash.
+    pub(super) fn is_late(&self, lane: u32, seq: u64) -> bool {
+        self.late.range((seq, lane, 0)..(seq, lane + 1, 0)).next().is_some()
+    }
+
+    fn is_held_by(&self, lane: u32, offset: u64, seq: u64) -> bool {
         let hand = &self.records[&(lane, offset)].hand;
         hand.as_ref().is_some_and(|hand| hand.seq == seq)
     }
@@ -582,9 +606,14 @@ impl Reference {
         of_lane.filter(|(_, record)| record.status != Status::Done).count()
     }
 
-    fn id_of(&self, name: SessionRef) -> &'static str {
+    /// The session of this name, while it is there.
+    pub(super) fn find(&self, name: SessionRef) -> Option<&'static str> {
         let found = self.sessions.iter().find(|(_, session)| session.name == name);
-        found.map(|(id, _)| *id).expect("the session is known")
+        found.map(|(id, _)| *id)
+    }
+
+    fn id_of(&self, name: SessionRef) -> &'static str {
+        self.find(name).expect("the session is known")
     }
 }
 
