@@ -8,6 +8,7 @@
 
 mod cli;
 mod conformance;
+mod examples;
 mod golden;
 mod it;
 mod kill;

@@ -10,4 +10,5 @@ mod produce;
 mod repair;
 mod serve;
 mod subscriptions;
+mod terminal;
 mod topics;

@@ -68,17 +68,10 @@ fn run_with(arguments: &[&str], input: &[u8], server: Option<&str>) -> Done {
     let input = input.to_vec();
     // The command may end without reading all of it; then the pipe is closed and that is fine.
     let feeder = thread::spawn(move || stdin.write_all(&input).is_ok());
-    let pid = Pid::from_child(&child);
-    let (ended, waiting) = mpsc::channel::<()>();
-    let watchdog = thread::spawn(move || {
-        if waiting.recv_timeout(DEADLINE) == Err(mpsc::RecvTimeoutError::Timeout) {
-            kill_process(pid, Signal::KILL).ok();
-        }
-    });
+    let watchdog = Watchdog::over(&child);
     let output = child.wait_with_output().unwrap();
-    drop(ended);
+    drop(watchdog);
     feeder.join().unwrap();
-    watchdog.join().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     Done { code: output.status.code(), stdout: output.stdout, stderr }
 }
@@ -88,17 +81,42 @@ pub(crate) fn finish(command: &mut Command, most: Duration) -> Result<Output, St
     let name = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().map_err(|error| format!("`{name}` does not start: {error}"))?;
-    let pid = Pid::from_child(&child);
-    let (ended, waiting) = mpsc::channel::<()>();
-    let watchdog = thread::spawn(move || {
-        if waiting.recv_timeout(most) == Err(mpsc::RecvTimeoutError::Timeout) {
-            kill_process(pid, Signal::KILL).ok();
-        }
-    });
+    let watchdog = Watchdog::within(&child, most);
     let output = child.wait_with_output().unwrap();
-    drop(ended);
-    watchdog.join().unwrap();
+    drop(watchdog);
     Ok(output)
+}
+
+/// Kills a process that takes too long, unless it is dropped before.
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    ended: Option<mpsc::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Watchdog {
+    /// With the longest time anything here may take.
+    pub(crate) fn over(child: &Child) -> Watchdog {
+        Watchdog::within(child, DEADLINE)
+    }
+
+    fn within(child: &Child, most: Duration) -> Watchdog {
+        let pid = Pid::from_child(child);
+        let (ended, waiting) = mpsc::channel::<()>();
+        let thread = thread::spawn(move || {
+            if waiting.recv_timeout(most) == Err(mpsc::RecvTimeoutError::Timeout) {
+                kill_process(pid, Signal::KILL).ok();
+            }
+        });
+        Watchdog { ended: Some(ended), thread: Some(thread) }
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        drop(self.ended.take());
+        self.thread.take().map(thread::JoinHandle::join);
+    }
 }
 
 /// Name of a broker's settings file, where it has one.

@@ -126,8 +126,9 @@ impl ScanCache {
         partition: &Arc<Partition>,
         from: u64,
     ) -> Result<Vec<Arc<ScannedBatch>>, ScanError> {
+        // One batch is read, however small the bound.
         let bytes_max = READ_BYTES.min(self.bytes_max / 4);
-        let _share = self.reading.take(bytes_max).await?;
+        let _share = self.reading.take(READ_BYTES).await?;
         self.reads.fetch_add(1, Relaxed);
         let read = partition.read(Offset(from), bytes_max).await?;
         let (batches, next) = (read.batches, read.next_offset.0);
