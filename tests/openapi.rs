@@ -11,6 +11,7 @@
 )]
 
 #[path = "support/binary.rs"]
+#[expect(dead_code, reason = "the other checks use the rest of it")]
 mod binary;
 #[path = "support/process.rs"]
 #[expect(dead_code, reason = "the other checks use the rest of it")]

@@ -10,6 +10,7 @@
 )]
 
 #[path = "../support/binary.rs"]
+#[expect(dead_code, reason = "the other checks use the rest of it")]
 mod binary;
 mod chromium;
 mod log;
