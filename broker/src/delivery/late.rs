@@ -46,6 +46,14 @@ pub(super) struct LateDeliveries {
 impl LateDeliveries {
     /// Remembers that `offset` of this delivery, by its first grant, is taken back.
     pub(super) fn add(&mut self, root: &Grant, offset: u64) {
+        let oldest = self.by_seq.first_key_value().map(|(seq, _)| *seq);
+        let needed = self.runs + root.runs.len() + 1;
+        if oldest.is_some_and(|oldest| root.seq < oldest)
+            && (self.by_seq.len() >= LATE_MAX || needed > RUNS_MAX)
+        {
+            // It would be the first to be forgotten.
+            return;
+        }
         let late = self.by_seq.entry(root.seq).or_insert_with(|| {
             self.runs += root.runs.len();
             let given = root.runs.clone();

@@ -111,6 +111,14 @@ impl Session {
         }
     }
 
+    /// Counts what is handed out from the moment it is put together: a round may do so on many lanes. A call takes all that it is given.
+    pub(super) fn note_unsent(&mut self, deliveries: u32, records: u64) {
+        if !self.is_unary() {
+            self.unsent.deliveries += deliveries;
+            self.unsent.records += records;
+        }
+    }
+
     /// It may be given something, if it is small enough.
     pub(super) fn is_able(&self) -> bool {
         self.is_willing()

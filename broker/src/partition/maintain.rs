@@ -76,9 +76,10 @@ impl Partition {
             writer.roll_if_old(Timestamp(now_ms))?;
             Ok(dropped.bytes)
         });
-        let bytes = dropped.await?;
+        let dropped = dropped.await;
+        // Also where the roll was refused: what retention dropped is gone.
         self.tell_of_log_start(before);
-        Ok(bytes)
+        dropped
     }
 
     /// True when keys of this partition are compacted.

@@ -139,6 +139,7 @@ impl Delivery {
             session.in_flight += 1;
             true
         });
+        session.note_unsent(0, records);
         self.grants.get_mut(building.grant).left +=
             u32::try_from(records).expect("a turn is short");
         true
@@ -160,6 +161,7 @@ impl Delivery {
         let session = self.sessions.get_mut(slot).expect("it can take");
         session.credit.give(entry.bytes);
         session.in_flight += 1;
+        session.note_unsent(0, 1);
         self.sessions.refresh(slot);
         self.refresh_lane(index, now);
         true
@@ -185,6 +187,7 @@ impl Delivery {
         let (runs, counts) = (Vec::new(), Vec::new());
         let building = Building { grant, session, runs, records: 0, bytes: 0, counts };
         self.round.insert((slot, index), building);
+        self.sessions.get_mut(slot).expect("it can take").note_unsent(1, 0);
     }
 
     /// Sends what was put together; a call that waited for records is answered with it.
@@ -216,9 +219,6 @@ impl Delivery {
             session.grants.insert(seq, building.grant);
             if session.is_unary() {
                 session.attempt.1.push(seq);
-            } else {
-                session.unsent.deliveries += 1;
-                session.unsent.records += building.records;
             }
         }
         self.sessions.refresh(session.slot);

@@ -110,7 +110,8 @@ async fn bury(
 ) -> Result<Vec<Result<Buried, Arc<str>>>, PushError> {
     let topic = graves(live, letters).await?;
     let mut graves = Vec::with_capacity(letters.len());
-    let mut sequence = 0;
+    // Nothing is appended before it is stored where delivery goes on after a power loss.
+    let mut sequence = live.shared.begun.get().copied().unwrap_or_default();
     for letter in letters {
         let grave = Grave::of(live, &topic, letter).await;
         if let Ok(Grave { is_new: true, intent, .. }) = &grave {
@@ -219,17 +220,17 @@ impl Grave {
         if self.is_elsewhere {
             return Ok(Buried::Written);
         }
-        let Some(record) = &self.record else {
-            let (subscription, offset) = (&live.name, letter.offset);
-            tracing::warn!(%subscription, offset, "a record left the log before its dead letter");
-            return Ok(Buried::Lost);
-        };
         let origin =
             Origin { subscription: &live.name, number: live.number, topic: &self.source_topic };
         let (cache, partition) = (&live.shared.cache, &self.partition);
         if !self.is_new && is_there(cache, (partition, &self.intent), &origin.id(letter)).await? {
             return Ok(Buried::Written);
         }
+        let Some(record) = &self.record else {
+            let (subscription, offset) = (&live.name, letter.offset);
+            tracing::warn!(%subscription, offset, "a record left the log before its dead letter");
+            return Ok(Buried::Lost);
+        };
         let letter = origin.letter(letter, record, live.shared.clock.wall_ms());
         append(partition, &letter).await?;
         Ok(Buried::Written)

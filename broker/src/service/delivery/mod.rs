@@ -71,7 +71,7 @@ use crate::{
 
 /// Deadlines are looked at no more often than this.
 const TICK_MIN: Duration = Duration::from_millis(1);
-/// Longest wait of a start for what it found out to be stored. Only a full or a broken disk takes so long, and nothing is appended to those.
+/// Longest wait of a start for what it found out to be stored. Only a disk that is full, broken or very slow takes so long.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything about push subscriptions; cheap to clone.
@@ -97,7 +97,7 @@ struct Shared {
     /// What the start handed in to the store.
     begun: OnceLock<u64>,
     /// Held over a redrive.
-    redriving: tokio::sync::Mutex<()>,
+    redriving: Arc<tokio::sync::Mutex<()>>,
     /// Settings changed, or a subscription came or went.
     resettled: Notify,
     /// Requests of webhooks.
@@ -140,7 +140,7 @@ impl DeliveryService {
             sessions: Quota::new("subscriptions.sessions_max", sessions_max, quota_wait),
             shutdown,
             begun: OnceLock::new(),
-            redriving: tokio::sync::Mutex::default(),
+            redriving: Arc::default(),
             resettled: Notify::new(),
             webhook_durations: Histogram::new(&SECONDS),
             live: RwLock::default(),

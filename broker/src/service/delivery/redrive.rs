@@ -66,8 +66,8 @@ pub struct Redriven {
 }
 
 impl DeliveryService {
-    /// Brings dead letters back; answers when they are durable and remembered as brought back. Once begun it goes on when the caller
-    /// goes away.
+    /// Brings dead letters back; answers when they are durable and remembered as brought back. One call at a time, so that none repeats
+    /// what another brings back. Once begun it goes on when the caller goes away; one that waits for its turn is forgotten then.
     ///
     /// # Errors
     /// When the call as a whole is not allowed, or the dead letters cannot be read.
@@ -80,7 +80,11 @@ impl DeliveryService {
         // Nothing ever died when there is no such topic.
         let Ok(graves) = self.shared.registry.topic(&name) else { return Ok(Redriven::default()) };
         let shared = self.shared.clone();
-        let redriven = task::spawn(async move { shared.redrive(&graves, &request).await });
+        let alone = shared.redriving.clone().lock_owned().await;
+        let redriven = task::spawn(async move {
+            let _alone = alone;
+            shared.redrive(&graves, &request).await
+        });
         redriven.await.unwrap_or(Err(PushError::Interrupted))
     }
 }
@@ -91,8 +95,6 @@ impl Shared {
         graves: &Topic,
         request: &RedriveRequest,
     ) -> Result<Redriven, PushError> {
-        // One call at a time, so that none repeats what another brings back.
-        let _alone = self.redriving.lock().await;
         let number = self.memory_of(graves).await?;
         let mut redriven = Redriven::default();
         let walked = async {

@@ -163,7 +163,7 @@ impl ScanCache {
 
     fn keep(&self, lane: LaneKey, scanned: &[Arc<ScannedBatch>]) {
         let bytes = scanned.iter().map(|batch| batch.memory_bytes()).sum();
-        if bytes > self.bytes_max / 2 {
+        if scanned.is_empty() || bytes > self.bytes_max / 2 {
             return;
         }
         let mut kept = self.kept.lock();
