@@ -118,7 +118,7 @@ async fn a_session_hears_what_credit_was_used_for_that_retention_took_on_the_way
     let broker = TestBroker::start_with(cached).await;
     let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
     // More than the connection takes while nobody reads.
-    let records: Vec<Record> = (0..40).map(|_| large(50_000)).collect();
+    let records: Vec<Record> = (0..40).map(|_| large(40_000)).collect();
     for _ in 0..3 {
         stubs.send(&records).await;
     }
@@ -133,7 +133,7 @@ async fn a_session_hears_what_credit_was_used_for_that_retention_took_on_the_way
         assert!(deaf.pump().await);
     }
     assert!(deaf.came().len() < 120, "nothing was removed on its way");
-    let used = v1::CreditUsed { messages_total: 120, bytes_total: 120 * 50_000 };
+    let used = v1::CreditUsed { messages_total: 120, bytes_total: 120 * 40_000 };
     assert_eq!(deaf.heartbeats[0].credit_used, Some(used));
 }
 

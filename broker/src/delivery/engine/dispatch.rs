@@ -22,8 +22,9 @@ use crate::delivery::{
 const TURN_RECORDS_MAX: u64 = 64;
 /// Records of one delivery.
 const DELIVERY_RECORDS_MAX: u64 = 4_096;
-/// Bytes of one delivery, which a session that is not read keeps in memory; a single record may be larger.
-const DELIVERY_BYTES_MAX: u64 = 128 << 10;
+/// Bytes of one delivery; a single record may be larger. A session that is not read keeps two in memory: one on its way, of which the rest
+/// waits for the window, and one that the protocol stack looks at ahead.
+const DELIVERY_BYTES_MAX: u64 = 96 << 10;
 
 /// A delivery being put together.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 //!
 //! A frame ends once it holds about [`FRAME_BYTES`]; one record always fits. That is somewhat more than delivery hands out
 //! at once, so a delivery is one frame, unless its records share batches with many others; and no more than that, because
-//! a session that is not read holds one frame for as long as it is open.
+//! a session that is not read holds two frames for as long as it is open.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Bytes after which a frame ends; larger batches never go out whole.
-pub const FRAME_BYTES: usize = 192 << 10;
+pub const FRAME_BYTES: usize = 128 << 10;
 
 /// Records of one partition on their way to a consumer.
 #[derive(Debug, Default)]

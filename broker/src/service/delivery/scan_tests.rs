@@ -269,7 +269,7 @@ async fn frames_end_in_time_and_a_large_record_fits() {
     for format in [Format::Encoded, Format::Structured] {
         let frames = house.frames(&[Run::new(0, 21)], format).await;
         let counts: Vec<usize> = frames.iter().map(|frame| carried(frame).len()).collect();
-        assert_eq!(counts, [3, 3, 3, 3, 3, 3, 3], "{format:?}");
+        assert_eq!(counts, [2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1], "{format:?}");
     }
 }
 
