@@ -2,7 +2,7 @@
 //!
 //! - Without an order: what the broker's memory and the state of the subscription come to with a straggler so far behind.
 //! - A million records in hand at once: memory for each.
-//! - By key: records per second while one key is stuck, beside the mean of the same before and after without.
+//! - By key: records per second while one key is stuck, beside the same without, in turn.
 
 use riverrun_client::{Client, Job, Mode, Record, SubscriptionSettings, TopicSpec};
 
@@ -24,6 +24,9 @@ const IN_HAND: u32 = 1_000;
 const BYTES: usize = 16;
 /// Records are settled so long, in seconds, while a key is stuck.
 const STUCK_SECONDS: f64 = 30.0;
+
+/// Passes with a stuck key; one more is without.
+const STUCK_PASSES: u32 = 3;
 
 /// Records in hand at once.
 const HELD: u32 = 1_000_000;
@@ -51,13 +54,8 @@ pub(crate) async fn run(args: &Args, setup: &Setup) -> Result<Vec<Measurement>> 
     let mut measurements = straggler(args, &broker, &client).await?;
     measurements.extend(in_hand(&broker, &client).await?);
     progress("behind: by key, with and without one that is stuck");
-    let before = free(args, &client, "before").await?;
-    let mut pass = Pass::open(&client, "stuck", Mode::KeyFifo).await?;
-    let kept = pass.first().await?;
-    let stuck = pass.run(args.records, Some(kept)).await?;
-    let after = free(args, &client, "after").await?;
+    let (free, stuck) = by_key(args, &client).await?;
     broker.stop()?;
-    let free = f64::midpoint(before, after);
     measurements.extend([
         Measurement::new("by key, no key is stuck", free, "records/s"),
         Measurement::new("by key, one key is stuck", stuck, "records/s")
@@ -66,9 +64,21 @@ pub(crate) async fn run(args: &Args, setup: &Setup) -> Result<Vec<Measurement>> 
     Ok(measurements)
 }
 
-/// Records per second by key while no key is stuck.
-async fn free(args: &Args, client: &Client, name: &str) -> Result<f64> {
-    Pass::open(client, name, Mode::KeyFifo).await?.run(args.records, None).await
+/// Records per second by key while no key is stuck and while one is: the means of passes in turn, the first and the last without.
+async fn by_key(args: &Args, client: &Client) -> Result<(f64, f64)> {
+    let (mut free, mut stuck) = (0.0, 0.0);
+    for turn in 0..STUCK_PASSES {
+        free += Pass::open(client, &format!("free-{turn}"), Mode::KeyFifo)
+            .await?
+            .run(args.records, None)
+            .await?;
+        let mut pass = Pass::open(client, &format!("stuck-{turn}"), Mode::KeyFifo).await?;
+        let kept = pass.first().await?;
+        stuck += pass.run(args.records, Some(kept)).await?;
+    }
+    let last = Pass::open(client, "free", Mode::KeyFifo).await?;
+    free += last.run(args.records, None).await?;
+    Ok((free / f64::from(STUCK_PASSES + 1), stuck / f64::from(STUCK_PASSES)))
 }
 
 async fn fill(client: &Client, records: u64) -> Result<()> {

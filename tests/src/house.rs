@@ -19,6 +19,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::ports::lasting_address;
+
 /// Longest time a start may take.
 const START_MAX: Duration = Duration::from_secs(30);
 
@@ -59,7 +61,7 @@ impl House {
     /// # Errors
     /// What it wrote to standard error, when it did not start.
     pub fn start(options: HouseOptions) -> Result<House, String> {
-        let mut house = House { options, child: None, address: "127.0.0.1:0".into() };
+        let mut house = House { options, child: None, address: lasting_address().to_string() };
         fs::create_dir_all(&house.options.folder).map_err(|error| error.to_string())?;
         let settings = house.options.folder.join("riverrun.toml");
         fs::write(settings, &house.options.settings).map_err(|error| error.to_string())?;

@@ -6,6 +6,7 @@ pub mod history;
 pub mod house;
 pub mod load;
 pub mod member;
+pub mod ports;
 pub mod proxy;
 pub mod random;
 pub mod recorder;

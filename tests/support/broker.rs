@@ -10,6 +10,7 @@ use riverrun_storage::{
     data_dir::{DataDir, Meta},
     disk::{Disk, RealDiskOptions, sim::SimDisk},
 };
+use riverrun_tests::ports::lasting_address;
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
 use tonic::transport::{Channel, Endpoint};
@@ -26,8 +27,8 @@ pub(crate) struct TestBroker {
 /// Settings for a test: few threads, a free port, room enough.
 pub(crate) fn config(data_dir: &Path) -> Config {
     let mut config = Config { data_dir: data_dir.to_owned(), ..Config::default() };
-    config.grpc.listen = "127.0.0.1:0".parse().expect("an address");
-    config.http.listen = config.grpc.listen;
+    config.grpc.listen = lasting_address();
+    config.http.listen = lasting_address();
     config.threads.io = 2;
     config.threads.writers = 2;
     config.threads.flushers = 2;

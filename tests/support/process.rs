@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use riverrun_tests::ports::lasting_address;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::binary;
@@ -137,7 +138,7 @@ impl Broker {
     /// Starts one on an empty directory.
     pub(crate) fn start() -> Broker {
         let folder = tempfile::tempdir().unwrap();
-        let free = || "127.0.0.1:0".to_owned();
+        let free = || lasting_address().to_string();
         let mut broker = Broker { child: None, folder, address: free(), web_address: free() };
         broker.restart();
         broker
@@ -147,7 +148,7 @@ impl Broker {
     pub(crate) fn start_with(settings: &str) -> Broker {
         let folder = tempfile::tempdir().unwrap();
         write_file(folder.path(), SETTINGS, settings.as_bytes());
-        let free = || "127.0.0.1:0".to_owned();
+        let free = || lasting_address().to_string();
         let mut broker = Broker { child: None, folder, address: free(), web_address: free() };
         broker.restart();
         broker

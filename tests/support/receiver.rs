@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use parking_lot::Mutex;
+use riverrun_tests::ports::lasting_address;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::TcpListener,
@@ -96,7 +97,7 @@ impl Hook {
 impl Receiver {
     /// One on a free port of 127.0.0.1 that answers by `plan`.
     pub(crate) async fn start(plan: impl FnMut(&Hook) -> Answer + Send + 'static) -> Receiver {
-        Receiver::start_at("127.0.0.1:0".parse().expect("an address"), plan).await
+        Receiver::start_at(lasting_address(), plan).await
     }
 
     /// One at this address.

@@ -8,9 +8,10 @@
 //! top:    one run past all others, not in the trees    2048100..2048230
 //! ```
 //!
-//! What is inserted in order only moves the end of `top`: no search, no memory. A stretch without holes costs
-//! 16 bytes however long it is, a hole at any distance costs one chunk, and the worst case is one bit per offset
-//! and the chunk's number.
+//! What is inserted in order only moves the end of `top`: no search, no memory. Nor is there a search for what lies
+//! past the trees, which is where records are opened and settled while an old one is stuck. A stretch without holes
+//! costs 16 bytes however long it is, a hole at any distance costs one chunk, and the worst case is one bit per
+//! offset and the chunk's number.
 //!
 //! Invariants:
 //! - A chunk with all bits is in `full`, one with no bits is nowhere; none is in both trees.
@@ -118,8 +119,8 @@ impl OffsetSet {
 
     /// Whether `offset` is in the set.
     pub fn contains(&self, offset: u64) -> bool {
-        if self.top.contains(&offset) {
-            return true;
+        if offset >= self.trees_end {
+            return self.top.contains(&offset);
         }
         let chunk = offset / CHUNK;
         match self.chunks.get(&chunk) {
@@ -175,6 +176,10 @@ impl OffsetSet {
 
     /// The smallest offset in the set at or past `from`.
     pub fn next_in(&self, from: u64) -> Option<u64> {
+        let top = Some(self.top.start.max(from)).filter(|at| self.top.contains(at));
+        if from >= self.trees_end {
+            return top;
+        }
         let chunk = from / CHUNK;
         let full = self.full_run(chunk).map(|_| from);
         let full = full.or_else(|| self.full.range(chunk..).next().map(|(start, _)| start * CHUNK));
@@ -182,7 +187,6 @@ impl OffsetSet {
             let first = number * CHUNK;
             first_set(words, from.saturating_sub(first)).map(|at| first + at)
         });
-        let top = Some(self.top.start.max(from)).filter(|at| self.top.contains(at));
         [full, partial.next(), top].into_iter().flatten().min()
     }
 
@@ -323,10 +327,11 @@ impl OffsetSet {
 
     /// As [`OffsetSet::run_end`], looking into one of the three places only.
     fn run_end_within(&self, from: u64) -> u64 {
+        if from >= self.trees_end {
+            return if self.top.contains(&from) { self.top.end } else { from };
+        }
         let chunk = from / CHUNK;
-        if self.top.contains(&from) {
-            self.top.end
-        } else if let Some(words) = self.chunks.get(&chunk) {
+        if let Some(words) = self.chunks.get(&chunk) {
             chunk * CHUNK + first_clear(words, from % CHUNK).unwrap_or(CHUNK)
         } else {
             self.full_run(chunk).map_or(from, |run| run.end * CHUNK)

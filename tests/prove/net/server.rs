@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use riverrun_tests::ports::lasting_address;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::town::{PREFIX, Place, Town, is_leftover};
@@ -49,7 +50,7 @@ impl Server {
         let listen = match town {
             // Every address of the namespace: its clients are on two lines.
             Some(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)),
-            None => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            None => lasting_address(),
         };
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let environment = environment.iter().map(own).collect();
