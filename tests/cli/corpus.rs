@@ -1,5 +1,5 @@
-//! Real text through the command line: into four partitions by key, back through a group of two, with the broker killed
-//! three times on the way.
+//! Real text through the command line: into four partitions by key, back through a group of two; once undisturbed, and once
+//! with the broker killed three times on the way.
 //!
 //! The text is what the machine has of sources and documentation. `CORPUS_BYTES` says how much of it, and a machine that has
 //! less fails; the check takes little, the full size is `CORPUS_BYTES=200000000 cargo test --release -p riverrun-tests corpus`.
@@ -122,8 +122,10 @@ impl Member {
 /// Records by partition and offset, as both members printed them.
 type Printed = HashMap<(u64, u64), (Vec<u8>, Vec<u8>)>;
 
-/// Takes in what a member printed. A record may be printed again after a kill, and is the same then.
-fn take_in(printed: &mut Printed, text: &[u8]) {
+/// Takes in what a member printed, and gives the number of records. A record may be printed again after a kill, and is the
+/// same then.
+fn take_in(printed: &mut Printed, text: &[u8]) -> usize {
+    let mut records = 0;
     for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let mut parts = line.splitn(3, |byte| *byte == b' ');
         let mut number =
@@ -135,7 +137,9 @@ fn take_in(printed: &mut Printed, text: &[u8]) {
         if let Some(before) = printed.insert(place, record.clone()) {
             assert_eq!(before, record, "{place:?} changed");
         }
+        records += 1;
     }
+    records
 }
 
 /// Every line once, offsets without a gap, and each key in the order of the lines. Gives the number of keys.
@@ -166,7 +170,19 @@ fn lag(broker: &Broker) -> Option<u64> {
 }
 
 #[test]
+fn real_text_comes_back_by_key_and_in_order_and_nothing_twice() {
+    let (lines, printed) = there_and_back(0);
+    assert_eq!(printed, lines, "lines were printed again although nothing was disturbed");
+}
+
+#[test]
 fn real_text_survives_three_kills_by_key_and_in_order() {
+    there_and_back(3);
+}
+
+/// Sends the corpus and reads it back, with so many kills of the broker, at most 3; checks what came. Gives the number of lines, and how
+/// many were printed.
+fn there_and_back(kills: usize) -> (usize, usize) {
     let bytes = std::env::var("CORPUS_BYTES").ok().map_or(BYTES, |bytes| bytes.parse().unwrap());
     let corpus = Corpus::gather(bytes);
     let mut broker = Broker::start();
@@ -174,10 +190,12 @@ fn real_text_survives_three_kills_by_key_and_in_order() {
     let members = [Member::start(&broker), Member::start(&broker)];
     let mut producing = broker.spawn(&["produce", "t", "--key-separator", "\u{1}"]);
     let (feeder, quarters) = feed(producing.stdin.take().unwrap(), corpus.input.clone());
-    for _ in 1..=3 {
+    for quarter in 0..3 {
         quarters.fed.recv().unwrap();
-        broker.kill();
-        broker.restart();
+        if quarter < kills {
+            broker.kill();
+            broker.restart();
+        }
         quarters.go.send(()).unwrap();
     }
     quarters.fed.recv().unwrap();
@@ -189,12 +207,12 @@ fn real_text_survives_three_kills_by_key_and_in_order() {
         thread::sleep(Duration::from_millis(20));
     }
     let mut printed = Printed::new();
-    for member in members {
-        take_in(&mut printed, &member.end());
-    }
+    let records = members.map(|member| take_in(&mut printed, &member.end())).iter().sum();
     let keys = check(&corpus, &printed);
     assert_eq!(broker.stop().code(), Some(0));
     let data_dir = broker.data_dir();
     crate::support::process::run(&["log", "verify", data_dir.to_str().unwrap()], b"").ok();
-    println!("{} bytes, {} lines, {keys} keys", corpus.text_bytes, corpus.lines.len());
+    let lines = corpus.lines.len();
+    println!("{} bytes, {lines} lines, {keys} keys, {kills} kills", corpus.text_bytes);
+    (lines, records)
 }
