@@ -32,11 +32,16 @@ impl SpaceState {
     /// The state that follows on this one when `free_bytes` are left, `lent_bytes` of them by the ballast. Pure.
     #[must_use]
     pub fn next(self, free_bytes: u64, floor_bytes: u64, lent_bytes: u64) -> SpaceState {
-        let needed = match self {
+        let needed = self.needed_bytes(floor_bytes, lent_bytes);
+        if free_bytes < needed { SpaceState::Low } else { SpaceState::Ok }
+    }
+
+    /// What must be free for produce to go on. Pure.
+    fn needed_bytes(self, floor_bytes: u64, lent_bytes: u64) -> u64 {
+        match self {
             SpaceState::Ok => floor_bytes,
             SpaceState::Low => floor_bytes.saturating_add((floor_bytes / 8).max(lent_bytes)),
-        };
-        if free_bytes < needed { SpaceState::Low } else { SpaceState::Ok }
+        }
     }
 }
 
@@ -85,6 +90,12 @@ impl Space {
     /// What the last [`Space::refresh`] found.
     pub fn state(&self) -> SpaceState {
         self.inner.lock().state
+    }
+
+    /// Bytes that must be free for produce to go on, or to go on again.
+    pub fn needed_bytes(&self) -> u64 {
+        let inner = self.inner.lock();
+        inner.state.needed_bytes(self.floor_bytes, inner.lent_bytes)
     }
 
     /// Looks at the free space, and gives back or takes again the ballast.
@@ -138,6 +149,7 @@ mod tests {
         assert_eq!(SpaceState::Low.next(u64::MAX, u64::MAX, 0), SpaceState::Ok);
         assert_eq!(SpaceState::Low.next(95, 80, 16), SpaceState::Low);
         assert_eq!(SpaceState::Low.next(96, 80, 16), SpaceState::Ok);
+        assert_eq!(SpaceState::Low.needed_bytes(80, 16), 96);
     }
 
     #[test]

@@ -27,10 +27,14 @@ pub struct OffsetRange {
 
 /// A disk with too little room for records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("disk is full: {free_bytes} bytes are free, `disk.free_bytes_min` is {free_bytes_min}")]
+#[error(
+    "disk is full: {free_bytes} bytes are free, and records are taken from {needed_bytes} on (`disk.free_bytes_min` is {free_bytes_min})"
+)]
 pub struct DiskFull {
     /// Free now.
     pub free_bytes: u64,
+    /// Produce goes on when so much is free: the least, and once it was reached some more, with what is kept back for the time after that.
+    pub needed_bytes: u64,
     /// Produce is refused below this.
     pub free_bytes_min: u64,
 }

@@ -14,6 +14,8 @@ use super::{device::Device, error::DiskFull};
 pub struct DiskGauge {
     free_bytes: AtomicU64,
     free_bytes_min: u64,
+    /// What must be free for records to be taken.
+    needed_bytes: AtomicU64,
     full: AtomicBool,
     /// Logs that are only read because there was no room to recover them, and the most that was free then.
     waiting: Mutex<Option<u64>>,
@@ -27,6 +29,7 @@ impl DiskGauge {
         DiskGauge {
             free_bytes: AtomicU64::new(u64::MAX),
             free_bytes_min,
+            needed_bytes: AtomicU64::new(free_bytes_min),
             full: AtomicBool::new(false),
             waiting: Mutex::new(None),
             device: Device::new("the data directory".into()),
@@ -43,9 +46,11 @@ impl DiskGauge {
         &self.device
     }
 
-    /// Enters what the disk says. True when the answer to [`DiskGauge::check`] changed.
-    pub fn set(&self, full: bool, free_bytes: u64) -> bool {
+    /// Enters what the disk says: whether records are refused, what is free, and what must be for them to be taken. True when the
+    /// answer to [`DiskGauge::check`] changed.
+    pub fn set(&self, full: bool, free_bytes: u64, needed_bytes: u64) -> bool {
         self.free_bytes.store(free_bytes, Relaxed);
+        self.needed_bytes.store(needed_bytes, Relaxed);
         self.full.swap(full, Relaxed) != full
     }
 
@@ -83,6 +88,10 @@ impl DiskGauge {
 
     /// What is free and what must be.
     pub fn state(&self) -> DiskFull {
-        DiskFull { free_bytes: self.free_bytes.load(Relaxed), free_bytes_min: self.free_bytes_min }
+        DiskFull {
+            free_bytes: self.free_bytes.load(Relaxed),
+            needed_bytes: self.needed_bytes.load(Relaxed),
+            free_bytes_min: self.free_bytes_min,
+        }
     }
 }

@@ -59,8 +59,9 @@ impl Housekeeper {
                 if full {
                     self.drain_pool();
                 }
-                if self.gauge.set(full, free_bytes) {
-                    tracing::warn!(free_bytes, full, "room on the disk changed");
+                let needed_bytes = self.space.needed_bytes();
+                if self.gauge.set(full, free_bytes, needed_bytes) {
+                    tracing::warn!(free_bytes, full, needed_bytes, "room on the disk changed");
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot tell how much room the disk has"),

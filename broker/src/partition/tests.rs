@@ -272,10 +272,11 @@ async fn an_os_topic_whose_file_was_removed_stops_at_the_next_round_although_not
 async fn a_full_disk_refuses_and_resumes() {
     let house = House::new();
     let partition = house.open(Durability::Fsync);
-    house.opener.gauge.set(true, 5);
+    house.opener.gauge.set(true, 5, 90);
     let refused = append(&partition, &["a"], COMMITTED).await.unwrap_err();
     assert!(matches!(refused, AppendError::DiskFull(DiskFull { free_bytes: 5, .. })), "{refused}");
-    house.opener.gauge.set(false, 500 << 20);
+    assert!(refused.to_string().contains("5 bytes are free, and records are taken from 90 on"));
+    house.opener.gauge.set(false, 500 << 20, 90);
     append(&partition, &["b"], COMMITTED).await.unwrap();
     assert_eq!(values(&partition).await, ["b"]);
 }

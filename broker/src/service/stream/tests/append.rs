@@ -89,7 +89,7 @@ async fn a_turn_that_a_full_disk_refuses_costs_no_second_reading_of_the_stream()
     let house = unread().await;
     house.append(turn("s", 1, "d")).await.unwrap();
     let read = house.partition("s").fetched().records.get();
-    house.gauge.set(true, 0);
+    house.gauge.set(true, 0, 1);
     for request in [turn("s", 2, "e"), closing("s")] {
         let refused = house.append(request).await.unwrap_err();
         let is_full = |error: &StreamError| {
@@ -97,7 +97,7 @@ async fn a_turn_that_a_full_disk_refuses_costs_no_second_reading_of_the_stream()
         };
         assert!(is_full(&refused), "{refused}");
     }
-    house.gauge.set(false, u64::MAX);
+    house.gauge.set(false, u64::MAX, 1);
     house.append(turn("s", 2, "e")).await.unwrap();
     assert_eq!(house.partition("s").fetched().records.get(), read, "it knew all the time");
 }
