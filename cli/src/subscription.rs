@@ -73,7 +73,7 @@ pub(crate) enum SubscriptionCommand {
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Bring dead letters back to the topic they came from, or to another one; each once, but for one whose append was under way when the broker ended
+    /// Bring dead letters back to the topic they came from, or to another one; each once
     Redrive(RedriveArgs),
 }
 

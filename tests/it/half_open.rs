@@ -18,7 +18,10 @@ use riverrun_client::{
 };
 use riverrun_proto::grpc::v1;
 use riverrun_tests::proxy::{Fault, Proxy, Way};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 use crate::support::{
     broker::TestBroker,
@@ -32,6 +35,9 @@ const KEEPALIVE: Duration = Duration::from_secs(1);
 const WINDOW: u32 = 16;
 /// Lease of a record; it ends while the silence lasts.
 const ACK_WAIT: Duration = Duration::from_secs(1);
+
+/// Records read once everything is at work.
+const AT_WORK: usize = 100;
 
 /// Longer than a lost connection is kept; `HALF_OPEN_SECONDS` says how long.
 fn long() -> Duration {
@@ -47,6 +53,8 @@ struct Progress {
     /// Numbers acknowledged to the producer, once it came to its end.
     acknowledged: Arc<AtomicU64>,
     read: Arc<Mutex<BTreeSet<u64>>>,
+    /// Something was read.
+    came: Arc<Notify>,
 }
 
 /// A client with little patience.
@@ -98,6 +106,7 @@ async fn read(mq: Client, progress: Progress) {
     loop {
         let batch = consumer.next_batch().await.unwrap();
         progress.read.lock().extend(batch.iter().map(|record| number(&record)));
+        progress.came.notify_one();
     }
 }
 
@@ -165,7 +174,12 @@ async fn check(fault: Fault, lasts: Duration) {
             panic!("the run ended");
         });
     }
-    sleep(KEEPALIVE / 2).await;
+    in_time(async {
+        while progress.read.lock().len() < AT_WORK {
+            progress.came.notified().await;
+        }
+    })
+    .await;
     proxy.set(fault, 100);
     sleep(lasts).await;
     proxy.heal();
@@ -213,7 +227,13 @@ async fn an_open_that_comes_late_from_a_connection_given_up_does_not_end_the_sub
     let mut events = jobs.events();
     let mut stubs = PushStubs::new(&broker).await;
     proxy.set(Fault::Swallow(Way::Down), 100);
-    sleep(KEEPALIVE * 4).await;
+    // The session breaks, and an open sent on a connection after it is not answered.
+    for _ in 0..2 {
+        in_time(async {
+            while !matches!(events.next().await, Some(SubscriberEvent::Disconnected(_))) {}
+        })
+        .await;
+    }
     proxy.heal();
     let session_epoch = in_time(async {
         loop {

@@ -15,6 +15,18 @@ impl Bits {
         Bits(words)
     }
 
+    /// None of the numbers below `len`.
+    pub(super) fn empty(len: u32) -> Bits {
+        Bits(vec![0; len.div_ceil(64) as usize])
+    }
+
+    /// Puts a number in; one past the bound is not taken.
+    pub(super) fn insert(&mut self, number: u32) {
+        if let Some(word) = self.0.get_mut(number as usize / 64) {
+            *word |= bit(number);
+        }
+    }
+
     pub(super) fn contains(&self, number: u32) -> bool {
         self.0.get(number as usize / 64).is_some_and(|word| word & bit(number) != 0)
     }
@@ -43,6 +55,9 @@ mod tests {
             assert!((0..len).all(|number| bits.contains(number)) && !bits.contains(len), "{len}");
             assert!((0..len).all(|number| bits.remove(number)), "{len}");
             assert!((0..len + 64).all(|number| !bits.contains(number) && !bits.remove(number)));
+            assert_eq!(bits, Bits::empty(len));
+            (0..len).for_each(|number| bits.insert(number));
+            assert_eq!(bits, Bits::full(len));
         }
     }
 }

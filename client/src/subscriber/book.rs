@@ -31,14 +31,11 @@ use self::{
 };
 use super::{
     credit::{Amount, Credit},
-    desk::{Act, Slip},
+    desk::{Act, Slip, Waiter},
     event::{RevokeReason, SubscriberEvent},
     parcel::{Arrival, Parcel},
 };
-use crate::{
-    clock::Instant,
-    error::{Error, ErrorCode},
-};
+use crate::{clock::Instant, error::Error};
 
 /// No more credit is given while this many outcomes are not confirmed.
 const UNCONFIRMED_MAX: usize = 200_000;
@@ -208,8 +205,8 @@ impl Book {
 
     /// Marks of what is in hand may be lost with the stream.
     fn mark_started_again(&mut self) {
-        for held in self.held.values().filter(|held| held.is_live && held.reported > 0) {
-            for run in held.open_in(0..held.reported) {
+        for held in self.held.values().filter(|held| held.is_live) {
+            for run in held.started() {
                 self.outgoing.push(Item::new(held.lease.clone(), run, Act::Started));
             }
         }
@@ -317,13 +314,9 @@ impl Book {
         serial: u64,
         indices: Range<u32>,
         act: Act,
-        (count, waiters): (u32, Vec<(u32, super::desk::Waiter)>),
+        (count, waiters): (u32, Vec<(u32, Waiter)>),
     ) {
-        let Some(held) = self.held.get_mut(&serial) else {
-            let gone = || Error::new(ErrorCode::StaleLease, "the lease is over");
-            waiters.into_iter().for_each(|(_, waiter)| drop(waiter.send(Err(gone()))));
-            return;
-        };
+        let Some(held) = self.held.get_mut(&serial) else { return outgoing::refuse(waiters) };
         if act.settles() {
             let freed = held.free(indices.clone());
             if held.is_live {
@@ -333,8 +326,13 @@ impl Book {
         if act.settles() || act == Act::Dropped {
             held.returned += count;
         }
+        if act == Act::Started {
+            held.start(indices.clone());
+        }
         // Of an ended session only acknowledgements mean something.
-        if act != Act::Dropped && (held.is_live || act == Act::Ack) {
+        if act == Act::Dropped || !(held.is_live || act == Act::Ack) {
+            outgoing::refuse(waiters);
+        } else {
             let mut item = Item::new(held.lease.clone(), indices, act);
             item.waiters = waiters;
             self.outgoing.push(item);
@@ -430,6 +428,7 @@ impl Book {
             let handed = held.lease.handed();
             if self.settings.marks_started && handed.until > held.reported {
                 for run in held.open_in(held.reported..handed.until) {
+                    held.start(run.clone());
                     self.outgoing.push(Item::new(held.lease.clone(), run, Act::Started));
                 }
             }

@@ -180,6 +180,9 @@ impl Job {
 
     /// Says that handling begins, so that a crash counts as a failure of this record. Only needed with
     /// [`crate::SubscriberBuilder::manual_start`]; otherwise a record counts as started when it is received.
+    ///
+    /// Nothing tells whether the broker has noted it: a program that dies before the mark has reached the broker leaves a record that was not
+    /// started. A mark that may be lost with a connection is told again while the record is in hand.
     pub fn started(&self) {
         if let Some(ticket) = &self.ticket {
             ticket.put(Act::Started, None);

@@ -1,6 +1,6 @@
 //! Operating a subscription: creating, listing, describing, altering, moving, looking, pausing.
 
-use std::{sync::mpsc, time::Duration};
+use std::sync::mpsc;
 
 use riverrun_broker::service::delivery::PushError;
 use riverrun_proto::{
@@ -372,6 +372,13 @@ async fn peek_shows_what_is_not_settled_and_takes_nothing() {
     assert_eq!(stubs.lane().await.in_flight, 1);
 }
 
+/// Lets the tasks of this runtime go as far as they get.
+async fn rest() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Runs this change on a thread of its own up to where its answer is waited for; the thread goes on with it when it is told to.
 fn begin_and_rest<T: Send + 'static>(
     change: impl Future<Output = T> + Send + 'static,
@@ -382,9 +389,7 @@ fn begin_and_rest<T: Send + 'static>(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
             let changing = tokio::spawn(change);
-            for _ in 0..20 {
-                tokio::task::yield_now().await;
-            }
+            rest().await;
             tell.send(()).unwrap();
             told_to_go.recv().unwrap();
             changing.await.unwrap()
@@ -403,18 +408,21 @@ async fn of_two_changes_at_once_the_one_stored_last_counts() {
     let held = disk.hold_flushes();
     let first = delivery.clone();
     let (go, pausing) = begin_and_rest(async move { first.pause("s", true).await });
-    let mut resuming = tokio::spawn(async move { delivery.pause("s", false).await });
+    let resuming = tokio::spawn(async move { delivery.pause("s", false).await });
+    rest().await;
     drop(held);
-    // The task of the first change cannot run yet; the second must not overtake it.
-    let _ = tokio::time::timeout(Duration::from_millis(300), &mut resuming).await;
+    // The task of the first change cannot run yet; the second must not overtake it. What is stored is stored in turn, so once something
+    // asked for later is, nothing but the first change can hold up the second.
+    assert!(stubs.create("later", spec(v1::SubscriptionSettings::default())).await.unwrap());
+    rest().await;
     go.send(()).unwrap();
     pausing.join().unwrap().unwrap();
-    if !resuming.is_finished() {
-        resuming.await.unwrap().unwrap();
-    }
+    resuming.await.unwrap().unwrap();
     assert!(!stubs.describe().await.paused);
     let listed = stubs.subscriptions.list_subscriptions(v1::ListSubscriptionsRequest {}).await;
-    assert!(!listed.unwrap().into_inner().subscriptions[0].paused, "as it is stored");
+    let listed = listed.unwrap().into_inner().subscriptions;
+    let stored = listed.iter().find(|one| one.subscription == "s").unwrap();
+    assert!(!stored.paused, "as it is stored");
 }
 
 #[tokio::test]
@@ -431,9 +439,7 @@ async fn of_two_changes_of_order_at_once_none_is_stored_that_does_not_count() {
     let first = delivery.clone();
     let by_key = ordered(v1::DeliveryOrder::KeyFifo);
     let first = tokio::spawn(async move { first.alter("s", by_key, Vec::new()).await });
-    for _ in 0..20 {
-        tokio::task::yield_now().await;
-    }
+    rest().await;
     let by_partition = ordered(v1::DeliveryOrder::PartitionFifo);
     let second = async move { delivery.alter("s", by_partition, Vec::new()).await };
     let (go, second) = begin_and_rest(second);

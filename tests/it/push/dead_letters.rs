@@ -3,18 +3,22 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use riverrun_broker::service::delivery::redrive::RedriveRequest;
+use riverrun_broker::service::delivery::{
+    error::PushError,
+    redrive::{RedriveRequest, Redriven},
+};
 use riverrun_proto::{
     Header, Record,
     grpc::v1::{self, SettleStatus, settle_item::Outcome},
 };
-use riverrun_storage::disk::sim::SimDisk;
+use riverrun_storage::disk::sim::{FlushHold, SimDisk};
+use tokio::task::JoinHandle;
 
 use crate::support::{
     broker::TestBroker,
     client::in_time,
     push::{Got, PushStubs, item, keyed, nack, open, spec, value},
-    records::fetch,
+    records::{fetch, values as values_of},
 };
 
 fn impatient() -> v1::SubscriptionSettings {
@@ -262,31 +266,91 @@ async fn letters_of_a_topic_that_is_gone_fail_by_name() {
     assert_eq!(redrive(&mut stubs, Default::default()).await, (1, 1, 0));
 }
 
+/// Letters of a redrive that is cut short.
+const LETTERS: usize = 100;
+
+/// A redrive of many letters, held at a moment at which one is written to `t` and not durable.
+struct HeldRedrive {
+    stubs: PushStubs,
+    asked: JoinHandle<Result<Redriven, PushError>>,
+    held: FlushHold,
+}
+
+impl HeldRedrive {
+    async fn begin(broker: &TestBroker, disk: &SimDisk) -> HeldRedrive {
+        let mut stubs = PushStubs::with_subscription(broker, impatient()).await;
+        stubs.send_numbers(LETTERS as u64).await;
+        let mut session = stubs.session("w").await;
+        let got = session.take(LETTERS).await;
+        session.settle(got.iter().map(reject).collect()).await;
+        stubs.lane_until(|lane| lane.dead == LETTERS as u64).await;
+        drop(session);
+        let delivery = broker.inside().services().delivery.clone();
+        let request = RedriveRequest { subscription: "s".into(), ..RedriveRequest::default() };
+        let asked = tokio::spawn(async move { delivery.redrive(request).await });
+        let partition = broker.inside().registry().topic("t").unwrap().partition(0).unwrap();
+        loop {
+            let held = disk.hold_flushes();
+            let is_written = || partition.log_end() > partition.visible().high_watermark;
+            // What is stored before a letter is written may be what is held.
+            for _ in 0..100 {
+                if is_written() {
+                    return HeldRedrive { stubs, asked, held };
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert!(!asked.is_finished(), "no letter was on its way");
+            drop(held);
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Each record came, and came back once.
+async fn check_back_once(stubs: &mut PushStubs) {
+    let mut values = Vec::new();
+    // An answer may end with a segment, and a start after a kill begins one.
+    loop {
+        let next = fetch("t", values.len() as u64);
+        let read = stubs.topics.fetch.fetch(next).await.unwrap().into_inner();
+        let more = values_of(&read.partitions[0]);
+        if more.is_empty() {
+            break;
+        }
+        values.extend(more);
+    }
+    values.sort_unstable();
+    let mut twice: Vec<String> =
+        (0..LETTERS).flat_map(|number| [number.to_string(), number.to_string()]).collect();
+    twice.sort_unstable();
+    assert_eq!(values, twice);
+}
+
 #[tokio::test]
 async fn a_letter_comes_back_once_also_when_who_asked_for_it_goes_away() {
     let disk = SimDisk::new(14);
     let broker = TestBroker::start_on(disk.clone(), |_| ()).await;
-    let mut stubs = PushStubs::with_subscription(&broker, impatient()).await;
-    stubs.send(&[value("poison")]).await;
-    let mut session = stubs.session("w").await;
-    let got = session.one().await;
-    session.settle_one(reject(&got)).await;
-    stubs.lane_until(|lane| lane.dead == 1).await;
-    let dry = v1::RedriveRequest { dry_run: true, ..Default::default() };
-    assert_eq!(redrive(&mut stubs, dry).await, (1, 0, 0));
-    let delivery = broker.inside().services().delivery.clone();
-    let held = disk.hold_flushes();
-    let asked = tokio::spawn(async move {
-        let request = RedriveRequest { subscription: "s".into(), ..RedriveRequest::default() };
-        delivery.redrive(request).await
-    });
-    // Time to hand the record in, whose flush is held.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let HeldRedrive { mut stubs, asked, held } = HeldRedrive::begin(&broker, &disk).await;
     asked.abort();
     assert!(asked.await.is_err(), "nothing was answered");
     drop(held);
     redrive(&mut stubs, Default::default()).await;
-    assert_eq!(stubs.topics.read("t").await, ["poison", "poison"]);
+    check_back_once(&mut stubs).await;
+}
+
+#[tokio::test]
+async fn a_letter_that_was_being_brought_back_when_the_broker_was_killed_comes_back_once() {
+    let disk = SimDisk::new(15);
+    let broker = TestBroker::start_on(disk.clone(), |_| ()).await;
+    let HeldRedrive { stubs, asked, held } = HeldRedrive::begin(&broker, &disk).await;
+    let left = disk.kill();
+    asked.abort();
+    drop((held, stubs, broker));
+    let broker = TestBroker::start_on(left, |_| ()).await;
+    let mut stubs = PushStubs::new(&broker).await;
+    let (matched, redriven, failed) = redrive(&mut stubs, Default::default()).await;
+    assert_eq!((redriven, failed), (matched, 0));
+    check_back_once(&mut stubs).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Flow control: credit in records and bytes, limits, pauses, and a reader that does not read.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use riverrun_broker::Config;
 use riverrun_proto::{
@@ -135,6 +137,35 @@ async fn a_session_hears_what_credit_was_used_for_that_retention_took_on_the_way
     assert!(deaf.came().len() < 120, "nothing was removed on its way");
     let used = v1::CreditUsed { messages_total: 120, bytes_total: 120 * 40_000 };
     assert_eq!(deaf.heartbeats[0].credit_used, Some(used));
+}
+
+#[tokio::test]
+async fn what_there_is_no_room_to_read_is_given_back_and_is_no_failure() {
+    let tight = |config: &mut Config| {
+        // Every look at a record takes of what may be read at once.
+        config.subscriptions.cache_bytes_max = 0;
+        config.limits.quota_wait = Duration::from_millis(20);
+    };
+    let broker = TestBroker::start_with(tight).await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    stubs.send_numbers(3).await;
+    let mut session = stubs.session_with(open("a")).await.unwrap();
+    stubs.lane_until(|lane| lane.ready == 3).await;
+    let reading = broker.inside().services().fetch.reading().clone();
+    let held = reading.take(reading.limit()).await.unwrap();
+    session.grant(3, 1 << 20).await;
+    let used = |told: &v1::BrokerHeartbeat| told.credit_used.map_or(0, |used| used.messages_total);
+    while !session.heartbeats.iter().any(|told| used(told) == 3) {
+        assert!(session.pump().await);
+    }
+    assert_eq!(session.came(), [], "it used up credit and does not come");
+    drop(held);
+    let lane = stubs.lane().await;
+    assert_eq!((lane.ready, lane.in_flight), (3, 0), "given back before their leases end");
+    session.grant(3, 1 << 20).await;
+    let got = session.take(3).await;
+    let counts: Vec<(u32, u32)> = got.iter().map(|got| (got.attempts, got.failures)).collect();
+    assert_eq!(counts, [(2, 0); 3]);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::schedule::{at, cancel, now_ms};
 use crate::support::{
     broker::{TestBroker, config},
-    push::{PushStubs, spec, value},
+    push::{Got, PushStubs, Session, spec, value},
 };
 
 /// Records are acknowledged from the page cache.
@@ -24,16 +24,31 @@ fn os() -> v1::TopicConfig {
     v1::TopicConfig { durability: Some(v1::Durability::Os as i32), ..v1::TopicConfig::default() }
 }
 
+/// A broker whose records in `t` were delivered and are not on the disk yet.
+struct Delivered {
+    broker: TestBroker,
+    stubs: PushStubs,
+    session: Session,
+    got: Vec<Got>,
+}
+
+impl Delivered {
+    async fn of(disk: &SimDisk, count: usize) -> Delivered {
+        let broker = TestBroker::start_on(disk.clone(), |_| ()).await;
+        let mut stubs = PushStubs::new(&broker).await;
+        stubs.topics.create("t", 1, os()).await;
+        assert!(stubs.create("s", spec(v1::SubscriptionSettings::default())).await.unwrap());
+        stubs.send_numbers(count as u64).await;
+        let mut session = stubs.session("a").await;
+        let got = session.take(count).await;
+        Delivered { broker, stubs, session, got }
+    }
+}
+
 #[tokio::test]
 async fn records_that_take_the_offsets_of_lost_ones_are_delivered() {
     let disk = SimDisk::new(7);
-    let broker = TestBroker::start_on(disk.clone(), |_| ()).await;
-    let mut stubs = PushStubs::new(&broker).await;
-    stubs.topics.create("t", 1, os()).await;
-    assert!(stubs.create("s", spec(v1::SubscriptionSettings::default())).await.unwrap());
-    stubs.send_numbers(20).await;
-    let mut session = stubs.session("a").await;
-    let got = session.take(20).await;
+    let Delivered { broker, stubs, mut session, got } = Delivered::of(&disk, 20).await;
     // The acknowledgements are on disk, the records are not. One is left open.
     session.ack(&got[..12]).await;
     session.ack(&got[13..]).await;
@@ -82,13 +97,7 @@ async fn a_record_in_the_place_of_a_lost_one_is_not_cancelled_with_it() {
 #[tokio::test]
 async fn nothing_is_appended_before_it_is_stored_where_delivery_goes_on() {
     let disk = SimDisk::new(13);
-    let broker = TestBroker::start_on(disk.clone(), |_| ()).await;
-    let mut stubs = PushStubs::new(&broker).await;
-    stubs.topics.create("t", 1, os()).await;
-    assert!(stubs.create("s", spec(v1::SubscriptionSettings::default())).await.unwrap());
-    stubs.send_numbers(3).await;
-    let mut session = stubs.session("a").await;
-    let got = session.take(3).await;
+    let Delivered { broker, stubs, mut session, got } = Delivered::of(&disk, 3).await;
     session.ack(&got).await;
     let (killed, cut) = (disk.kill(), disk.crash(CrashPolicy::lose_all()));
     drop((session, stubs, broker));

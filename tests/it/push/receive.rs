@@ -1,8 +1,10 @@
 //! The unary twins: `Receive` and `Settle` on the same subscription as sessions.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
+use riverrun_broker::Config;
 use riverrun_proto::grpc::v1::{self, SettleStatus};
+use tonic::Code;
 
 use crate::support::{
     broker::TestBroker,
@@ -102,6 +104,31 @@ async fn a_try_repeated_under_its_name_gets_the_same_records() {
     let other = v1::ReceiveRequest { attempt_id: "two".into(), ..patient("w", 2) };
     let (_, others) = stubs.receive(other).await.unwrap();
     assert_eq!(others[0].offset, 2);
+}
+
+#[tokio::test]
+async fn what_there_is_no_room_to_read_for_a_call_is_given_back() {
+    let tight = |config: &mut Config| {
+        // Every look at a record takes of what may be read at once.
+        config.subscriptions.cache_bytes_max = 0;
+        config.limits.quota_wait = Duration::from_millis(20);
+    };
+    let broker = TestBroker::start_with(tight).await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    stubs.send_numbers(3).await;
+    // They are found for somebody who does not want them yet.
+    let _idle = stubs.session_with(open("idle")).await.unwrap();
+    stubs.lane_until(|lane| lane.ready == 3).await;
+    let reading = broker.inside().services().fetch.reading().clone();
+    let held = reading.take(reading.limit()).await.unwrap();
+    let refused = stubs.receive(ask("w", 3)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    drop(held);
+    let lane = stubs.lane().await;
+    assert_eq!((lane.ready, lane.in_flight), (3, 0), "given back before their leases end");
+    let (_, got) = stubs.receive(ask("w", 3)).await.unwrap();
+    let counts: Vec<(u32, u32)> = got.iter().map(|got| (got.attempts, got.failures)).collect();
+    assert_eq!(counts, [(2, 0); 3]);
 }
 
 #[tokio::test]

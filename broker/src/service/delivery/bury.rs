@@ -28,6 +28,7 @@ use riverrun_proto::{
 use tokio::runtime::Handle;
 
 use super::{
+    Shared,
     error::PushError,
     letter::{Origin, id_of},
     live::Live,
@@ -195,7 +196,7 @@ impl Grave {
         let origin = Origin { subscription: &live.name, number: live.number, topic: &source_topic };
         let elsewhere = known.filter(|intent| intent.topic_id != topic.id);
         let is_elsewhere = match elsewhere {
-            Some(intent) => is_in_earlier(live, &intent, &origin.id(letter)).await?,
+            Some(intent) => is_written(&live.shared, &intent, has_id(origin.id(letter))).await?,
             None => false,
         };
         let known = known.filter(|intent| intent.topic_id == topic.id);
@@ -223,7 +224,8 @@ impl Grave {
         let origin =
             Origin { subscription: &live.name, number: live.number, topic: &self.source_topic };
         let (cache, partition) = (&live.shared.cache, &self.partition);
-        if !self.is_new && is_there(cache, (partition, &self.intent), &origin.id(letter)).await? {
+        let has_id = has_id(origin.id(letter));
+        if !self.is_new && is_there(cache, (partition, &self.intent), has_id).await? {
             return Ok(Buried::Written);
         }
         let Some(record) = &self.record else {
@@ -237,19 +239,28 @@ impl Grave {
     }
 }
 
-/// The letter was written to what was the dead-letter topic before.
-async fn is_in_earlier(live: &Live, intent: &DeadIntent, id: &str) -> Result<bool, PushError> {
-    let Some(topic) = live.shared.topics_by_id().remove(&intent.topic_id) else {
-        return Ok(false);
-    };
-    is_there(&live.shared.cache, (&topic.partition(intent.partition)?, intent), id).await
+/// Whether a record is the letter of this id.
+fn has_id(id: String) -> impl Fn(&Record) -> bool {
+    move |record| id_of(record).is_some_and(|known| known == id.as_bytes())
 }
 
-/// The letter was written before.
+/// A record that may have been written where `intent` says is there. Where that topic is gone, so is the record.
+pub(super) async fn is_written(
+    shared: &Shared,
+    intent: &DeadIntent,
+    is_it: impl Fn(&Record) -> bool,
+) -> Result<bool, PushError> {
+    let Some(topic) = shared.topics_by_id().remove(&intent.topic_id) else {
+        return Ok(false);
+    };
+    is_there(&shared.cache, (&topic.partition(intent.partition)?, intent), is_it).await
+}
+
+/// A record was written before.
 async fn is_there(
     cache: &ScanCache,
     (partition, intent): (&Arc<Partition>, &DeadIntent),
-    id: &str,
+    is_it: impl Fn(&Record) -> bool,
 ) -> Result<bool, PushError> {
     let mut at = intent.end_before.max(partition.visible().log_start.0);
     loop {
@@ -261,7 +272,7 @@ async fn is_there(
         }
         for batch in cache.read(partition, (at, end), LOOK_BYTES).await? {
             at = batch.covers().end.max(at + 1);
-            if batch.any(|record| id_of(record).is_some_and(|known| known == id))? {
+            if batch.any(&is_it)? {
                 return Ok(true);
             }
         }

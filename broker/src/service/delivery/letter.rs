@@ -22,6 +22,8 @@ pub(super) const PARTITION: &[u8] = b"riverrun-dead-partition";
 pub(super) const TIME: &[u8] = b"riverrun-dead-time-ms";
 /// How often it was brought back.
 const REDRIVEN: &[u8] = b"riverrun-redriven";
+/// As what letter it was brought back last.
+const LETTER: &[u8] = b"riverrun-redriven-letter";
 
 /// Where a letter comes from.
 #[derive(Clone, Debug)]
@@ -94,13 +96,19 @@ pub(super) fn number_of<T: std::str::FromStr>(record: &Record, name: &[u8]) -> O
     std::str::from_utf8(value_of(record, name)?).ok()?.parse().ok()
 }
 
-/// The record as it was before it died, marked as brought back once more.
-pub(super) fn revived(letter: &Record) -> Record {
+/// The record as it was before it died, marked as brought back once more, and by `place`, where its letter stands: so it is known again.
+pub(super) fn revived(letter: &Record, place: String) -> Record {
     let before: u32 = number_of(letter, REDRIVEN).unwrap_or(0);
     let mut headers = without_dead(&letter.headers);
-    headers.retain(|header| header.key != REDRIVEN);
+    headers.retain(|header| header.key != REDRIVEN && header.key != LETTER);
     headers.push(header(REDRIVEN, before.saturating_add(1).to_string()));
+    headers.push(header(LETTER, place));
     Record { headers, ..letter.clone() }
+}
+
+/// The record is the one that was brought back from the letter at `place`.
+pub(super) fn is_from(record: &Record, place: &str) -> bool {
+    value_of(record, LETTER).is_some_and(|known| known == place.as_bytes())
 }
 
 fn without_dead(headers: &[Header]) -> Vec<Header> {
@@ -151,9 +159,14 @@ mod tests {
         let expected =
             json!([{ "time_ms": 9, "cause": "nack", "session": "w\"1", "reason": "no\n" }]);
         assert_eq!(history, expected);
-        let back = revived(&letter);
-        assert_eq!(back.headers, [header(b"h", "1".into()), header(REDRIVEN, "1".into())]);
-        let again = revived(&back);
-        assert_eq!(number_of::<u32>(&again, REDRIVEN), Some(2));
+        let back = revived(&letter, "d/0/5".into());
+        let marks = |count: &str, place: &str| {
+            [header(REDRIVEN, count.into()), header(LETTER, place.into())]
+        };
+        assert_eq!(back.headers[..1], [header(b"h", "1".into())]);
+        assert_eq!(back.headers[1..], marks("1", "d/0/5"));
+        assert!(is_from(&back, "d/0/5") && !is_from(&back, "d/0/6") && !is_from(&letter, "d/0/5"));
+        let again = revived(&back, "d/0/6".into());
+        assert_eq!(again.headers[1..], marks("2", "d/0/6"));
     }
 }

@@ -20,7 +20,7 @@ use super::{
     settle::{By, ITEMS_MAX, SettleItem},
 };
 use crate::{
-    delivery::{self, Ask, Handout, Outcome, Reason, SessionRef},
+    delivery::{Ask, Handout, Reason, SessionRef},
     service::fetch::Format,
 };
 
@@ -272,18 +272,8 @@ impl Drop for Asking {
         if self.is_named || self.handouts.is_empty() {
             return;
         }
-        let items = self.handouts.iter().flat_map(|handout| {
-            handout.runs.iter().map(|run| delivery::SettleItem {
-                lane: handout.lane,
-                run: *run,
-                epoch: handout.epoch,
-                seq: handout.seq,
-                outcome: Outcome::Release,
-            })
-        });
-        let items: Vec<_> = items.collect();
-        self.live.event(|state, now| {
-            state.delivery.settle(Some(self.session), &items, now);
-        });
+        let unsent = self.handouts.iter();
+        let unsent = unsent.flat_map(|handout| handout.runs.iter().map(move |run| (handout, *run)));
+        self.live.give_back(self.session, unsent);
     }
 }

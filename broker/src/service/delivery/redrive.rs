@@ -1,8 +1,14 @@
 //! Brings dead letters back to where they came from, or to another topic.
 //!
 //! What was brought back is remembered as the done offsets of a subscription of its own on the dead-letter topic, whose
-//! name no client can use; nobody consumes it. So a second call repeats nothing. A letter is noted once the record is durable: if the
-//! broker ends in between, or an append fails in a way that leaves open what became of it, the next call brings it back once more.
+//! name no client can use; nobody consumes it. So a second call repeats nothing.
+//!
+//! ```text
+//! intent (durable): where, and its end before ──▶ append (durable) ──▶ done
+//! ```
+//!
+//! A letter whose intent was stored before may have been brought back before the broker ended, or by an append of which nobody could
+//! say what became: what it becomes names the letter, and is looked for from that end on, as a dead letter is.
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -12,14 +18,14 @@ use tokio::task;
 
 use super::{
     DeliveryService, Shared,
-    bury::append,
+    bury::{append, is_written},
     error::PushError,
-    letter::{PARTITION, SUBSCRIPTION, TIME, TOPIC, number_of, revived, value_of},
+    letter::{PARTITION, SUBSCRIPTION, TIME, TOPIC, is_from, number_of, revived, value_of},
 };
 use crate::{
-    delivery::{Change, LaneKey, Run},
+    delivery::{Change, DeadCause, LaneKey, Run},
     partition::Partition,
-    subscription::{RememberedLane, SubscriptionSettings, store::NewSubscription},
+    subscription::{DeadIntent, RememberedLane, SubscriptionSettings, store::NewSubscription},
     topic::Topic,
 };
 
@@ -156,7 +162,7 @@ impl Walk<'_> {
                 let mut letters = batch.records_in(Run::new(at, end))?;
                 letters.retain(|letter| self.is_meant(letter, &remembered));
                 for letter in letters {
-                    self.one(lane, &letter, redriven).await;
+                    self.one((lane, &remembered), &letter, redriven).await;
                 }
                 at = batch.covers().end.max(at + 1);
             }
@@ -181,7 +187,12 @@ impl Walk<'_> {
             && until_ms.is_none_or(|until| time_ms.is_some_and(|time| time < until))
     }
 
-    async fn one(&self, lane: LaneKey, letter: &OffsetRecord, redriven: &mut Redriven) {
+    async fn one(
+        &self,
+        (lane, remembered): (LaneKey, &RememberedLane),
+        letter: &OffsetRecord,
+        redriven: &mut Redriven,
+    ) {
         if self.is_enough(redriven) {
             return;
         }
@@ -189,7 +200,8 @@ impl Walk<'_> {
         if self.request.dry_run {
             return;
         }
-        match self.bring_back(&letter.record).await {
+        let earlier = remembered.intents.get(&letter.offset.0);
+        match self.bring_back((lane, earlier), letter).await {
             Ok(()) => {
                 redriven.redriven += 1;
                 let run = Run::one(letter.offset.0);
@@ -202,20 +214,55 @@ impl Walk<'_> {
         }
     }
 
-    async fn bring_back(&self, letter: &Record) -> Result<(), PushError> {
-        let record = revived(letter);
+    /// Brings a letter back unless that was done by an `earlier` call that did not come to its end.
+    async fn bring_back(
+        &self,
+        (lane, earlier): (LaneKey, Option<&DeadIntent>),
+        letter: &OffsetRecord,
+    ) -> Result<(), PushError> {
+        let place = format!("{lane}/{}", letter.offset);
+        if let Some(intent) = earlier
+            && is_written(self.shared, intent, |record| is_from(record, &place)).await?
+        {
+            return Ok(());
+        }
+        let partition = self.destination(&letter.record)?;
+        self.intend(lane, letter.offset.0, &partition).await?;
+        append(&partition, &revived(&letter.record, place)).await
+    }
+
+    /// Where the record of a letter goes.
+    fn destination(&self, letter: &Record) -> Result<Arc<Partition>, PushError> {
         let origin = value_of(letter, TOPIC).map(|name| String::from_utf8_lossy(name).into_owned());
         let is_home = self.request.to_topic.is_empty();
         let name = if is_home { origin.unwrap_or_default() } else { self.request.to_topic.clone() };
         let topic = self.shared.registry.topic(&name)?;
         let count = NonZeroU32::new(topic.partition_count()).unwrap_or(NonZeroU32::MIN);
         let before: u32 = number_of(letter, PARTITION).unwrap_or(0);
-        let number = match &record.key {
+        let number = match &letter.key {
             // Where it came from, so that it stands behind what came before it.
             _ if is_home && before < count.get() => before,
             Some(key) => partition_for_key(key, count).0,
             None => before % count,
         };
-        append(&topic.partition(number)?, &record).await
+        Ok(topic.partition(number)?)
+    }
+
+    /// Stores that the letter at `offset` is about to be brought back to `partition`.
+    async fn intend(
+        &self,
+        lane: LaneKey,
+        offset: u64,
+        partition: &Partition,
+    ) -> Result<(), PushError> {
+        let (topic_id, number) = (partition.topic_id(), partition.partition_id().0);
+        let end_before = partition.log_end().0;
+        let intent = DeadIntent { topic_id, partition: number, end_before };
+        let store = &self.shared.store;
+        // An intent is remembered of what is on its way out only.
+        let (cause, failures, attempt) = (DeadCause::Rejected, 0, None);
+        store.record(self.number, [Change::DeadPending { lane, offset, cause, failures, attempt }]);
+        let sequence = store.intend(self.number, lane, offset, intent);
+        Ok(store.settled(sequence).await?)
     }
 }

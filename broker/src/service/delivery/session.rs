@@ -14,7 +14,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use riverrun_proto::TopicId;
 use tokio::{
     sync::Semaphore,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -22,6 +22,7 @@ use super::{
     frame::{Frame, next_frame},
     live::Live,
     mailbox::{End, Mail, Mailbox, SettleOutcome, Settled, Taken},
+    scan::ScanError,
     settle::{By, SettleItem, is_fine},
     webhook::WebhookStanding,
 };
@@ -39,6 +40,8 @@ use crate::{
 const SYNCS_MAX: usize = 64;
 /// Time that sessions have to settle what they hold when the broker stops.
 const LEAVE: Duration = Duration::from_secs(1);
+/// Records for which there was no room to read them are kept for so long before they are given back.
+const NO_ROOM: Duration = Duration::from_millis(100);
 
 /// The session as its client is told.
 #[derive(Clone, Debug)]
@@ -157,6 +160,8 @@ pub struct SessionOut {
     /// Deliveries taken up, and their records, of which delivery was not told yet.
     untold: (u32, u64),
     sending: Option<Sending>,
+    /// Records that credit was used for were given back unsent: the client is to hear of it.
+    owes_heartbeat: bool,
     /// Settlements that wait to be durable.
     syncs: Arc<Semaphore>,
     /// None of them is left.
@@ -203,6 +208,7 @@ pub(super) fn halves(
         untold: (0, 0),
         opened: Some(opened),
         sending: None,
+        owes_heartbeat: false,
         syncs,
         is_settled: false,
         leaves: None,
@@ -340,6 +346,9 @@ impl SessionOut {
             if let Some(delivered) = self.next_delivery().await {
                 return Some(Ok(Out::Deliver(delivered)));
             }
+            if std::mem::take(&mut self.owes_heartbeat) {
+                return Some(Ok(self.heartbeat().await));
+            }
             let out = match self.mailbox.take() {
                 Some(Taken::Mail(mail)) => self.open_mail(mail).map(Ok),
                 Some(Taken::End(End::Drained)) if !self.is_settled => {
@@ -373,10 +382,7 @@ impl SessionOut {
         tokio::select! {
             woken = timeout(self.heartbeat_interval, self.mailbox.more()) => match woken {
                 Ok(()) => None,
-                Err(_) => {
-                    let told = self.live.heartbeat(self.session).await;
-                    Some(Out::Heartbeat(Heartbeat { credit_used: self.taken, ..told }))
-                }
+                Err(_) => Some(self.heartbeat().await),
             },
             () = shutdown.begun() => {
                 self.leaves = Some(Instant::now() + LEAVE);
@@ -384,6 +390,11 @@ impl SessionOut {
                 Some(Out::Goaway(PushError::Stopping, true))
             }
         }
+    }
+
+    async fn heartbeat(&self) -> Out {
+        let told = self.live.heartbeat(self.session).await;
+        Out::Heartbeat(Heartbeat { credit_used: self.taken, ..told })
     }
 
     /// Waits until every settlement so far is answered.
@@ -448,10 +459,7 @@ impl SessionOut {
             let mut frame = match framed {
                 Ok(frame) => frame,
                 Err(error) => {
-                    // The leases end, which counts, and the records are tried again later.
-                    let Place { topic, partition } = &sending.place;
-                    tracing::warn!(%topic, partition, %error, "records handed out cannot be read");
-                    self.sending = None;
+                    self.not_readable(&error).await;
                     continue;
                 }
             };
@@ -468,6 +476,27 @@ impl SessionOut {
             }
         }
         None
+    }
+
+    /// What is left of the delivery at hand cannot be read.
+    async fn not_readable(&mut self, error: &ScanError) {
+        let is_for_want_of_room = match error {
+            ScanError::Quota(_) => true,
+            ScanError::Read(_) | ScanError::Decode { .. } => false,
+        };
+        if is_for_want_of_room {
+            // Who is given them next, at once perhaps, wants the same room.
+            sleep(NO_ROOM).await;
+        }
+        let Some(Sending { handout, left, place, .. }) = self.sending.take() else { return };
+        let Place { topic, partition } = &place;
+        tracing::warn!(%topic, partition, %error, "records handed out cannot be read");
+        // What else is in the way may last, and the leases are what spaces the tries: they end, which counts. So records that can be read
+        // get their turn.
+        if is_for_want_of_room {
+            self.live.give_back(self.session, left.into_iter().map(|run| (&handout, run)));
+            self.owes_heartbeat = true;
+        }
     }
 
     fn source(&self, lane: &LaneKey) -> Option<(Place, Option<Arc<Partition>>)> {

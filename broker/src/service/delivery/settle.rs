@@ -129,14 +129,33 @@ impl Live {
 
     /// Settles records that were handed out and are not in the log any more.
     pub(super) fn forget_missing(&self, session: SessionRef, handout: &Handout, missing: Vec<Run>) {
-        let item = |run| delivery::SettleItem {
+        self.settle_unsent(session, missing.into_iter().map(|run| (handout, run)), &Outcome::Ack);
+    }
+
+    /// Gives back records that were handed out and did not reach anybody; nothing is counted. They may be handed out again at once.
+    pub(super) fn give_back<'a>(
+        &self,
+        session: SessionRef,
+        unsent: impl Iterator<Item = (&'a Handout, Run)>,
+    ) {
+        self.settle_unsent(session, unsent, &Outcome::Release);
+    }
+
+    /// Settles records by the deliveries that nobody was sent them in, all at once.
+    fn settle_unsent<'a>(
+        &self,
+        session: SessionRef,
+        unsent: impl Iterator<Item = (&'a Handout, Run)>,
+        outcome: &Outcome,
+    ) {
+        let item = |(handout, run): (&Handout, Run)| delivery::SettleItem {
             lane: handout.lane,
             run,
             epoch: handout.epoch,
             seq: handout.seq,
-            outcome: Outcome::Ack,
+            outcome: outcome.clone(),
         };
-        let items: Vec<_> = missing.into_iter().map(item).collect();
+        let items: Vec<_> = unsent.map(item).collect();
         self.event(|state, now| {
             state.delivery.settle(Some(session), &items, now);
         });

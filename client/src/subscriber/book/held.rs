@@ -22,8 +22,10 @@ pub(super) struct Held {
     open_count: u32,
     /// No record at or past it can be given out any more.
     end: u32,
-    /// Below it, the start of handling was reported.
+    /// Below it, it was looked whether the start of handling is to be reported.
     pub(super) reported: u32,
+    /// Records whose start was reported, by index.
+    started: Bits,
     /// Jobs that handed in their last slip.
     pub(super) returned: u32,
     /// False once the session it came in is over.
@@ -43,6 +45,7 @@ impl Held {
             open_count: len,
             end: end.map_or(0, |last| last + 1),
             reported: 0,
+            started: Bits::empty(len),
             returned: 0,
             is_live: true,
             lease,
@@ -59,6 +62,17 @@ impl Held {
     /// Runs of open records among `indices`.
     pub(super) fn open_in(&self, indices: Range<u32>) -> Vec<Range<u32>> {
         runs(indices, |index| self.open.contains(index))
+    }
+
+    /// The start of handling is reported of the records at `indices`.
+    pub(super) fn start(&mut self, indices: Range<u32>) {
+        indices.for_each(|index| self.started.insert(index));
+    }
+
+    /// Runs of open records whose start was reported.
+    pub(super) fn started(&self) -> Vec<Range<u32>> {
+        let len = self.lease.spans.len();
+        runs(0..len, |index| self.started.contains(index) && self.open.contains(index))
     }
 
     /// The records at `indices` are no longer ours; what came free by it.

@@ -8,7 +8,8 @@
 //!
 //! One frame at a time asks for an answer when it is durable; its answer confirms everything sent before.
 //! What may have been lost is sent again: an acknowledgement is never harmful twice, and any other
-//! outcome under an old lease is refused by the broker.
+//! outcome under an old lease is refused by the broker. Of marks of a start only those are repeated here that somebody waits for; the
+//! book repeats all that still hold. Whoever waits for what is not sent any more hears that the lease is over.
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
@@ -231,12 +232,16 @@ impl Outgoing {
         let unsent = std::mem::take(&mut self.queue);
         let sent = std::mem::take(&mut self.sent).into_iter().flat_map(|frame| frame.items);
         let sent = sent.map(|item| Item { is_repeated: true, ..item });
-        let still_means = |item: &Item| match resumed {
-            true => item.act.settles(),
-            false => item.act == Act::Ack,
-        };
-        self.queue.extend(sent.filter(still_means));
-        self.queue.extend(unsent.into_iter().filter(|item| resumed || item.act == Act::Ack));
+        for item in sent.chain(unsent) {
+            let still_means = match resumed {
+                true => !item.is_repeated || item.act.settles() || !item.waiters.is_empty(),
+                false => item.act == Act::Ack,
+            };
+            match still_means {
+                true => self.queue.push_back(item),
+                false => refuse(item.waiters),
+            }
+        }
         self.unconfirmed_count = 0;
     }
 
@@ -249,5 +254,12 @@ impl Outgoing {
             }
         }
         self.unconfirmed_count = 0;
+    }
+}
+
+/// Nothing is sent for those who wait: the record is not in this subscriber's hands any more.
+pub(super) fn refuse(waiters: Vec<(u32, Waiter)>) {
+    for (_, waiter) in waiters {
+        let _nobody = waiter.send(Err(Error::new(ErrorCode::StaleLease, "the lease is over")));
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::{
     clock,
-    error::Result,
+    error::{ErrorCode, Result},
     subscriber::{
         desk::{Desk, Nack},
         job::Job,
@@ -304,6 +304,67 @@ fn who_waits_hears_of_its_own_record() {
 #[test]
 fn who_waits_for_a_mark_of_the_start_is_asked_for_with_that_mark() {
     hears_of_its_own_record(&Act::Started, "started");
+}
+
+/// Says that handling of the record at `index` of the last delivery begins, and waits for the broker's word on it.
+fn confirm_start(bench: &mut Bench, index: u32) -> oneshot::Receiver<Result<()>> {
+    let (waiter, hears) = oneshot::channel();
+    let (serial, act) = (bench.serial, Act::Started);
+    bench.desk.put(Slip { serial, index, act, waiter: Some(waiter) });
+    hears
+}
+
+#[test]
+fn who_waits_for_a_mark_that_was_lost_with_the_stream_waits_until_it_is_told_again() {
+    let mut bench = Bench::open(16);
+    let mut parcel = bench.deliver(1, &[(0, 4)], (0, 4)).unwrap();
+    let _jobs = take(&mut parcel, 4);
+    bench.settles();
+    let mut hears = confirm_start(&mut bench, 1);
+    assert_eq!(bench.settles().2, "started 1..2 of 1/1");
+    bench.reopen(true);
+    let (id, asks, items) = bench.settles();
+    assert_eq!((asks, &*items), (true, "started 1..2 of 1/1, started 0..4 of 1/1"));
+    assert!(hears.try_recv().is_err(), "the broker may not have noted it");
+    bench.answer(id, vec![]);
+    assert!(matches!(hears.try_recv(), Ok(Ok(()))));
+}
+
+#[test]
+fn who_waits_for_a_mark_of_a_session_that_is_over_hears_that_the_lease_is() {
+    let mut bench = Bench::open(16);
+    let mut parcel = bench.deliver(1, &[(0, 4)], (0, 4)).unwrap();
+    let _jobs = take(&mut parcel, 4);
+    bench.settles();
+    let sent = confirm_start(&mut bench, 1);
+    bench.settles();
+    let mut slips = Vec::new();
+    let queued = confirm_start(&mut bench, 2);
+    bench.desk.take(&mut slips);
+    bench.book.take(&mut slips);
+    bench.reopen(false);
+    let late = confirm_start(&mut bench, 3);
+    bench.frame();
+    for mut hears in [sent, queued, late] {
+        let heard = hears.try_recv().expect("an answer");
+        assert_eq!(heard.unwrap_err().code(), ErrorCode::StaleLease);
+    }
+}
+
+#[test]
+fn after_a_break_only_what_the_program_said_was_started_is_marked_again() {
+    let mut bench = Bench::open(16);
+    bench.book.settings.marks_started = false;
+    let mut parcel = bench.deliver(1, &[(0, 4)], (0, 4)).unwrap();
+    let mut jobs = take(&mut parcel, 4);
+    jobs[1].started();
+    jobs[3].started();
+    assert_eq!(bench.settles().2, "started 1..2 of 1/1, started 3..4 of 1/1");
+    jobs.remove(3).ack();
+    assert_eq!(bench.settles().2, "ack 3..4 of 1/1");
+    bench.reopen(true);
+    let items = "ack 3..4 of 1/1, started 1..2 of 1/1";
+    assert_eq!(bench.settles().2, items, "the others wait for the program still");
 }
 
 fn hears_of_its_own_record(act: &Act, word: &str) {
