@@ -267,7 +267,7 @@ async fn letters_of_a_topic_that_is_gone_fail_by_name() {
 }
 
 /// Letters of a redrive that is cut short.
-const LETTERS: usize = 100;
+const LETTERS: usize = 300;
 
 /// A redrive of many letters, held at a moment at which one is written to `t` and not durable.
 struct HeldRedrive {
