@@ -35,6 +35,7 @@ use crate::{
     offset::disk_log::groups_log_id,
     partition::{
         DiskGauge, Partition, PartitionOpener, ReadOnly, StateLog, Workers,
+        files::{OpenFiles, TooFewFiles},
         housekeeping::Housekeeper,
         state_log::{Replay, StateLogError},
     },
@@ -99,7 +100,21 @@ pub enum StartError {
     Groups(#[from] OpenGroupsError),
     /// The metadata log contradicts itself.
     #[error(transparent)]
-    Registry(#[from] RegistryError),
+    Registry(RegistryError),
+    /// There are more partitions than this process can open.
+    #[error(transparent)]
+    OpenFiles(TooFewFiles),
+}
+
+impl From<RegistryError> for StartError {
+    fn from(error: RegistryError) -> StartError {
+        match error {
+            RegistryError::OpenFiles(error) => StartError::OpenFiles(error),
+            RegistryError::Malformed { .. } | RegistryError::Contradiction { .. } => {
+                StartError::Registry(error)
+            }
+        }
+    }
 }
 
 /// What the broker stands on. Tests bring their own.
@@ -204,7 +219,9 @@ impl Broker {
             Listeners { grpc: listen("grpc.listen", config.grpc.listen)?, web: web.transpose()? };
         let gauge =
             DiskGauge::new(config.disk.free_bytes_min).named(name_of_disk(&config, &ground));
-        let gauge = Arc::new(gauge);
+        let is_real = ground.data_dir.is_some();
+        let files = if is_real { OpenFiles::of_process() } else { OpenFiles::unbounded() };
+        let gauge = Arc::new(gauge.with_files(files));
         let (pool, housekeeper) = match read_only {
             Some(_) => (Arc::new(RecyclePool::unused(ground.disk.clone())), None),
             None => {

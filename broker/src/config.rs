@@ -333,8 +333,9 @@ impl Config {
             clippy::disallowed_methods,
             reason = "the one file read outside the data directory"
         )]
-        let text = std::fs::read_to_string(path)
+        let bytes = std::fs::read(path)
             .map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
+        let text = String::from_utf8(bytes).map_err(|error| parse::no_text(&error, path))?;
         Config::from_toml(&text, path)
     }
 

@@ -2,14 +2,24 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, ArgMatches, CommandFactory, Parser, Subcommand, parser::ValueSource};
 use clap_complete::Shell;
 
 use crate::{
-    bench::BenchCommand, config::ConfigCommand, consume::ConsumeArgs, failure::EXIT_CODES,
-    group::GroupCommand, log::LogCommand, produce::ProduceArgs, schedule::ScheduleCommand,
-    serve::ServeArgs, subscribe::SubscribeArgs, subscription::SubscriptionCommand,
-    topic::TopicCommand, units, watch::WatchArgs,
+    bench::BenchCommand,
+    config::ConfigCommand,
+    consume::ConsumeArgs,
+    failure::{EXIT_CODES, Failure},
+    group::GroupCommand,
+    log::LogCommand,
+    produce::ProduceArgs,
+    schedule::ScheduleCommand,
+    serve::ServeArgs,
+    subscribe::SubscribeArgs,
+    subscription::SubscriptionCommand,
+    topic::TopicCommand,
+    units,
+    watch::WatchArgs,
 };
 
 /// One log, every way to push and to pull: a persistent message queue in one binary.
@@ -22,6 +32,32 @@ pub(crate) struct Cli {
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Commands that talk to no broker: what is said of one is not offered there, and refused.
+const WITHOUT_BROKER: [&str; 6] = ["serve", "log", "config", "completions", "man", "markdown-help"];
+
+/// The command line as it is offered.
+pub(crate) fn command() -> clap::Command {
+    let command = Cli::command();
+    let hidden = |arg: &Arg| arg.clone().hide(true);
+    let of_brokers: Vec<Arg> =
+        command.get_arguments().filter(|arg| arg.is_global_set()).map(hidden).collect();
+    command.mut_subcommands(|sub| {
+        if WITHOUT_BROKER.contains(&sub.get_name()) { sub.args(&of_brokers) } else { sub }
+    })
+}
+
+/// Refuses what is said of a broker to commands that talk to none. What stands in the environment is not meant for them.
+pub(crate) fn check(given: &ArgMatches) -> Result<(), Failure> {
+    let name = given.subcommand_name().unwrap_or_default();
+    let is_said = |id: &&str| given.value_source(id) == Some(ValueSource::CommandLine);
+    match ["server", "timeout"].into_iter().find(is_said) {
+        Some(id) if WITHOUT_BROKER.contains(&name) => {
+            Err(Failure::usage(format!("`--{id}` is not for `{name}`, which talks to no broker")))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// The broker to talk to.

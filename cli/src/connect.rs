@@ -46,18 +46,25 @@ pub(crate) async fn connect(server: &Server) -> Result<Client, Failure> {
             );
             Err(Failure::new(Class::Unreachable, message))
         }
-        Err(_) => {
-            let message = format!(
-                "what listens at {address} does not answer as a Riverrun broker does; name the \
-                 broker's gRPC address with --server or RIVERRUN_SERVER"
-            );
-            Err(Failure::new(Class::Unreachable, message))
+        Err(error) if error.code() == ErrorCode::Protocol => {
+            Err(stranger(address, error.message()))
         }
+        Err(_) => Err(stranger(address, "it does not answer as one does")),
     }
 }
 
+/// Somebody else is there.
+fn stranger(server: &str, why: &str) -> Failure {
+    let advice = "name the broker's gRPC address with --server or RIVERRUN_SERVER";
+    let message = format!("what listens at {server} is no Riverrun broker: {why}; {advice}");
+    Failure::new(Class::Unreachable, message)
+}
+
 fn unreachable(server: &str, reason: &str) -> Failure {
-    let reason = reason.split(" (os error").next().unwrap_or(reason).to_lowercase();
+    let reason = reason.split(" (os error").next().unwrap_or(reason);
+    let mut letters = reason.chars();
+    let first = letters.next().map(|letter| letter.to_lowercase().to_string()).unwrap_or_default();
+    let reason = first + letters.as_str();
     let advice = "start it with `riverrun serve`, or name another with --server or RIVERRUN_SERVER";
     Failure::new(Class::Unreachable, format!("no broker answers at {server} ({reason}); {advice}"))
 }

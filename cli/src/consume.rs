@@ -109,19 +109,20 @@ async fn ends(
 }
 
 /// Refuses to begin behind the end: waiting for records there is not what `--no-follow` means.
-fn check_end(
-    offset: u64,
-    partition: &TopicPartition,
-    ends: Option<&HashMap<TopicPartition, Offset>>,
-) -> Result<(), Failure> {
-    match ends.and_then(|ends| ends.get(partition)) {
-        Some(end) if offset > end.0 => {
-            let message =
-                format!("offset {offset} lies past the end of `{partition}`, which is {end}");
-            Err(Failure::new(Class::Refused, message))
-        }
-        Some(_) | None => Ok(()),
-    }
+async fn check_end(
+    admin: &Admin,
+    (partition, offset): (&TopicPartition, u64),
+    end: Option<Offset>,
+) -> Result<(), Stop> {
+    let Some(end) = end.filter(|end| offset > end.0) else { return Ok(()) };
+    let found = admin.lookup_offsets(std::slice::from_ref(partition), OffsetAt::Earliest).await?;
+    let start = match found.into_iter().next() {
+        Some((_, start)) => start?,
+        None => Offset::ZERO,
+    };
+    // In the words of the broker, which says this of an offset before the start.
+    let message = format!("{partition}: offset {offset} is outside `[{start}, {end}]`");
+    Err(Failure::new(Class::Refused, message).into())
 }
 
 fn builder(client: &Client, args: &ConsumeArgs, partitions: &[TopicPartition]) -> ConsumerBuilder {

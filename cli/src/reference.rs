@@ -2,11 +2,11 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Command};
 use clap_complete::Shell;
 
 use crate::{
-    args::Cli,
+    args,
     failure::{Failure, Stop},
     output,
 };
@@ -14,7 +14,7 @@ use crate::{
 /// Prints the completion script for `shell`.
 pub(crate) fn completions(shell: Shell) -> Result<(), Stop> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "riverrun", &mut script);
+    clap_complete::generate(shell, &mut args::command(), "riverrun", &mut script);
     output::print(&String::from_utf8_lossy(&script))
 }
 
@@ -24,7 +24,7 @@ pub(crate) fn man(dir: &Path) -> Result<(), Stop> {
     let failed =
         |error| Failure::other(format!("cannot write man pages to `{}`: {error}", dir.display()));
     std::fs::create_dir_all(dir).map_err(failed)?;
-    clap_mangen::generate_to(Cli::command(), dir).map_err(failed)?;
+    clap_mangen::generate_to(args::command(), dir).map_err(failed)?;
     output::print(&format!(
         "man pages written; read them with `man {}/riverrun.1`\n",
         dir.display()
@@ -37,7 +37,7 @@ pub(crate) fn markdown() -> Result<(), Stop> {
 }
 
 fn markdown_text() -> String {
-    let mut root = Cli::command();
+    let mut root = args::command();
     root.build();
     let mut text = String::from(
         "# Command line\n\nGenerated from the binary by `cargo xtask docs`; edit the help texts in `cli/src`, not this page.\n",
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn the_command_tree_is_sound() {
-        Cli::command().debug_assert();
+        args::command().debug_assert();
     }
 
     #[test]

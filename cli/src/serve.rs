@@ -85,7 +85,10 @@ fn not_started(error: &StartError) -> Failure {
         | StartError::Groups(_)
         | StartError::Subscriptions(_)
         | StartError::Registry(_) => Class::Corrupt,
-        StartError::DataDir(_) | StartError::Listen { .. } | StartError::Io { .. } => Class::Other,
+        StartError::DataDir(_)
+        | StartError::Listen { .. }
+        | StartError::Io { .. }
+        | StartError::OpenFiles(_) => Class::Other,
     };
     let message = error.to_string();
     let message = message.split(" (os error").next().unwrap_or(&message);

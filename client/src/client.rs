@@ -108,7 +108,8 @@ impl Client {
     ///
     /// # Errors
     /// `DeadlineExceeded` when it does not answer within the call timeout; `Unreachable` when what listens there
-    /// hangs up or does not answer as a broker does.
+    /// hangs up or does not answer as a broker does; `Protocol` when its first byte says who is there instead, such as a
+    /// server that speaks TLS.
     pub async fn probe(&self) -> Result<()> {
         self.connection.probe(self.deadline()).await
     }

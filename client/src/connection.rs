@@ -19,6 +19,7 @@ mod address;
 mod dial;
 mod rpc;
 mod status;
+mod stranger;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -26,6 +27,7 @@ use tokio::{sync::watch, time::timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
 
+use self::stranger::FirstByte;
 pub(crate) use self::{address::Address, rpc::Replies};
 use crate::{
     backoff::{Backoff, Randomness},
@@ -92,6 +94,8 @@ pub(crate) struct Link {
     /// Rises with every link.
     pub(crate) generation: u64,
     channel: Channel,
+    /// What the other side began with.
+    first: FirstByte,
 }
 
 impl Connection {
@@ -199,12 +203,13 @@ impl Supervisor {
         let mut generation = 0;
         loop {
             tokio::time::sleep(self.backoff.next_wait()).await;
-            let lost = CancellationToken::new();
-            match dial::dial(&self.options, lost.clone()).await {
+            let (lost, first) = (CancellationToken::new(), FirstByte::default());
+            match dial::dial(&self.options, lost.clone(), first.clone()).await {
                 Ok(channel) => {
                     generation += 1;
                     let since = clock::now();
-                    self.link.send_replace(Some(Link { generation, channel }));
+                    let link = Link { generation, channel, first: first.clone() };
+                    self.link.send_replace(Some(link));
                     self.state.send_replace(ConnectionState::Connected);
                     tracing::debug!(address = %self.options.address, generation, "connected");
                     self.until_lost(generation, &lost).await;
@@ -213,7 +218,8 @@ impl Supervisor {
                     if since.elapsed() > self.options.dial_timeout {
                         self.backoff.reset();
                     }
-                    self.reconnecting("the connection was lost".to_owned());
+                    let reason = first.stranger().unwrap_or("the connection was lost");
+                    self.reconnecting(reason.to_owned());
                 }
                 Err(reason) => self.reconnecting(reason),
             }

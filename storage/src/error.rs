@@ -8,6 +8,7 @@ use std::{
 };
 
 use riverrun_proto::{Offset, ProducerEpoch, ProducerId};
+use rustix::io::Errno;
 use thiserror::Error;
 
 /// A file operation that failed.
@@ -109,10 +110,16 @@ pub enum LogFailure {
 }
 
 impl LogFailure {
-    /// True when the disk failed to write: not damage, and not a file that somebody removed.
+    /// True when the disk failed to write: not damage, not a file that somebody removed, and not a file that was not
+    /// opened because too many are.
     pub fn is_of_disk(&self) -> bool {
         match self {
-            LogFailure::Io(failure) => failure.source.kind() != io::ErrorKind::NotFound,
+            LogFailure::Io(IoFailure { source, .. }) => {
+                let too_many = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+                let is_too_many =
+                    source.raw_os_error().is_some_and(|code| too_many.contains(&code));
+                source.kind() != io::ErrorKind::NotFound && !is_too_many
+            }
             LogFailure::Damaged(_) | LogFailure::ReadOnly => false,
         }
     }
@@ -280,4 +287,25 @@ pub enum ReadError {
     /// The log stopped, and what was asked for lies above its flushed offset.
     #[error(transparent)]
     Failed(#[from] LogFailure),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_may_not_open_or_somebody_removed_is_no_fault_of_the_disk() {
+        let cases = [
+            (Errno::IO, true),
+            (Errno::ROFS, true),
+            (Errno::NOSPC, true),
+            (Errno::NOENT, false),
+            (Errno::MFILE, false),
+            (Errno::NFILE, false),
+        ];
+        for (errno, of_disk) in cases {
+            let failure = IoFailure::new("open", Path::new("mark"), errno.into());
+            assert_eq!(LogFailure::Io(failure).is_of_disk(), of_disk, "{errno:?}");
+        }
+    }
 }

@@ -106,6 +106,27 @@ impl LogState {
         (known, end)
     }
 
+    /// Where the history of a reader parts from this one, when the record before `from` was of `epoch` there: the newest epoch
+    /// that both can have, and its end. `None` when nothing says that they part before `from`.
+    pub(crate) fn parting(
+        &self,
+        (from, epoch): (Offset, LeaderEpoch),
+        log_end: Offset,
+    ) -> Option<(LeaderEpoch, Offset)> {
+        let (known, end) = self.epoch_end(epoch, log_end);
+        if from > end {
+            return Some((known, end));
+        }
+        if epoch <= self.epoch() || from <= self.log_start {
+            return None;
+        }
+        // Nothing was appended in that epoch here, so the record before `from` is another one, and so may be all of its epoch.
+        let after = self.epochs.partition_point(|known| known.start < from);
+        let start = after.checked_sub(1).map_or(self.log_start, |last| self.epochs[last].start);
+        let before = after.checked_sub(2).map_or(epoch, |last| self.epochs[last].epoch);
+        Some((before, start.max(self.log_start)))
+    }
+
     /// The epoch that `offset` was appended in; before all that are remembered, the oldest.
     pub(crate) fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
         self.remembered_epoch_at(offset).unwrap_or(self.epochs[0].epoch)
@@ -304,6 +325,40 @@ mod tests {
         trimmed.set_log_start(Offset(12));
         assert_eq!(trimmed.epoch_at(Offset(9)), LeaderEpoch(2));
         assert_eq!(trimmed.remembered_epoch_at(Offset(9)), None);
+    }
+
+    #[test]
+    fn a_reader_from_another_history_is_told_where_it_parts() {
+        // Epochs 1 from 0, 2 from 10, 5 from 30; the log ends at 40.
+        let (mut state, end) = (sample(), Offset(40));
+        let parting = |state: &LogState, from, epoch| {
+            let parting = state.parting((Offset(from), LeaderEpoch(epoch)), end);
+            parting.map(|(known, end)| (known.0, end.0))
+        };
+        for (from, epoch) in [(40, 5), (35, 5), (30, 2), (11, 2), (5, 5), (0, 9)] {
+            assert_eq!(parting(&state, from, epoch), None, "{from} of epoch {epoch}");
+        }
+        for (from, epoch, expected) in [
+            (41, 5, (5, 40)),
+            (31, 2, (2, 30)),
+            (31, 4, (2, 30)),
+            (11, 1, (1, 10)),
+            // An epoch that never was here.
+            (41, 9, (5, 40)),
+            (40, 9, (2, 30)),
+            (31, 9, (2, 30)),
+            (30, 9, (1, 10)),
+            (10, 9, (9, 0)),
+            (1, 9, (9, 0)),
+        ] {
+            let told = parting(&state, from, epoch);
+            assert_eq!(told, Some(expected), "{from} of epoch {epoch}");
+            // Whoever goes on there is not told again.
+            assert_eq!(parting(&state, expected.1, expected.0), None, "{from} of epoch {epoch}");
+        }
+        state.set_log_start(Offset(12));
+        assert_eq!(parting(&state, 12, 9), None, "nothing is kept before it");
+        assert_eq!(parting(&state, 13, 9), Some((9, 12)));
     }
 
     #[test]

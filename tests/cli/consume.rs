@@ -43,7 +43,15 @@ fn reading_begins_where_it_is_told_to() {
 #[test]
 fn an_offset_out_of_range_names_the_range() {
     let broker = broker_with_records(10);
-    broker.call(&["consume", "t", "--no-follow", "--from", "offset:11"]).refused(4, &["11", "10"]);
+    let trim = ["topic", "trim", "t", "--partition", "0", "--before", "3", "--yes"];
+    broker.call(&trim).ok();
+    for offset in ["11", "2"] {
+        let (from, told) = (format!("offset:{offset}"), format!("t-0: offset {offset} is outside"));
+        let command = ["consume", "t", "--from", &from];
+        for command in [&command[..], &[&command[..], &["--no-follow"]].concat()] {
+            broker.call(command).refused(4, &[&told, "`[3, 10]`"]);
+        }
+    }
     broker.call(&["consume", "gone", "--no-follow"]).refused(4, &["gone"]);
 }
 

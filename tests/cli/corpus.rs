@@ -171,18 +171,27 @@ fn lag(broker: &Broker) -> Option<u64> {
 
 #[test]
 fn real_text_comes_back_by_key_and_in_order_and_nothing_twice() {
-    let (lines, printed) = there_and_back(0);
-    assert_eq!(printed, lines, "lines were printed again although nothing was disturbed");
+    let came = there_and_back(0);
+    println!("{} bytes, {} lines, {} keys", came.bytes, came.lines, came.keys);
+    assert_eq!(came.printed, came.lines, "lines came again although nothing was disturbed");
 }
 
 #[test]
 fn real_text_survives_three_kills_by_key_and_in_order() {
-    there_and_back(3);
+    let came = there_and_back(3);
+    println!("{} bytes, {} lines, {} keys", came.bytes, came.lines, came.keys);
 }
 
-/// Sends the corpus and reads it back, with so many kills of the broker, at most 3; checks what came. Gives the number of lines, and how
-/// many were printed.
-fn there_and_back(kills: usize) -> (usize, usize) {
+/// What was sent, and how many lines were printed.
+struct Came {
+    bytes: usize,
+    lines: usize,
+    keys: usize,
+    printed: usize,
+}
+
+/// Sends the corpus and reads it back, with so many kills of the broker, at most 3; checks what came.
+fn there_and_back(kills: usize) -> Came {
     let bytes = std::env::var("CORPUS_BYTES").ok().map_or(BYTES, |bytes| bytes.parse().unwrap());
     let corpus = Corpus::gather(bytes);
     let mut broker = Broker::start();
@@ -207,12 +216,10 @@ fn there_and_back(kills: usize) -> (usize, usize) {
         thread::sleep(Duration::from_millis(20));
     }
     let mut printed = Printed::new();
-    let records = members.map(|member| take_in(&mut printed, &member.end())).iter().sum();
+    let lines = members.map(|member| take_in(&mut printed, &member.end())).iter().sum();
     let keys = check(&corpus, &printed);
     assert_eq!(broker.stop().code(), Some(0));
     let data_dir = broker.data_dir();
     crate::support::process::run(&["log", "verify", data_dir.to_str().unwrap()], b"").ok();
-    let lines = corpus.lines.len();
-    println!("{} bytes, {lines} lines, {keys} keys, {kills} kills", corpus.text_bytes);
-    (lines, records)
+    Came { bytes: corpus.text_bytes, lines: corpus.lines.len(), keys, printed: lines }
 }

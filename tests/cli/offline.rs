@@ -7,9 +7,15 @@ use std::{
     thread,
 };
 
-use crate::support::{
-    binary,
-    process::{run, write_file},
+use tokio::{net::TcpListener as AsyncListener, task::block_in_place};
+
+use crate::{
+    support::{
+        binary,
+        process::{run, write_file},
+        receiver::{Receiver, status},
+    },
+    webhooks::tls::acceptor,
 };
 
 /// A port nobody listens on: bound once and given back.
@@ -78,6 +84,22 @@ fn a_broker_that_is_not_there_ends_with_3() {
 }
 
 #[test]
+fn what_chooses_a_broker_is_offered_and_taken_only_where_one_is_talked_to() {
+    for command in [&["serve"][..], &["log", "verify"], &["config", "show"], &["completions"]] {
+        let help = run(&[command, &["--help"]].concat(), b"").ok().text();
+        assert!(!help.contains("--server") && !help.contains("--timeout"), "{command:?}: {help}");
+    }
+    let help = run(&["topic", "list", "--help"], b"").ok().text();
+    assert!(help.contains("--server") && help.contains("--timeout"), "{help}");
+    for given in [["--server", "127.0.0.1:1"], ["--timeout", "1s"]] {
+        let part = format!("`{}` is not for `config`", given[0]);
+        run(&[&["config", "show"][..], &given].concat(), b"").refused(2, &[&part]);
+        run(&[&given[..], &["config", "show"]].concat(), b"").refused(2, &[&part]);
+    }
+    run(&["serve", "--server", "127.0.0.1:1"], b"").refused(2, &["`--server` is not for `serve`"]);
+}
+
+#[test]
 fn an_address_that_is_none_ends_with_2() {
     run(&["topic", "list", "--server", "localhost:port"], b"")
         .refused(2, &["`--server localhost:port`"]);
@@ -103,6 +125,11 @@ fn settings_files_are_checked_with_line_and_nearest_key() {
     run(&["config", "check", &open], b"").refused(2, &["insecure"]);
     let good = write_file(folder.path(), "good.toml", b"data_dir = \"/tmp/x\"\n");
     assert!(run(&["config", "check", &good], b"").ok().text().contains("in order"));
+    let latin = write_file(folder.path(), "latin.toml", b"[grpc]\n# f\xc3\xbcr\n# gr\xfcn\n");
+    for command in [&["config", "check"][..], &["config", "show", "--config"], &["serve", "-c"]] {
+        let done = run(&[command, &[&latin]].concat(), b"");
+        done.refused(2, &["latin.toml:3", "byte 0xfc at column 5 is no UTF-8"]);
+    }
     let missing = folder.path().join("none.toml");
     run(&["config", "check", missing.to_str().unwrap()], b"").refused(1, &["none.toml"]);
 }
@@ -171,15 +198,47 @@ fn what_is_no_broker_is_told_from_one() {
         thread::spawn(move || io::copy(&mut &stream, &mut &stream));
     });
     let closes = listener(drop);
-    // A fatal alert, as a server that speaks TLS answers what is none.
-    let speaks_tls = listener(|mut stream| {
-        stream.write_all(&[21, 3, 3, 0, 2, 2, 10]).ok();
-    });
-    for address in [web, echo, closes, speaks_tls] {
+    for (address, part) in [(web, "speaks HTTP/1"), (echo, "--server"), (closes, "--server")] {
         let done = run(&["topic", "list", "--server", &address], b"");
-        done.refused(3, &[&address, "--server"]);
+        done.refused(3, &[&address, part, "--server"]);
     }
     let hangs = listener(std::mem::forget);
     let done = run(&["topic", "list", "--server", &hangs, "--timeout", "300ms"], b"");
     done.refused(3, &[&hangs, "did not answer within 300 ms", "--timeout"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_speaks_tls_is_named_as_one() {
+    let secure = Receiver::start_tls(acceptor(), |_| status(200)).await;
+    let address = format!("127.0.0.1:{}", secure.address.port());
+    let commands: [&[&str]; 4] = [
+        &["topic", "list"],
+        &["produce", "orders"],
+        &["consume", "orders"],
+        &["subscribe", "t", "-s", "s"],
+    ];
+    for command in commands {
+        let arguments = [command, &["--server", &address]].concat();
+        let done = block_in_place(|| run(&arguments, b"line\n"));
+        done.refused(3, &[&address, "speaks TLS", "--server"]);
+    }
+    assert!(secure.came().is_empty(), "a request over TLS");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_speaks_tls_and_keeps_the_connection_is_named_at_once() {
+    let listener = AsyncListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut failed = acceptor().accept(stream).into_fallible().await.unwrap_err().1;
+            // The alert is out; the socket stays open.
+            tokio::io::AsyncWriteExt::flush(&mut failed).await.ok();
+            kept.push(failed);
+        }
+    });
+    let done = block_in_place(|| run(&["topic", "list", "--server", &address], b""));
+    done.refused(3, &[&address, "speaks TLS"]);
+    server.abort();
 }

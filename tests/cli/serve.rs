@@ -2,7 +2,8 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    process::{Command, Stdio},
+    path::Path,
+    process::{Command, Output, Stdio},
 };
 
 use crate::support::{
@@ -91,6 +92,54 @@ fn a_data_directory_has_one_broker() {
     ];
     run(&arguments, b"").refused(1, &[data_dir.to_str().unwrap(), "process"]);
     broker.call(&["topic", "list"]).ok();
+}
+
+/// A broker of this program on `data_dir` that may have so many files open, run to its end.
+fn serve_with_files(data_dir: &Path, files: u32) -> Output {
+    Command::new("sh")
+        .args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")])
+        .arg(binary::path())
+        .args(["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--data-dir"])
+        .arg(data_dir)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn partitions_are_refused_before_open_files_run_out() {
+    let mut broker = Broker::start();
+    broker.call(&["topic", "create", "t", "--partitions", "60"]).ok();
+    // Enough for (400 - 128) / 2 partitions.
+    broker.limit_files(400);
+    let limit = "`partitions by the limit of open files (LimitNOFILE)` of 136 is used up";
+    // A quota may be given back, so the client asks again until its time is over.
+    let refused = |call: &[&str]| {
+        broker.call(&[call, &["--timeout", "1s"]].concat()).refused(4, &[limit]);
+    };
+    refused(&["topic", "create", "u", "--partitions", "77"]);
+    refused(&["topic", "alter", "t", "--partitions", "137"]);
+    broker.call(&["topic", "create", "u", "--partitions", "76"]).ok();
+    refused(&["topic", "create", "v"]);
+    // All of them are written: none lacks a file.
+    let lines: String = (0..2_000).map(|number| format!("{number}:x\n")).collect();
+    for topic in ["t", "u"] {
+        broker.run(&["produce", topic, "-k", ":"], lines.as_bytes()).ok();
+        let read = broker.call(&["consume", topic, "--no-follow"]).ok().text();
+        assert_eq!(read.lines().count(), 2_000);
+    }
+    broker.kill();
+    let refused = serve_with_files(&broker.data_dir(), 200);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    let need =
+        "136 partitions need at least 264 open files, and the system lets this process have 200";
+    assert!(told.contains(need) && told.contains("LimitNOFILE"), "{told}");
+    broker.restart();
+    broker.call(&["topic", "create", "v"]).ok();
+    for topic in ["t", "u"] {
+        let read = broker.call(&["consume", topic, "--no-follow"]).ok().text();
+        assert_eq!(read.lines().count(), 2_000, "nothing is lost by a refused start");
+    }
 }
 
 #[test]

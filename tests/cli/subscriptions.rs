@@ -102,6 +102,24 @@ fn a_command_decides_by_how_it_ends() {
 }
 
 #[test]
+fn dead_letters_that_are_not_written_yet_are_counted_beside_the_others() {
+    let large = "x".repeat(2_000);
+    let broker = broker_with_records(large.as_bytes());
+    // Too small for the letter.
+    broker.call(&["topic", "create", "s.dead", "--set", "message_bytes_max=1024"]).ok();
+    broker.call(&["subscribe", "t", "-s", "s", "--max", "1", "--exec", "exit 65"]).ok();
+    let deadline = Instant::now() + DEADLINE;
+    while sum(&describe(&broker), "dead_pending") == 0 {
+        assert!(Instant::now() < deadline, "{}", describe(&broker));
+    }
+    let table = || broker.call(&["subscription", "describe", "s"]).ok().text();
+    assert_eq!(table().matches("0 + 1 pending").count(), 2, "{}", table());
+    broker.call(&["topic", "alter", "s.dead", "--set", "message_bytes_max=1048576"]).ok();
+    describe_dead(&broker, 1);
+    assert!(!table().contains("pending"), "{}", table());
+}
+
+#[test]
 fn a_command_that_cannot_be_run_buries_nothing() {
     let broker = broker_with_records(b"a\nb\n");
     let get = ["subscribe", "t", "--subscription", "s", "--exec", "/no/such/command"];

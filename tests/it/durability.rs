@@ -141,6 +141,43 @@ async fn three_stopped_partitions_are_a_failed_disk_which_every_partition_names_
 }
 
 #[tokio::test]
+async fn a_broker_whose_log_of_topics_stopped_is_not_ready_and_says_why() {
+    let disk = SimDisk::new(4);
+    // The clock stands, so that no mark is flushed where the test means a flush of topics.
+    let (clock, _hand) = Clock::manual(1_700_000_000_000);
+    let broker = TestBroker::start_at((disk.clone(), clock.clone()), |config| {
+        config.disk.housekeeping_interval = Duration::from_millis(10);
+    })
+    .await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 1, topic(v1::Durability::Fsync)).await;
+    call(broker.web_address(), "GET /readyz", b"").await.ok(200);
+    disk.inject(Fault { call: Call::Sync, nth: 1, error: FaultError::Io, lasting: false });
+    let new = v1::CreateTopicRequest { topic: "u".into(), partitions: 1, ..Default::default() };
+    stubs.admin.create_topic(new.clone()).await.expect_err("nobody knows whether it is there");
+    disk.heal();
+    let parts = ["no topic can be created", "log of them has stopped"];
+    let ready = call(broker.web_address(), "GET /readyz", b"").await;
+    ready.refused((503, "PARTITION_FAILED"), &parts);
+    let told = timeout(SOON, async {
+        while health(&broker, "").await == ServingStatus::Serving {
+            tokio::task::yield_now().await;
+        }
+    });
+    told.await.expect("health tells");
+    assert_eq!(health(&broker, "riverrun.v1.Admin").await, ServingStatus::NotServing);
+    assert_eq!(health(&broker, "riverrun.v1.Produce").await, ServingStatus::Serving);
+    stubs.append("t", &["a"]).await;
+    assert_eq!(stubs.read("t").await, ["a"]);
+
+    let left = disk.crash(CrashPolicy::lose_all());
+    drop((stubs, broker));
+    let broker = TestBroker::start_at((left, clock), |_| ()).await;
+    call(broker.web_address(), "GET /readyz", b"").await.ok(200);
+    assert_eq!(broker.stubs().await.read("t").await, ["a"]);
+}
+
+#[tokio::test]
 async fn a_file_system_that_turns_read_only_under_the_broker_refuses_writes_by_name_and_loses_nothing()
  {
     // How the system refuses depends on what is under way: a copy, a flush, or a change of names and lengths alone.

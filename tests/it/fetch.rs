@@ -211,6 +211,24 @@ async fn a_partition_with_an_error_does_not_hide_the_others() {
 }
 
 #[tokio::test]
+async fn a_reader_of_an_epoch_that_never_was_is_told_that_its_history_is_another() {
+    let broker = TestBroker::start().await;
+    let mut stubs = broker.stubs().await;
+    stubs.create("t", 1, v1::TopicConfig::default()).await;
+    stubs.append("t", &["a", "b", "c"]).await;
+    for (offset, parting) in [(0, None), (1, Some(0)), (3, Some(0)), (4, Some(3))] {
+        let mut request = fetch("t", offset);
+        request.partitions[0].leader_epoch = Some(u32::MAX);
+        let answer = stubs.fetch.fetch(request).await.unwrap().into_inner();
+        let error = answer.partitions[0].error.clone();
+        let code = error.as_ref().map(v1::Error::code);
+        assert_eq!(code, parting.map(|_| v1::ErrorCode::OffsetTruncated), "{offset}");
+        let end = error.and_then(|error| error.epoch_end).map(|end| end.end_offset);
+        assert_eq!(end, parting, "{offset}");
+    }
+}
+
+#[tokio::test]
 async fn offsets_are_found_by_position_and_time() {
     let broker = TestBroker::start().await;
     let mut stubs = broker.stubs().await;

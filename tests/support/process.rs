@@ -11,7 +11,7 @@ use std::{
 };
 
 use riverrun_tests::ports::lasting_address;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use super::binary;
 
@@ -222,6 +222,13 @@ impl Broker {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         let kib: usize = line.trim().trim_end_matches(" kB").parse().unwrap();
         kib << 10
+    }
+
+    /// From now on, until it is started again, it may have so many files open.
+    pub(crate) fn limit_files(&self, count: u64) {
+        let pid = Pid::from_child(self.child.as_ref().expect("it is running"));
+        let limit = Rlimit { current: Some(count), maximum: Some(count) };
+        prlimit(Some(pid), Resource::Nofile, limit).unwrap();
     }
 
     /// Kills it as a crash would.

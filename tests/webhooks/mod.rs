@@ -8,7 +8,7 @@ mod sessions;
 mod settings;
 mod signed;
 mod stalls;
-mod tls;
+pub(crate) mod tls;
 mod trouble;
 
 use riverrun_broker::Config;

@@ -29,7 +29,7 @@ pub(super) fn file(name: &str) -> String {
 }
 
 /// What an endpoint proves itself with.
-pub(super) fn acceptor() -> TlsAcceptor {
+pub(crate) fn acceptor() -> TlsAcceptor {
     let certificate = CertificateDer::from_pem_file(file("server.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_file(file("server.key")).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))

@@ -67,12 +67,17 @@ async fn keep_house(
     rounds: Duration,
     shutdown: ShutdownWatch,
 ) {
-    let mut is_told = false;
+    let mut told = Health::Serving;
     let mut rounds = Rounds::new(rounds, shutdown);
     while rounds.next().await {
         housekeeper.look_at_space();
-        if housekeeper.has_disk_failed() && !std::mem::replace(&mut is_told, true) {
-            set_health(health, Health::OnlyReads).await;
+        let found = match registry.failure() {
+            None => Health::Serving,
+            Some(_) if housekeeper.has_disk_failed() => Health::OnlyReads,
+            Some(_) => Health::NoChanges,
+        };
+        if std::mem::replace(&mut told, found) != found {
+            set_health(health, found).await;
         }
         housekeeper.round(&registry.open_partitions()).await;
         registry.remove_doomed().await;

@@ -1,6 +1,6 @@
 //! Text to settings, with line numbers in every error.
 
-use std::path::Path;
+use std::{path::Path, string::FromUtf8Error};
 
 use toml::{
     Value,
@@ -19,6 +19,18 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     walk.config.origins = Origins::of(path);
     walk.table("", table.get_ref())?;
     Ok(walk.config)
+}
+
+/// Names the first byte that keeps a file from being text.
+pub(super) fn no_text(error: &FromUtf8Error, path: &Path) -> ConfigError {
+    let (bytes, end) = (error.as_bytes(), error.utf8_error().valid_up_to());
+    let text = String::from_utf8_lossy(&bytes[..end]);
+    let column = 1 + text.chars().rev().take_while(|letter| *letter != '\n').count();
+    ConfigError::Syntax {
+        path: path.into(),
+        line: line_of(&text, end),
+        reason: format!("byte {:#04x} at column {column} is no UTF-8", bytes[end]),
+    }
 }
 
 /// Goes through the tables of one file.

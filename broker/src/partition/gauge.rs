@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
-use super::{device::Device, error::DiskFull};
+use super::{device::Device, error::DiskFull, files::OpenFiles};
 
 /// Free room of the disk.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct DiskGauge {
     waiting: Mutex<Option<u64>>,
     /// Whether it still does what it says.
     device: Device,
+    /// The open files that partitions on it may take.
+    files: OpenFiles,
 }
 
 impl DiskGauge {
@@ -33,12 +35,23 @@ impl DiskGauge {
             full: AtomicBool::new(false),
             waiting: Mutex::new(None),
             device: Device::new("the data directory".into()),
+            files: OpenFiles::unbounded(),
         }
     }
 
     /// The same, of a disk with a name.
     pub fn named(self, name: String) -> DiskGauge {
         DiskGauge { device: Device::new(name), ..self }
+    }
+
+    /// The same, of a disk whose partitions take open files.
+    pub fn with_files(self, files: OpenFiles) -> DiskGauge {
+        DiskGauge { files, ..self }
+    }
+
+    /// The open files that partitions may take.
+    pub fn files(&self) -> OpenFiles {
+        self.files
     }
 
     /// Whether the disk failed.

@@ -22,6 +22,7 @@ pub mod device;
 pub mod directory;
 mod durability;
 pub mod error;
+pub mod files;
 pub mod gauge;
 #[cfg(feature = "sim")]
 mod hands;

@@ -127,7 +127,7 @@ impl Partition {
     }
 
     /// Checks that `from` may be read, and that the reader, whose last record was of `leader_epoch`, is not
-    /// ahead of a log that lost its end.
+    /// ahead of a log that lost its end, and does not come from another history.
     ///
     /// # Errors
     /// The valid range, or where the reader's epoch ended.
@@ -139,11 +139,9 @@ impl Partition {
         if self.is_closed() {
             return Err(ReadError::Closed);
         }
-        if let Some(epoch) = leader_epoch {
-            let (epoch, end_offset) = self.reader.epoch_end(epoch);
-            if from > end_offset {
-                return Err(ReadError::Truncated { leader_epoch: epoch.0, end_offset });
-            }
+        let parting = leader_epoch.and_then(|epoch| self.reader.parting(from, epoch));
+        if let Some((epoch, end_offset)) = parting {
+            return Err(ReadError::Truncated { leader_epoch: epoch.0, end_offset });
         }
         let range = self.visible();
         let VisibleRange { log_start, high_watermark } = range;

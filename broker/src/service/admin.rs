@@ -65,9 +65,9 @@ impl AdminService {
         &self.cluster
     }
 
-    /// Why nothing at all is appended any more, when the disk failed.
-    pub fn disk_failure(&self) -> Option<&PartitionFailed> {
-        self.registry.disk_failure()
+    /// Why the broker is not what it should be until it is started again, when that is so.
+    pub fn failure(&self) -> Option<PartitionFailed> {
+        self.registry.failure()
     }
 
     /// A topic.

@@ -98,7 +98,7 @@ impl Registry {
     /// Folds the metadata log and opens every partition. Blocks.
     ///
     /// # Errors
-    /// When the metadata log contradicts itself. A partition that cannot be opened is no error: it is
+    /// When the metadata log contradicts itself, or there are more partitions than files may be open. A partition that cannot be opened is no error: it is
     /// served as failed, the others as ever.
     pub fn open(
         (log, replay): (StateLog, Replay),
@@ -106,6 +106,7 @@ impl Registry {
         limits: RegistryLimits,
     ) -> Result<Registry, RegistryError> {
         let catalog = start::fold(&replay)?;
+        opener.gauge.files().check_start(catalog.partition_count())?;
         start::warn_of_strangers(&opener, &catalog);
         let topics = start::open_topics(&opener, &catalog);
         let next = catalog.next_producer_id();
@@ -127,6 +128,18 @@ impl Registry {
     /// Why nothing at all is appended any more, when the disk failed.
     pub fn disk_failure(&self) -> Option<&PartitionFailed> {
         self.opener.gauge.device().failure()
+    }
+
+    /// Why the broker is not what it should be until it is started again: the disk failed, or the log of topics has
+    /// stopped, so that none can be created, changed or deleted.
+    pub fn failure(&self) -> Option<PartitionFailed> {
+        if let Some(disk) = self.disk_failure() {
+            return Some(disk.clone());
+        }
+        let PartitionFailed { reason, .. } = self.log.partition().failure()?;
+        Some(PartitionFailed::because(format!(
+            "no topic can be created, changed or deleted, because the broker's log of them has stopped: {reason}"
+        )))
     }
 
     /// A live topic.

@@ -78,7 +78,8 @@ impl Reader {
         let mut consumer = builder(client, &args, &partitions).build().await?;
         if let Position::Offset(offset) = args.from {
             for partition in &partitions {
-                check_end(offset, partition, found.as_ref())?;
+                let end = found.as_ref().and_then(|ends| ends.get(partition)).copied();
+                check_end(&admin, (partition, offset), end).await?;
                 consumer.seek(partition, Seek::Offset(Offset(offset))).await?;
             }
         }

@@ -34,7 +34,7 @@ fn to_text(one: &SubscriptionDescription, why: &[Explanation]) -> String {
     let columns = [
         ("SUBSCRIPTION", one.subscription.clone(), "TOPICS", one.topics.join(",")),
         ("MODE", mode, "STATE", state(one.is_paused).to_owned()),
-        ("SESSIONS", one.sessions.len().to_string(), "DEAD", sum(|p| p.dead)),
+        ("SESSIONS", one.sessions.len().to_string(), "DEAD", dead(&one.partitions)),
         ("LAG", sum(|p| p.lag), "OLDEST UNACKED", units::millis(as_ms(oldest))),
     ];
     let mut text = output::two_lines(&columns);
@@ -78,6 +78,15 @@ fn to_text(one: &SubscriptionDescription, why: &[Explanation]) -> String {
     text
 }
 
+/// Dead letters that were written, and those that are still to be.
+fn dead(partitions: &[SubscriptionPartition]) -> String {
+    let written = units::count(partitions.iter().map(|one| one.dead).sum());
+    match partitions.iter().map(|one| one.dead_pending).sum() {
+        0 => written,
+        pending => format!("{written} + {} pending", units::count(pending)),
+    }
+}
+
 fn partition_row(partition: &SubscriptionPartition, why: &[Explanation]) -> Vec<String> {
     let why = why.iter().find(|one| one.partition == partition.partition);
     let reason = why.and_then(|one| one.reason).map_or("-", |reason| reason.name());
@@ -92,7 +101,7 @@ fn partition_row(partition: &SubscriptionPartition, why: &[Explanation]) -> Vec<
         units::count(partition.retrying),
         units::count(partition.blocked),
         units::count(partition.scheduled),
-        units::count(partition.dead),
+        dead(std::slice::from_ref(partition)),
         units::millis(as_ms(partition.oldest_unsettled)),
         reason.to_owned(),
     ]

@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use hyper_util::rt::TokioIo;
@@ -23,19 +23,20 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 
-use super::ConnectionOptions;
+use super::{ConnectionOptions, stranger::FirstByte};
 
 /// Largest HTTP/2 frame. With the windows below it doubles the throughput of the defaults.
-const FRAME_BYTES: u32 = 1 << 20;
+pub(super) const FRAME_BYTES: u32 = 1 << 20;
 /// Bytes in flight on one stream before the receiver must read.
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 /// Bytes in flight on the connection before the receiver must read.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
-/// Connects within the dial timeout. `lost` is cancelled when the socket closes.
+/// Connects within the dial timeout. `lost` is cancelled when the socket closes; `first` takes what comes first.
 pub(super) async fn dial(
     options: &ConnectionOptions,
     lost: CancellationToken,
+    first: FirstByte,
 ) -> Result<Channel, String> {
     let authority = options.address.authority();
     let endpoint = Endpoint::from_shared(format!("http://{authority}"))
@@ -46,7 +47,7 @@ pub(super) async fn dial(
         .http2_keep_alive_interval(options.keepalive_interval)
         .keep_alive_timeout(options.keepalive_timeout)
         .keep_alive_while_idle(true);
-    let dialer = Dialer { authority, used: Arc::default(), lost };
+    let dialer = Dialer { authority, used: Arc::default(), lost, first };
     match timeout(options.dial_timeout, endpoint.connect_with_connector(dialer)).await {
         Ok(Ok(channel)) => Ok(channel),
         Ok(Err(error)) => Err(deepest_cause(&error)),
@@ -69,6 +70,7 @@ struct Dialer {
     /// Set by the first call. Shared because a channel may clone its connector.
     used: Arc<AtomicBool>,
     lost: CancellationToken,
+    first: FirstByte,
 }
 
 impl Service<Uri> for Dialer {
@@ -81,24 +83,47 @@ impl Service<Uri> for Dialer {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let first = !self.used.swap(true, Ordering::Relaxed);
+        let used = self.used.swap(true, Ordering::Relaxed);
         let authority = self.authority.clone();
-        let lost = self.lost.clone();
+        let (lost, first) = (self.lost.clone(), self.first.clone());
         Box::pin(async move {
-            if !first {
+            if used {
                 return Err(io::Error::new(io::ErrorKind::NotConnected, "the connection was lost"));
             }
             let stream = TcpStream::connect(authority).await?;
             stream.set_nodelay(true)?;
-            Ok(TokioIo::new(Socket { stream, _lost: lost.drop_guard() }))
+            Ok(TokioIo::new(Socket { stream, first, _lost: lost.drop_guard() }))
         })
     }
 }
 
-/// A TCP stream that says when it is dropped.
+/// A TCP stream that says when it is dropped, and ends at the first byte of somebody who is no broker.
 struct Socket {
     stream: TcpStream,
+    first: FirstByte,
     _lost: DropGuard,
+}
+
+impl Socket {
+    /// What a write came to. A failed one is told of once the first byte of the other side was looked for: who hangs up
+    /// may have said why before, and nobody reads after a failed write.
+    fn told(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Err(_)) = &written
+            && !self.first.came()
+        {
+            let mut byte = [0];
+            let mut last_words = ReadBuf::new(&mut byte);
+            // It is read, or over, as soon as the write has failed, so this waits for the system's word of it alone.
+            if ready!(Pin::new(&mut self.stream).poll_read(cx, &mut last_words)).is_ok() {
+                self.first.note(last_words.filled());
+            }
+        }
+        written
+    }
 }
 
 impl AsyncRead for Socket {
@@ -107,7 +132,13 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        self.first.note(&buf.filled()[before..]);
+        match self.first.stranger() {
+            Some(who) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, who))),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 
@@ -117,7 +148,8 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.told(cx, written)
     }
 
     fn poll_write_vectored(
@@ -125,7 +157,8 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.told(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

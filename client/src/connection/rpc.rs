@@ -157,7 +157,10 @@ impl Connection {
             Ok(Err(status)) if status::is_the_brokers(&status) => Ok(()),
             Ok(Err(status)) => {
                 self.suspect(link.generation);
-                Err(Error::new(ErrorCode::Unreachable, status.message()))
+                Err(match link.first.stranger() {
+                    Some(who) => Error::new(ErrorCode::Protocol, who),
+                    None => Error::new(ErrorCode::Unreachable, status.message()),
+                })
             }
             Err(_) => Err(late("probe")),
         }

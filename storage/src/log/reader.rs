@@ -144,6 +144,13 @@ impl LogReader {
         self.shared.state.read().epoch_end(epoch, log_end)
     }
 
+    /// Where the history of a reader parts from this one, when the record before `from` was of `epoch` there: the newest epoch
+    /// that both can have, and its end. `None` when nothing says that they part before `from`.
+    pub fn parting(&self, from: Offset, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        let log_end = self.shared.visible().log_end;
+        self.shared.state.read().parting((from, epoch), log_end)
+    }
+
     /// The epoch that `offset` was, or would be, appended in.
     pub fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
         self.shared.state.read().epoch_at(offset)

@@ -239,6 +239,8 @@ pub(crate) enum Health {
     Serving,
     /// Only reading is served, so the broker as a whole is not what it should be.
     OnlyReads,
+    /// Records come and go, topics cannot be changed, so the broker as a whole is not what it should be.
+    NoChanges,
     /// None of them does.
     Ended,
 }
@@ -258,6 +260,7 @@ pub(crate) async fn set_health(reporter: &tonic_health::server::HealthReporter, 
         let serves = match health {
             Health::Serving => true,
             Health::OnlyReads => service == "riverrun.v1.Fetch",
+            Health::NoChanges => !matches!(service, "" | "riverrun.v1.Admin"),
             Health::Ended => false,
         };
         let status = if serves { Serving } else { NotServing };

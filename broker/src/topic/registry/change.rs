@@ -255,6 +255,10 @@ impl Registry {
         {
             return Err(exceeded("limits.partitions_max", self.limits.partitions_max));
         }
+        if partitions > 0 {
+            let count = catalog.partition_count() + u64::from(partitions);
+            self.opener.gauge.files().check(count)?;
+        }
         Ok(())
     }
 

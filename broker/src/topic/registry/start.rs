@@ -9,7 +9,7 @@ use riverrun_proto::{
 };
 
 use crate::{
-    partition::{PartitionFailed, PartitionOpener, state_log::Replay},
+    partition::{PartitionFailed, PartitionOpener, files::TooFewFiles, state_log::Replay},
     stream::Stream,
     topic::{
         catalog::{Catalog, CatalogError, TopicEntry},
@@ -37,6 +37,9 @@ pub enum RegistryError {
         /// Why.
         source: CatalogError,
     },
+    /// There are more partitions than this process can open.
+    #[error(transparent)]
+    OpenFiles(#[from] TooFewFiles),
 }
 
 pub(super) fn fold(replay: &Replay) -> Result<Catalog, RegistryError> {
