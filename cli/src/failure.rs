@@ -8,7 +8,7 @@ use std::{fmt, io};
 /// Classes of failure, each with its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// Anything without a class of its own: a file that cannot be read, a broken pipe to a disk.
+    /// Anything without a class of its own: a file that cannot be read.
     Other = 1,
     /// The command line is wrong; nothing was tried.
     Usage = 2,
@@ -59,10 +59,10 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The reader of standard output went away: not an error of ours, the program ends quietly.
+/// Why a command ends before it is done.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// Standard output is closed; end with success and without a word.
+    /// The reader of standard output went away: no error of ours. The program ends with success and without a word.
     PipeClosed,
     /// A failure to report.
     Failed(Failure),

@@ -239,7 +239,7 @@ impl Consumer {
         self.shared.book.lock().position(partition)
     }
 
-    /// How far behind this consumer is, for each partition it has read something of.
+    /// How far behind this consumer is, for each partition of which an answer came, also one without records.
     pub fn lag(&self) -> Vec<PartitionLag> {
         self.shared.book.lock().lag()
     }

@@ -1,10 +1,10 @@
-//! One partition's log: the three hands that work on it and what they share.
+//! One partition's log: the hands that work on it and what they share. Three work all the time:
 //!
 //! - [`LogWriter`]: the one owner. Appends, rolls, trims.
 //! - [`LogFlusher`]: makes what was appended durable, from another thread, while appends go on.
 //! - [`LogReader`]: reads what is published, without ever waiting for the writer.
 //!
-//! [`Log::open`] finds a log on disk, or creates it, and gives out the three.
+//! [`Log::open`] finds a log on disk, or creates it, and gives out the three and those that are asked for now and then: to prepare a segment, to compact, to scrub.
 
 pub(crate) mod create;
 mod flusher;

@@ -52,7 +52,7 @@ const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 const INDEX_INTERVAL_BYTES_MAX: u64 = 1 << 20;
 
 impl LogOptions {
-    /// Checks every range.
+    /// Checks the range of every size.
     pub(crate) fn validate(&self) -> Result<(), StorageError> {
         let in_range = |field, value: u64, min: u64, max: u64| {
             let fits = (min..=max).contains(&value);

@@ -66,7 +66,7 @@ pub(crate) fn is_blank(disk: &dyn Disk, path: &Path) -> Result<bool, IoFailure> 
     reader.is_zero_from(HEADER_BLOCK_BYTES as u64).map_err(at("read"))
 }
 
-/// Smallest and largest segment that options may ask for: one entry fits the smallest.
+/// Smallest segment that options may ask for: one entry fits.
 pub(crate) const SEGMENT_BYTES_MIN: u32 = {
     let bytes = HEADER_BLOCK_BYTES + ENTRY_BYTES + 1024;
     assert!(bytes < 8192, "tests roll at 8 KiB");

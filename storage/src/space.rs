@@ -118,16 +118,6 @@ impl Space {
         }
         Ok(inner.state)
     }
-
-    /// Gives the ballast back at once: a write that must go on found no room.
-    ///
-    /// # Errors
-    /// When the file can not be cut.
-    pub fn release_ballast(&self) -> io::Result<()> {
-        let mut inner = self.inner.lock();
-        inner.state = SpaceState::Low;
-        inner.release()
-    }
 }
 
 #[cfg(test)]

@@ -127,11 +127,6 @@ impl Delivery {
         effects
     }
 
-    /// Whether [`Delivery::take_effects`] has something to give.
-    pub fn has_effects(&self) -> bool {
-        self.lanes.is_dirty() || !self.effects.is_empty()
-    }
-
     /// When [`Delivery::tick`] has something to do.
     pub fn next_deadline(&self) -> Option<Duration> {
         let lease = self.grants.first_deadline();

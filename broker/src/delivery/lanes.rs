@@ -108,10 +108,6 @@ impl Lanes {
         self.dirty.pop_first()
     }
 
-    pub(super) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
-    }
-
     pub(super) fn first_wake(&self) -> Option<Duration> {
         self.wakes.first().map(|(at, _)| *at)
     }

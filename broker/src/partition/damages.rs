@@ -3,7 +3,7 @@
 //! Two look: the scrubber, whose pass over the partition says all there is to say of its sealed segments, and every read that meets one.
 //! The end of a pass replaces what was known, so that bytes which were put back are not called damaged for ever.
 //!
-//! Invariant: of all places [`PLACES_MAX`] are named, those that were met first; the others are only counted.
+//! Invariant: of all places [`PLACES_MAX`] are named, those that were met first; of the others a pass of the scrubber tells the number.
 //!
 //! Nothing is decided here: reads of a place are refused by storage, whether it is known or not.
 
@@ -17,7 +17,7 @@ const PLACES_MAX: usize = 16;
 /// Damaged places of one partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Damages {
-    /// All of them.
+    /// All of them that are known.
     pub count: u64,
     /// The first of them.
     pub named: Vec<DamagedPlace>,

@@ -1,7 +1,7 @@
 //! The disk as partitions need to know it: how much room it has, as last looked at, whether that is enough for
 //! records, and whether it failed.
 //!
-//! Only produce asks for room. Offset commits, deletes and metadata go on when the disk is full.
+//! Only records of topics, and segments made for them ahead, ask for room. Offset commits, deletes and metadata go on when the disk is full.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 

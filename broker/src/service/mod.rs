@@ -1,5 +1,6 @@
-//! The services: one verb per file. A service checks a request, finds the partition and calls one room;
-//! it knows no wire types and holds no locks.
+//! The services: one verb per file. A service checks a request, finds the partition and calls one room.
+//! Push is the exception: `delivery` also holds the sessions that are open and the subscriptions they work on, with their locks, and
+//! takes changes of settings as the public API spells them.
 
 pub mod admin;
 pub mod commit;

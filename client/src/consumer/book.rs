@@ -8,7 +8,7 @@
 //!                                            Stopped (an error was told)
 //! ```
 //!
-//! A partition's *life* rises whenever its position is set from outside (assignment, seek, reset, pause).
+//! A partition's *life* rises whenever its position is set from outside (assignment, seek, reset).
 //! What was fetched for an earlier life is dropped, and commits of it are refused.
 //!
 //! Invariants: position <= fetch position; records wait in the queue only for active partitions of the
@@ -296,7 +296,7 @@ impl Book {
         self.partitions.get(partition).filter(|part| part.is_placed()).map(|part| part.position)
     }
 
-    /// How far behind each partition is of which something was read.
+    /// How far behind each partition is of which an answer came, also one without records.
     pub(super) fn lag(&self) -> Vec<PartitionLag> {
         let lag = |(partition, part): (&TopicPartition, &Part)| {
             let high_watermark = part.high_watermark?;

@@ -126,7 +126,7 @@ impl Shared {
         offsets
     }
 
-    /// The segment that holds `offset`, or would, and the one after it.
+    /// The segment that holds `offset`, or would.
     pub(crate) fn segment_of(&self, offset: Offset) -> Option<Arc<Segment>> {
         let segments = self.segments.read();
         let after = segments.partition_point(|segment| segment.base <= offset);

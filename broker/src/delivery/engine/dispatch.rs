@@ -1,7 +1,7 @@
 //! Who gets what.
 //!
 //! Lanes and sessions take turns with runs of a few records, so that a burst is shared. What one session gets of one lane in
-//! one event is one delivery, within limits.
+//! one event comes in as few deliveries as their limits allow.
 
 use riverrun_storage::planted::{Bug, planted};
 

@@ -12,7 +12,6 @@ use crate::delivery::{
     reason::Reason,
     scan::{ScanFailure, ScanFailureCause},
     session::{Link, Session},
-    settings::Order,
 };
 
 /// Records looked at in vain after which the filter is named as the reason.
@@ -209,10 +208,5 @@ impl Delivery {
             Link::Detached(until) => Some(until),
             Link::Attached | Link::Unary(_) => None,
         }
-    }
-
-    /// Keeps one session for everything.
-    pub fn is_exclusive(&self) -> bool {
-        self.settings.order == Order::Exclusive
     }
 }

@@ -1,10 +1,14 @@
 use std::{
-    sync::atomic::AtomicU32,
+    sync::atomic::{AtomicU32, AtomicU64},
     task::{Wake, Waker},
     thread,
+    time::Duration,
 };
 
 use super::*;
+
+/// Longest time that anything here may take.
+const SOON: Duration = Duration::from_secs(60);
 
 /// Counts wakes.
 #[derive(Default)]
@@ -99,20 +103,26 @@ fn moves_name_the_tails_that_moved() {
     assert_eq!(waiter.take_moved(), [1]);
 }
 
-/// Publisher and reader race over every step; a missed wake hangs the reader's thread.
+/// Publishers and reader race over every step: nothing more is published before the reader has seen what was, so a
+/// wake that is missed is not made good by the next.
 #[test]
 fn no_wake_is_missed_under_contention() {
-    const PUBLISHED: u64 = 50_000;
+    const PUBLISHED: u64 = 20_000;
     let tails = [tail(), tail()];
-    let publishers = tails.clone().map(|tail| {
+    let seen: [Arc<AtomicU64>; 2] = Default::default();
+    let publishers = [0, 1].map(|which| {
+        let (tail, seen) = (tails[which].clone(), seen[which].clone());
         thread::spawn(move || {
             for count in 1..=PUBLISHED {
                 tail.publish(Offset(count), count);
+                while seen.load(SeqCst) < count {
+                    thread::yield_now();
+                }
             }
         })
     });
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let reading = async {
         let mut read = [0, 0];
         while read != [PUBLISHED; 2] {
             let mut waiter = TailWaiter::for_bytes();
@@ -124,12 +134,15 @@ fn no_wake_is_missed_under_contention() {
                 let now = [tails[0].high_watermark().0, tails[1].high_watermark().0];
                 if now != read {
                     read = now;
+                    (0..2).for_each(|which| seen[which].store(read[which], SeqCst));
                     break;
                 }
                 waiter.wait().await;
             }
         }
-    });
+    };
+    let read = runtime.block_on(async { tokio::time::timeout(SOON, reading).await });
+    read.expect("a wake was missed");
     for publisher in publishers {
         publisher.join().unwrap();
     }

@@ -9,7 +9,7 @@ use tokio::{sync::OwnedMutexGuard, task};
 use super::{
     DeliveryService,
     create::{TOPICS_MAX, check_name},
-    error::PushError,
+    error::{Closing, PushError},
     heartbeat::oldest_of,
     live::{Live, State},
     session::Place,
@@ -255,7 +255,7 @@ impl DeliveryService {
                 Err(error) => Err(PushError::from(error)),
             };
             if reorders {
-                live.event(|state, _| state.closed = false);
+                live.event(|state, _| state.closed = None);
             }
             result
         });
@@ -274,7 +274,7 @@ impl DeliveryService {
             if sessions > 0 && !force {
                 return Err(PushError::InUse { subscription: live.name.clone(), sessions });
             }
-            state.closed = true;
+            state.closed = Some(Closing::Deleted);
             Ok(())
         })?;
         let shared = self.shared.clone();
@@ -282,7 +282,7 @@ impl DeliveryService {
             // All of it, so that the turn lasts as long as this task.
             let Turn { live, _alone } = turn;
             if let Err(error) = shared.store.delete(&live.name).await {
-                live.event(|state, _| state.closed = false);
+                live.event(|state, _| state.closed = None);
                 return Err(PushError::from(error));
             }
             shared.bury(&live);
@@ -306,7 +306,7 @@ impl Live {
             if sessions > 0 {
                 return Err(PushError::InUse { subscription: self.name.clone(), sessions });
             }
-            state.closed = true;
+            state.closed = Some(Closing::Reordered);
             Ok(true)
         })
     }

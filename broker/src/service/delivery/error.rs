@@ -14,6 +14,17 @@ use crate::{
     topic::error::{FindError, InvalidField, TopicError, UnknownTopicOrPartition},
 };
 
+/// Why nobody may come to a subscription for a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Closing {
+    /// What is handed out when depends on it.
+    #[error("its order is being changed")]
+    Reordered,
+    /// Sessions that are open are ended once that is stored.
+    #[error("it is being deleted")]
+    Deleted,
+}
+
 /// Why a call about subscriptions failed, or why a session ends.
 #[derive(Clone, Debug, Error)]
 pub enum PushError {
@@ -44,11 +55,13 @@ pub enum PushError {
         /// Its name.
         subscription: Arc<str>,
     },
-    /// Its order is being changed.
-    #[error("the order of subscription `{subscription}` is being changed")]
+    /// Nobody may come while it is changed.
+    #[error("subscription `{subscription}` is closed for a moment: {why}")]
     Altering {
         /// Its name.
         subscription: Arc<str>,
+        /// What is done with it.
+        why: Closing,
     },
     /// Another one of that name exists.
     #[error("subscription `{subscription}` exists with other topics or settings")]

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use super::{
     Shared,
-    error::PushError,
+    error::{Closing, PushError},
     heartbeat::OldestKnown,
     mailbox::{End, Mail, Mailbox},
     webhook::WebhookStanding,
@@ -88,8 +88,8 @@ pub(super) struct State {
     pub(super) dead: VecDeque<DeadLetter>,
     /// It was deleted.
     pub(super) gone: bool,
-    /// Its order is being changed: nobody may come.
-    pub(super) closed: bool,
+    /// Nobody may come, and why.
+    pub(super) closed: Option<Closing>,
 }
 
 /// What a lane reads.
@@ -124,7 +124,7 @@ impl State {
             oldest: OldestKnown::default(),
             dead: VecDeque::new(),
             gone: false,
-            closed: false,
+            closed: None,
         }
     }
 }

@@ -110,8 +110,8 @@ impl State {
     pub(super) fn check_open(&self, name: &Arc<str>) -> Result<(), PushError> {
         match (self.gone, self.closed) {
             (true, _) => Err(PushError::Deleted { subscription: name.clone() }),
-            (false, true) => Err(PushError::Altering { subscription: name.clone() }),
-            (false, false) => Ok(()),
+            (false, Some(why)) => Err(PushError::Altering { subscription: name.clone(), why }),
+            (false, None) => Ok(()),
         }
     }
 }

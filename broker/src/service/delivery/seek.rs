@@ -15,7 +15,7 @@ pub struct SeekRequest {
     pub subscription: String,
     /// Topics and partitions; empty is all.
     pub partitions: Vec<(String, u32)>,
-    /// Where to; of a group's offsets nothing is known here.
+    /// Where to.
     pub to: Start,
     /// Only tell.
     pub dry_run: bool,

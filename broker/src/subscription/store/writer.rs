@@ -21,7 +21,7 @@ use crate::{
 
 /// An entry is closed once it has this many bytes.
 const ENTRY_BYTES: usize = 1 << 20;
-/// An entry of a snapshot is.
+/// An entry of a snapshot is closed once it has this many.
 const SNAPSHOT_ENTRY_BYTES: usize = 4 << 20;
 /// The log is replaced by a snapshot after this many bytes of entries, or more when the snapshot is large.
 const SNAPSHOT_AFTER_BYTES: usize = 4 << 20;
