@@ -278,3 +278,112 @@ async fn a_reader_that_takes_nothing_is_cut_and_resumes_where_it_was() {
     }
     assert_eq!(offsets, (0..24).collect::<Vec<_>>());
 }
+
+/// Bytes of text after which a step ends, and what the record that ends it may have here.
+const STEP_TEXT_BYTES: usize = (256 << 10) + (16 << 10);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_small_records_of_a_wide_topic_come_in_pieces_of_a_bound() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    create(web, "t", 100).await;
+    let records: Vec<_> = (0..10_000).map(|n| json!({"value": n, "partition": n % 3})).collect();
+    let body = Value::from(records).to_string();
+    call(web, "POST /v1/topics/t/records", body.as_bytes()).await.ok(200);
+    let mut reader = Reader::open(web, "?from=earliest", "").await;
+    let (mut bytes, mut seen) = (0, BTreeSet::new());
+    while seen.len() < 10_000 {
+        // A chunk is the text that was made at once.
+        let chunk = reader.http.chunk().await.expect("it goes on");
+        let before = seen.len();
+        assert!(chunk.len() <= STEP_TEXT_BYTES, "{} bytes at once", chunk.len());
+        bytes += chunk.len();
+        for line in std::str::from_utf8(&chunk).unwrap().lines() {
+            match line.split_once(": ") {
+                Some(("id", id)) => id.clone_into(&mut reader.last_id),
+                Some(("data", data)) => {
+                    let record: Value = serde_json::from_str(data).unwrap();
+                    let number: u32 = record["value"].as_str().unwrap().parse().unwrap();
+                    assert!(seen.insert(number), "{number} came twice");
+                }
+                _ => {}
+            }
+        }
+        if seen.len() > before && seen.len() % 2 == 1 {
+            // The next connection begins in the midst of what the last one had read.
+            reader = Reader::open(web, "", &reader.last_id).await;
+        }
+    }
+    assert!(bytes > 10 * STEP_TEXT_BYTES, "{bytes} bytes of text are not many");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_without_room_for_what_is_left_read_it_again() {
+    let broker = TestBroker::start_with(|config| {
+        config.limits.connection_bytes = 64 << 10;
+        config.limits.read_bytes_per_connection_max = 300 << 10;
+    })
+    .await;
+    let web = broker.web_address();
+    create(web, "t", 50).await;
+    for start in (0..5_000).step_by(1_000) {
+        send(web, start..start + 1_000).await;
+    }
+    let mut reader = Reader::open(web, "?from=earliest", "").await;
+    let mut seen = BTreeSet::new();
+    while seen.len() < 5_000 {
+        assert!(seen.insert(number(&reader.next().await)), "one came twice");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_grows_past_what_one_reader_takes_goes_on_and_its_ids_stay_good() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    create(web, "t", 127).await;
+    let to = async |partition: u32, number: u32| {
+        let record = json!({"value": number, "partition": partition}).to_string();
+        call(web, "POST /v1/topics/t/records", record.as_bytes()).await.ok(200);
+    };
+    to(0, 0).await;
+    let mut reader = Reader::open(web, "?from=earliest", "").await;
+    assert_eq!(number(&reader.next().await), 0);
+    call(web, "PATCH /v1/topics/t", br#"{"partitions":130}"#).await.ok(200);
+    // The first is found by who waits already, the others by who looks for new partitions.
+    for (partition, sent) in [(126, 1), (127, 2), (128, 3), (129, 4)] {
+        to(partition, sent).await;
+    }
+    assert_eq!(number(&reader.next().await), 1);
+    let gap = reader.next().await;
+    assert_eq!(gap.name, "gap", "{gap:?}");
+    let told =
+        json!({"reason": "too_many_partitions", "partition_count": 130, "partitions_read": 128});
+    assert_eq!(gap.json(), told);
+    let mut last = reader.next().await;
+    assert_eq!(number(&last), 2, "one more had a place, and is read from its start");
+    for sent in 5..8 {
+        // Every connection goes on and hears of it again.
+        let mut next = Reader::open(web, "", &last.id).await;
+        let gap = next.next().await;
+        assert_eq!((gap.name.as_str(), gap.json()), ("gap", told.clone()));
+        to(3, sent).await;
+        last = next.next().await;
+        assert_eq!(number(&last), sent);
+    }
+    let mut rest = Reader::open(web, "?from=earliest&partitions=128,129", "").await;
+    let rest = BTreeSet::from([number(&rest.next().await), number(&rest.next().await)]);
+    assert_eq!(rest, BTreeSet::from([3, 4]), "another reader takes what it has no place for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_fit_the_headers_that_the_door_takes() {
+    let broker = TestBroker::start_with(|config| config.http.header_bytes_max = 1 << 10).await;
+    let web = broker.web_address();
+    create(web, "t", 60).await;
+    let mut all = Http::connect(web).await;
+    all.ask("GET /v1/topics/t/events", &[], b"").await;
+    assert_eq!(all.head().await.status, 400);
+    let mut reader = Reader::open(web, "?partitions=0,1,2,3,4,5,6,7,8,9,10,11,12", "").await;
+    let id = reader.any().await.unwrap().id;
+    Reader::open(web, "", &id).await.next().await;
+}

@@ -147,3 +147,25 @@ async fn wrong_questions_are_named() {
     call(web, "GET /v1/topics/t/partitions/x/records", b"").await.refused(invalid, &["partition"]);
     call(web, "GET /v1/topics/none/partitions/0/records", b"").await.refused(unknown, &["none"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_small_records_come_as_lines_in_pieces_of_a_bound() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    create(web, "t", 1).await;
+    let body: Vec<_> = (0..10_000).map(|n| json!({"value": n})).collect();
+    call(web, "POST /v1/topics/t/records", Value::from(body).to_string().as_bytes()).await.ok(200);
+    for (query, count) in [("?follow=false", 10_000), ("?max_records=9000", 9_000)] {
+        let mut http = Http::connect(web).await;
+        http.ask(&format!("GET {RECORDS}{query}"), &["accept: application/x-ndjson"], b"").await;
+        http.head().await;
+        let mut lines = Vec::new();
+        while let Some(chunk) = http.chunk().await {
+            assert!(chunk.len() <= (256 << 10) + 200, "{} bytes at once", chunk.len());
+            lines.extend(chunk);
+        }
+        let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let offset = |line| serde_json::from_slice::<Value>(line).unwrap()["offset"].as_u64();
+        assert!(lines.map(offset).eq((0..count).map(Some)), "{query}");
+    }
+}

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::create;
+use tokio::io::AsyncWriteExt as _;
+
 use crate::support::{
     broker::TestBroker,
     http::{Http, call, call_with},
@@ -197,6 +199,25 @@ async fn bodies_have_bounds_in_bytes_and_in_time() {
     let mut slow = Http::connect(web).await;
     slow.send(format!("{start}content-length: 100\r\n\r\n{{")).await;
     slow.reply().await.refused((408, "REQUEST_TIMEOUT"), &["http.body_timeout"]);
+    let mut trickle = Http::connect(web).await;
+    trickle.send(format!("{start}content-length: 12\r\n\r\n[")).await;
+    // The body is whole in the end, but not in time; it may be cut by then.
+    for byte in b"          ]" {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(trickle.socket.write_all(&[*byte]).await);
+    }
+    trickle.reply().await.refused((408, "REQUEST_TIMEOUT"), &["http.body_timeout", "1024"]);
+    // Lines may come for longer than one may take.
+    let lines = "content-type: application/x-ndjson\r\ntransfer-encoding: chunked";
+    let mut stream = Http::connect(web).await;
+    let line = "POST /v1/topics/t/records HTTP/1.1\r\nhost: localhost";
+    stream.send(format!("{line}\r\n{lines}\r\n\r\n")).await;
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        stream.send("c\r\n{\"value\":1}\n\r\n").await;
+    }
+    stream.send("0\r\n\r\n").await;
+    assert_eq!(stream.reply().await.ok(200)["record_count"], 10);
     let mut overflow = Http::connect(web).await;
     overflow
         .send(format!("{start}transfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n{{"))

@@ -524,3 +524,22 @@ async fn a_polite_end_is_answered_and_what_was_held_is_free_at_once() {
         socket = Socket::open(web).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_small_records_come_in_messages_of_a_bound() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    create(web, "t", 3).await;
+    let records: Vec<_> = (0..10_000).map(|n| json!({"value": n, "partition": n % 3})).collect();
+    let body = Value::from(records).to_string();
+    call(web, "POST /v1/topics/t/records", body.as_bytes()).await.ok(200);
+    let mut socket = Socket::open(web).await;
+    socket.ask(json!({"op": "tail", "id": 1, "topic": "t", "from": "earliest"})).await;
+    let mut seen = BTreeSet::new();
+    while seen.len() < 10_000 {
+        let message = socket.message().await;
+        let text = message.to_text().unwrap();
+        assert!(text.len() <= (256 << 10) + 1_000, "{} bytes at once", text.len());
+        take(&serde_json::from_str(text).unwrap(), &mut seen);
+    }
+}

@@ -286,3 +286,26 @@ async fn the_first_protocol_that_is_known_is_spoken_and_others_are_passed_over()
     let answer: Value = serde_json::from_str(answer.to_text().unwrap()).unwrap();
     assert_eq!(answer["op"], "problem");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_small_records_come_in_messages_of_a_bound() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    create(web, "t", 1).await;
+    let records: Vec<_> = (0..10_000).map(|n| serde_json::json!({"value": n})).collect();
+    let body = Value::from(records).to_string();
+    call(web, "POST /v1/topics/t/records", body.as_bytes()).await.ok(200);
+    let mut socket = Socket::open(web).await;
+    let tail = v1::SocketTail { topic: "t".into(), from_earliest: true, ..Default::default() };
+    socket.ask("t", Ask::Tail(tail)).await;
+    let mut next = 0;
+    while next < 10_000 {
+        let (_, Told::Records(found)) = socket.hear().await else { panic!("no records") };
+        // What a record takes while it waits to be encoded counts too.
+        assert!((1..4_000).contains(&found.records.len()), "{} at once", found.records.len());
+        for one in found.records {
+            assert_eq!(one.record.unwrap().offset, next);
+            next += 1;
+        }
+    }
+}

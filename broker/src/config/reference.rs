@@ -162,12 +162,12 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "http.body_timeout",
         Field::Time(|c| &mut c.http.body_timeout, MS, HOUR),
-        "Longest silence within a body before the request is refused.",
+        "Longest silence within a body before the request is refused, and longest that a body, or a line of one that is taken line by line, may be behind 1 KiB a second.",
     ),
     key(
         "http.write_timeout",
         Field::Time(|c| &mut c.http.write_timeout, MS, HOUR),
-        "Longest time a client may take nothing of a reply that is there before the connection is closed.",
+        "Longest time a client may take nothing of a reply that is there before the connection is closed, and longest that it may be behind 1 KiB a second.",
     ),
     key(
         "http.stream_wait",

@@ -1,9 +1,10 @@
 //! Bodies of requests: taken as a whole or line by line, with bounds in bytes and in time.
 //!
 //! What is taken is counted against the connection's room before it is kept, and given back with the share that
-//! comes along. A client that is silent for too long within a body is told so and cut.
+//! comes along. A client that is silent for too long within a body, or too slow, is told so and cut. Line by line it is
+//! too slow only within a line: a stream of lines may go on for ever.
 
-use std::{io, time::Duration};
+use std::io;
 
 use axum::{
     body::{Body, HttpBody},
@@ -12,9 +13,15 @@ use axum::{
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{FutureExt, future::poll_fn, stream};
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::{WebDoor, call::Call, object::Object, problem::Problem};
+use super::{
+    WebDoor,
+    call::Call,
+    object::Object,
+    pace::{BYTES_PER_SECOND, Pace},
+    problem::Problem,
+};
 use crate::quota::{Room, Share};
 
 /// Bytes that are not counted; small requests are never refused for want of room.
@@ -24,7 +31,7 @@ const FREE_BYTES: usize = 8 << 10;
 #[derive(Debug)]
 struct Frames {
     body: Body,
-    silence_max: Duration,
+    pace: Pace,
 }
 
 /// A body line by line.
@@ -55,7 +62,7 @@ pub(super) enum Line {
 
 impl Frames {
     fn new(body: Body, door: &WebDoor) -> Frames {
-        Frames { body, silence_max: door.config.http.body_timeout }
+        Frames { body, pace: Pace::new(door.config.http.body_timeout) }
     }
 
     /// The next bytes; `None` at the end.
@@ -63,10 +70,12 @@ impl Frames {
         loop {
             let body = &mut self.body;
             let frame = poll_fn(|context| std::pin::Pin::new(&mut *body).poll_frame(context));
-            let Ok(frame) = timeout(self.silence_max, frame).await else {
+            let started = Instant::now();
+            let Ok(frame) = timeout(self.pace.left(), frame).await else {
                 let message = format!(
-                    "the body was silent for {} ms, `http.body_timeout`",
-                    self.silence_max.as_millis()
+                    "the body was silent for {} ms, `http.body_timeout`, or by as much behind {BYTES_PER_SECOND} \
+                     bytes a second",
+                    self.pace.most().as_millis()
                 );
                 return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", message));
             };
@@ -74,7 +83,10 @@ impl Frames {
                 None => return Ok(None),
                 // Trailers say nothing here.
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => return Ok(Some(data)),
+                    Ok(data) => {
+                        self.pace.moved(started.elapsed(), data.len());
+                        return Ok(Some(data));
+                    }
                     Err(_) => continue,
                 },
                 Some(Err(error)) => {
@@ -223,6 +235,7 @@ impl Lines {
     pub(super) async fn try_next(&mut self) -> Result<Line, Problem> {
         loop {
             if let Some(line) = self.buffered() {
+                self.frames.pace.forgive();
                 if line.iter().all(u8::is_ascii_whitespace) {
                     continue;
                 }

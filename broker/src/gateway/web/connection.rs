@@ -1,4 +1,5 @@
-//! One accepted socket: its room in the quotas of all, and cut when its client takes nothing of what is there.
+//! One accepted socket: its room in the quotas of all, and cut when its client takes nothing, or next to nothing, of what is there,
+//! or is not there any more.
 
 use std::{
     future::Future,
@@ -9,17 +10,24 @@ use std::{
     time::Duration,
 };
 
+use rustix::net::sockopt;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 
-use super::WebDoor;
+use super::{WebDoor, pace::Pace};
 use crate::{
     gateway::caps::Place,
     quota::{Quota, Room},
 };
+
+/// A client that says nothing is asked whether it lives after so long, and then every so often.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Least time in which a client must confirm what it was sent: a lost packet is sent again within it.
+const SILENCE_MIN: Duration = Duration::from_secs(10);
 
 /// Who calls.
 #[derive(Clone, Debug)]
@@ -60,32 +68,69 @@ impl Caller {
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: TcpStream,
-    /// Longest time that a write may stand still.
-    write_timeout: Duration,
-    /// Runs while a write stands still.
-    stalled: Option<Pin<Box<Sleep>>>,
+    writes: Writes,
     _place: Place,
+}
+
+/// How writes go.
+#[derive(Debug)]
+struct Writes {
+    /// How long one may stand still.
+    pace: Pace,
+    /// Since when one stands still, and what then runs out.
+    stalled: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// When one last went on.
+    moved_at: Instant,
 }
 
 impl Connection {
     /// A socket that holds its place until it ends.
     pub(super) fn new(socket: TcpStream, write_timeout: Duration, place: Place) -> Connection {
-        Connection { socket, write_timeout, stalled: None, _place: place }
+        // A socket that is gone already is found to be so.
+        let _ = keep_alive(&socket, write_timeout);
+        Connection { socket, writes: Writes::new(write_timeout), _place: place }
+    }
+}
+
+/// Asks an idle client now and then whether it lives, and gives up one that confirms nothing for as long as it may take nothing.
+fn keep_alive(socket: &TcpStream, write_timeout: Duration) -> rustix::io::Result<()> {
+    let silence = write_timeout.max(SILENCE_MIN);
+    let silence_ms = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
+    sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_user_timeout(socket, silence_ms)?;
+    sockopt::set_socket_keepalive(socket, true)
+}
+
+impl Writes {
+    fn new(write_timeout: Duration) -> Writes {
+        Writes { pace: Pace::new(write_timeout), stalled: None, moved_at: Instant::now() }
     }
 
-    /// Ends the connection when a write has stood still for too long.
-    fn watch_write<T>(
+    /// Ends the connection when writes have stood still for too long.
+    fn watch(
         &mut self,
-        polled: Poll<io::Result<T>>,
+        polled: Poll<io::Result<usize>>,
         context: &mut Context<'_>,
-    ) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
-            self.stalled = None;
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = &polled {
+            let bytes = written.as_ref().map_or(0, |bytes| *bytes);
+            let waited = match self.stalled.take() {
+                Some((since, _)) => {
+                    self.moved_at = Instant::now();
+                    since.elapsed()
+                }
+                None => Duration::ZERO,
+            };
+            self.pace.moved(waited, bytes);
             return polled;
         }
-        let timeout = self.write_timeout;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        match stalled.as_mut().poll(context) {
+        let Writes { pace, stalled, moved_at } = self;
+        let (_, end) = stalled.get_or_insert_with(|| {
+            pace.kept_up(moved_at.elapsed());
+            (Instant::now(), Box::pin(sleep(pace.left())))
+        });
+        match end.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
         }
@@ -109,7 +154,7 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.socket).poll_write(context, bytes);
-        self.watch_write(polled, context)
+        self.writes.watch(polled, context)
     }
 
     fn poll_write_vectored(
@@ -118,7 +163,7 @@ impl AsyncWrite for Connection {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.socket).poll_write_vectored(context, parts);
-        self.watch_write(polled, context)
+        self.writes.watch(polled, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -131,5 +176,43 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::{net::TcpListener, time::advance};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_is_not_there_any_more_is_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (socket, _) = accepted.unwrap();
+        keep_alive(&socket, Duration::from_secs(40)).unwrap();
+        assert!(sockopt::socket_keepalive(&socket).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&socket).unwrap(), KEEPALIVE_IDLE);
+        assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), 40_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_a_byte_now_and_then_is_cut_and_one_that_keeps_up_is_not() {
+        for (bytes, is_cut) in [(1, true), (30 << 14, false)] {
+            let mut writes = Writes::new(Duration::from_secs(30));
+            let mut context = Context::from_waker(Waker::noop());
+            let mut cut = false;
+            for _ in 0..10 {
+                cut |= writes.watch(Poll::Pending, &mut context).is_ready();
+                advance(Duration::from_secs(29)).await;
+                cut |= writes.watch(Poll::Pending, &mut context).is_ready();
+                let moved = writes.watch(Poll::Ready(Ok(bytes)), &mut context);
+                assert!(moved.is_ready());
+            }
+            assert_eq!(cut, is_cut, "{bytes}");
+        }
     }
 }

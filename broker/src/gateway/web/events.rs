@@ -134,8 +134,8 @@ impl Stream {
         if text.is_empty() {
             text.push_str(":\n\n");
         }
-        match reply::count(text.into_bytes(), self.tail.room()).await {
-            Ok(text) => (text, ended.is_err()),
+        match self.tail.room_for(text.len()).await {
+            Ok(share) => (reply::held(text.into_bytes(), share), ended.is_err()),
             Err(problem) => {
                 self.tail.go_back(before);
                 let mut text = String::new();
@@ -150,6 +150,10 @@ impl Stream {
 struct Events(String);
 
 impl Form for Events {
+    fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
     fn record(&mut self, cursor: &Cursor, partition: u32, record: &OffsetRecord) {
         let _ = write!(self.0, "id: {cursor}\ndata: ");
         record::write_with(partition, record, &mut self.0);

@@ -6,7 +6,7 @@
 //! `follow=false`): one read at a time, made when the connection can take more, so that a slow reader costs one
 //! reply's memory.
 
-use std::{convert::Infallible, hash::Hasher, time::Duration};
+use std::{convert::Infallible, hash::Hasher, time::Duration, vec};
 
 use axum::{
     Router,
@@ -19,7 +19,7 @@ use axum::{
 use bytes::Bytes;
 use futures_util::stream;
 use rapidhash::fast::RapidHasher;
-use riverrun_proto::limits::WAIT_MS_MAX;
+use riverrun_proto::{Offset, batch::OffsetRecord, limits::WAIT_MS_MAX};
 use serde_json::json;
 
 use super::{
@@ -39,6 +39,10 @@ use crate::{
 
 /// Bytes of a reply when the caller does not say, and of one step of a stream.
 const BYTES_DEFAULT: u32 = 1 << 20;
+/// A whole reply ends with the record that takes its text past this.
+const TEXT_BYTES_MAX: usize = 16 << 20;
+/// Bytes of a whole reply beside its records.
+const REST_BYTES: usize = 512;
 /// A stream without records has an empty line this often, so that both ends see that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
@@ -58,7 +62,7 @@ struct Read {
     high_watermark: u64,
     records: FetchedRecords,
     /// Given back when the records were made text of.
-    _shares: Vec<Share>,
+    shares: Vec<Share>,
 }
 
 async fn fetch(State(door): State<WebDoor>, mut call: Call) -> Answer {
@@ -142,10 +146,27 @@ async fn read(door: &WebDoor, request: FetchRequest, room: &Room) -> Result<Read
     let records = records?;
     let visible = visible.expect("a partition that was read is there");
     let (log_start, high_watermark) = (visible.log_start.0, visible.high_watermark.0);
-    Ok(Read { topic, partition, log_start, high_watermark, records, _shares: answer.shares })
+    Ok(Read { topic, partition, log_start, high_watermark, records, shares: answer.shares })
 }
 
 impl Read {
+    /// Leaves out the records past the bound of the text, which are read by the next request. The bytes of the others' text,
+    /// with the commas.
+    fn cut(&mut self) -> usize {
+        let FetchedRecords { records, next_offset, record_count, .. } = &mut self.records;
+        let mut bytes = 0;
+        for (index, record) in records.iter().enumerate() {
+            bytes += record::text_bytes(record) + 1;
+            if bytes >= TEXT_BYTES_MAX && index + 1 < records.len() {
+                *next_offset = Offset(record.offset.0 + 1);
+                *record_count = index + 1;
+                records.truncate(index + 1);
+                break;
+            }
+        }
+        bytes
+    }
+
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(NEXT_OFFSET, self.records.next_offset.0.into());
@@ -157,9 +178,12 @@ impl Read {
 }
 
 /// The reply with all that was read.
-async fn whole(read: Read, call: &Call) -> Answer {
+async fn whole(mut read: Read, call: &Call) -> Answer {
+    let bytes = read.cut() + read.topic.len() + REST_BYTES;
     let headers = read.headers();
-    let mut body = Vec::new();
+    let shares = std::mem::take(&mut read.shares);
+    let mut share = reply::room_for_text(bytes, shares, &call.caller.replies).await?;
+    let mut body = Vec::with_capacity(bytes);
     let names = json!({"topic": read.topic, "partition": read.partition}).to_string();
     body.extend_from_slice(names.trim_end_matches('}').as_bytes());
     body.extend_from_slice(b",\"records\":[");
@@ -177,12 +201,12 @@ async fn whole(read: Read, call: &Call) -> Answer {
     });
     body.extend_from_slice(b"],");
     body.extend_from_slice(rest.to_string().trim_start_matches('{').as_bytes());
-    // Made text of; what was taken for them is free for the text.
     drop(read);
+    share.shrink(body.len());
     let tag = etag(&body);
     let mut response = match call.knows(&tag) {
         true => StatusCode::NOT_MODIFIED.into_response(),
-        false => reply::counted(reply::JSON, body, &call.caller.replies).await?,
+        false => reply::typed(reply::JSON, reply::held(body, share)),
     };
     response.headers_mut().extend(headers);
     response.headers_mut().insert(header::ETAG, tag);
@@ -205,6 +229,8 @@ struct Lines {
     /// Records still wanted, where there is a bound.
     left: Option<u32>,
     follow: bool,
+    /// What was read and is not written yet.
+    rest: Option<(Read, vec::IntoIter<OffsetRecord>)>,
 }
 
 async fn stream_lines(
@@ -220,7 +246,7 @@ async fn stream_lines(
     let room = call.caller.replies.clone();
     let first = read(&door, request.clone(), &room).await?;
     let headers = first.headers();
-    let lines = Lines { door, room, request, left, follow };
+    let lines = Lines { door, room, request, left, follow, rest: None };
     let body = match call.method {
         Method::HEAD => Body::empty(),
         _ => {
@@ -251,23 +277,33 @@ impl Lines {
     }
 
     async fn lines(&mut self, first: Option<Read>) -> Result<(Bytes, bool), Problem> {
-        let read = match first {
-            Some(read) => read,
-            None => {
+        let (read, mut records) = match (self.rest.take(), first) {
+            (Some(rest), _) => rest,
+            (None, Some(mut first)) => {
+                let records = std::mem::take(&mut first.records.records);
+                (first, records.into_iter())
+            }
+            (None, None) => {
                 self.request.wait = if self.follow { HEARTBEAT } else { Duration::ZERO };
                 self.request.records_max = self.left.unwrap_or(0);
-                read(&self.door, self.request.clone(), &self.room).await?
+                let mut read = read(&self.door, self.request.clone(), &self.room).await?;
+                let records = std::mem::take(&mut read.records.records);
+                (read, records.into_iter())
             }
         };
         let mut text = Vec::new();
-        for record in &read.records.records {
-            record::write(record, &mut text);
+        let mut next = read.records.next_offset;
+        while let Some(record) = records.next() {
+            record::write(&record, &mut text);
             text.push(b'\n');
+            self.left = self.left.map(|left| left.saturating_sub(1));
+            if text.len() >= reply::STEP_TEXT_BYTES && records.len() > 0 {
+                next = Offset(record.offset.0 + 1);
+                break;
+            }
         }
-        let count = u32::try_from(read.records.records.len()).unwrap_or(u32::MAX);
-        self.left = self.left.map(|left| left.saturating_sub(count));
         let partition = &mut self.request.partitions[0];
-        partition.offset = read.records.next_offset.0;
+        partition.offset = next.0;
         partition.leader_epoch = Some(read.records.leader_epoch.0).filter(|epoch| *epoch > 0);
         let is_at_end = partition.offset >= read.high_watermark;
         let is_over =
@@ -275,7 +311,47 @@ impl Lines {
         if text.is_empty() {
             text.push(b'\n');
         }
-        drop(read);
-        Ok((reply::count(text, &self.room).await?, is_over))
+        if records.len() > 0 {
+            self.rest = Some((read, records));
+        }
+        Ok((self.count(text).await?, is_over))
+    }
+
+    /// Counts what is sent. Where there is no room now, what is still to be written is forgotten first and will be read again.
+    async fn count(&mut self, text: Vec<u8>) -> Result<Bytes, Problem> {
+        if let Ok(share) = self.room.try_take(text.len()) {
+            return Ok(reply::held(text, share));
+        }
+        self.rest = None;
+        reply::count(text, &self.room).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use riverrun_proto::Record;
+
+    use super::*;
+
+    #[test]
+    fn a_reply_whose_text_would_be_too_long_ends_before_and_says_where() {
+        // Six bytes of JSON for each.
+        let value = Some(Bytes::from(vec![1; 1 << 20]));
+        let one = |offset| OffsetRecord {
+            offset: Offset(offset),
+            record: Record { value: value.clone(), ..Record::default() },
+        };
+        let records = (10..14).map(one).collect();
+        let records = FetchedRecords { records, next_offset: Offset(20), ..Default::default() };
+        let (topic, shares) = ("t".to_owned(), Vec::new());
+        let mut read =
+            Read { topic, partition: 0, log_start: 0, high_watermark: 20, records, shares };
+        let bytes = read.cut();
+        assert!((18 << 20..19 << 20).contains(&bytes), "{bytes}");
+        assert_eq!((read.records.records.len(), read.records.next_offset), (3, Offset(13)));
+        read.records.records.truncate(2);
+        read.records.next_offset = Offset(20);
+        read.cut();
+        assert_eq!((read.records.records.len(), read.records.next_offset), (2, Offset(20)));
     }
 }

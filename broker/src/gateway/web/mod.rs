@@ -19,6 +19,7 @@ mod metered;
 mod metrics;
 mod object;
 mod openapi;
+mod pace;
 mod problem;
 mod produce;
 mod receive;

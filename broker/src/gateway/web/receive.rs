@@ -42,6 +42,9 @@ pub(super) fn routes() -> Router<WebDoor> {
         .route("/v1/subscriptions/{subscription}/settle", post(settle))
 }
 
+/// Most bytes of what a delivery says about a record, without the name of the topic; more than stands around the records.
+const DELIVERY_BYTES: usize = 256;
+
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 struct ReceiveIn {
@@ -104,13 +107,32 @@ async fn receive(State(door): State<WebDoor>, call: Call, body: Body) -> Answer 
         host: call.caller.address.ip().to_string(),
     };
     let received = door.services.delivery.receive(request).await?;
-    let answered = reply::counted(reply::JSON, told(&received), &call.caller.replies).await;
+    let answered = match call.caller.replies.take(told_bytes(&received)).await {
+        Ok(mut share) => {
+            let told = told(&received);
+            share.shrink(told.len());
+            Ok(reply::typed(reply::JSON, reply::held(told, share)))
+        }
+        Err(exceeded) => Err(exceeded.into()),
+    };
     if answered.is_err() && !is_named {
         let items: Vec<SettleItem> = received.deliveries.iter().flat_map(released).collect();
         let session = &*received.session_id;
         door.services.delivery.settle(&subscription, session, (items, false)).await?;
     }
     answered
+}
+
+/// No fewer bytes than [`told`] makes, found without making them.
+fn told_bytes(received: &Received) -> usize {
+    let one = |delivered: &Delivered| {
+        let around = DELIVERY_BYTES + 2 * delivered.place.topic.len();
+        let records = delivered.frame.records.iter();
+        records.map(|record| record::text_bytes(record) + around).sum::<usize>()
+    };
+    DELIVERY_BYTES
+        + 6 * received.session_id.len()
+        + received.deliveries.iter().map(one).sum::<usize>()
 }
 
 /// What was received, as JSON.

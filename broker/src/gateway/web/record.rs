@@ -19,6 +19,13 @@ use serde_json::value::RawValue;
 
 use super::{object::Object, problem::Problem};
 
+/// Most bytes of a record as JSON without those of its key, value and headers.
+const RECORD_BYTES: usize = 192;
+/// The same of a header.
+const HEADER_BYTES: usize = 56;
+/// Most bytes that one byte takes in a text of JSON.
+const ESCAPE_BYTES: usize = 6;
+
 /// A record as it comes.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
@@ -97,6 +104,37 @@ fn bytes_of(field: &str, raw: &RawValue, kind: Type) -> Result<Option<Bytes>, Pr
         }
         Type::Auto | Type::Text | Type::Json => Ok(Some(text.into())),
     }
+}
+
+/// No fewer bytes than [`write`] makes of a record, and hardly more; found without making them.
+pub(super) fn text_bytes(record: &OffsetRecord) -> usize {
+    let field = |bytes: Option<&Bytes>| match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes)))
+    {
+        None => 0,
+        Some((bytes, Ok(_))) => escaped_bytes(bytes),
+        Some((bytes, Err(_))) => bytes.len().div_ceil(3) * 4,
+    };
+    let header = |header: &Header| {
+        let key = match std::str::from_utf8(&header.key) {
+            Ok(_) => escaped_bytes(&header.key),
+            // A replacement for every byte, at most.
+            Err(_) => header.key.len() * ESCAPE_BYTES,
+        };
+        HEADER_BYTES + key + field(header.value.as_ref())
+    };
+    let Record { key, value, headers, timestamp_ms: _ } = &record.record;
+    let headers: usize = headers.iter().map(header).sum();
+    RECORD_BYTES + field(key.as_ref()) + field(value.as_ref()) + headers
+}
+
+/// Bytes of a text as JSON, without its quotes.
+fn escaped_bytes(text: &[u8]) -> usize {
+    let escaped = |byte: &u8| match byte {
+        b'"' | b'\\' | 8..=10 | 12 | 13 => 2,
+        0..32 => ESCAPE_BYTES,
+        32.. => 1,
+    };
+    text.iter().map(escaped).sum()
 }
 
 /// Writes a record that was read.
@@ -182,6 +220,36 @@ mod tests {
         }
     }
 
+    /// The estimate is no less than what is written, and hardly more.
+    #[track_caller]
+    fn is_estimated(record: Record) {
+        let record = OffsetRecord { offset: Offset(u64::MAX), record };
+        let mut text = String::new();
+        write_with(u32::MAX, &record, &mut text);
+        let estimate = text_bytes(&record);
+        let most = text.len() + RECORD_BYTES + HEADER_BYTES * record.record.headers.len();
+        assert!((text.len()..=most).contains(&estimate), "{estimate} for {}: {text}", text.len());
+    }
+
+    #[test]
+    fn the_text_of_a_record_is_known_before_it_is_made() {
+        let all: String = (0..300).filter_map(char::from_u32).collect();
+        let bytes = Bytes::from_static(b"\xff\xfe\x00\x01\x02");
+        let header =
+            |key: &Bytes, value: &Bytes| Header { key: key.clone(), value: Some(value.clone()) };
+        for (key, value) in [
+            (None, None),
+            (Some(bytes.clone()), Some(bytes.clone())),
+            (Some(all.clone().into()), Some(all.clone().into())),
+            (Some("\u{1}".repeat(100).into()), Some("\"".repeat(100).into())),
+        ] {
+            let headers = vec![header(&all.clone().into(), &bytes), header(&"k".into(), &bytes)];
+            is_estimated(Record { timestamp_ms: i64::MIN, key, value, headers });
+        }
+        let headers = vec![Header { key: bytes, value: None }];
+        is_estimated(Record { timestamp_ms: 0, headers, ..Record::default() });
+    }
+
     #[test]
     fn what_is_written_reads_back() {
         let header = |key: &'static str, value| Header { key: key.into(), value };
@@ -193,6 +261,7 @@ mod tests {
         };
         let mut text = Vec::new();
         write(&OffsetRecord { offset: Offset(9), record: record.clone() }, &mut text);
+        is_estimated(record.clone());
         let text = String::from_utf8(text).unwrap();
         let without_offset = text.replacen("\"offset\":9,", "", 1);
         assert_eq!(read(&without_offset).unwrap(), record, "{text}");

@@ -14,6 +14,9 @@ use crate::quota::{Room, Share};
 /// Media type of JSON.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// A step of a reply that goes on ends with the record that takes its text past this, so that what a reader makes the
+/// broker hold is bounded whatever its records are.
+pub(super) const STEP_TEXT_BYTES: usize = 256 << 10;
 /// Bytes of a reply that are not counted.
 const FREE_BYTES: usize = 8 << 10;
 /// What one result of many is taken to have.
@@ -51,6 +54,20 @@ pub(super) async fn count(bytes: Vec<u8>, room: &Room) -> Result<Bytes, Problem>
     Ok(held(bytes, share))
 }
 
+/// Room for a text that is about to be made of what `shares` were taken for. Where there is none now they are given
+/// back first: nobody waits for room while he holds some.
+pub(super) async fn room_for_text(
+    bytes: usize,
+    shares: Vec<Share>,
+    room: &Room,
+) -> Result<Share, Problem> {
+    if let Ok(share) = room.try_take(bytes) {
+        return Ok(share);
+    }
+    drop(shares);
+    Ok(room.take(bytes).await?)
+}
+
 /// Bytes whose room was taken before.
 pub(super) fn held(bytes: Vec<u8>, share: Share) -> Bytes {
     Bytes::from_owner(Counted { bytes, _share: share })
@@ -85,7 +102,8 @@ pub(super) fn paid(value: &Value, share: Share) -> Response {
     typed(JSON, held(bytes, share))
 }
 
-fn typed(media_type: HeaderValue, bytes: Bytes) -> Response {
+/// A reply of this media type.
+pub(super) fn typed(media_type: HeaderValue, bytes: Bytes) -> Response {
     let mut response = Response::new(Body::from(bytes));
     response.headers_mut().insert(header::CONTENT_TYPE, media_type);
     response

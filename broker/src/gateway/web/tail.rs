@@ -11,6 +11,8 @@ mod cursor;
 mod filter;
 mod reader;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use riverrun_proto::{Offset, batch::OffsetRecord};
 use serde_json::Value;
 
@@ -20,10 +22,15 @@ pub(super) use self::{
     reader::Tail,
 };
 use super::problem::Problem;
-use crate::topic::{Slot, Topic};
+use crate::{
+    config::Config,
+    topic::{Slot, Topic},
+};
 
-/// Most partitions of one tail: its cursor names all of them.
+/// Most partitions of one tail: its cursor names all of them, and comes back in a header.
 const PARTITIONS_MAX: usize = 128;
+/// Most bytes of one of them in a cursor.
+const POSITION_BYTES: usize = "9999:18446744073709551615:4294967295,".len();
 
 /// What a reader asks for.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +47,9 @@ pub(super) struct Wanted {
 
 /// How a door writes what a tail finds. Everything is written with the cursor after it.
 pub(super) trait Form {
+    /// What is written so far takes no fewer bytes; 0 when there is nothing.
+    fn bytes(&self) -> usize;
+
     /// A record that is wanted.
     fn record(&mut self, cursor: &Cursor, partition: u32, record: &OffsetRecord);
 
@@ -47,12 +57,30 @@ pub(super) trait Form {
     fn gap(&mut self, cursor: &Cursor, told: &Value);
 }
 
-/// The partitions to read.
-fn partitions(topic: &Topic, chosen: Option<&[u32]>) -> Result<Vec<u32>, Problem> {
+/// Most partitions of one tail here: its cursor fills at most half of the headers.
+fn partitions_max(config: &Config) -> usize {
+    (config.http.header_bytes_max / 2 / POSITION_BYTES).clamp(1, PARTITIONS_MAX)
+}
+
+/// The partitions to read: those that are chosen, or all. Whoever comes back with a cursor is not refused because the topic grew.
+fn partitions(
+    topic: &Topic,
+    (chosen, given): (Option<&[u32]>, Option<&Cursor>),
+    most: usize,
+) -> Result<BTreeSet<u32>, Problem> {
     let count = topic.partition_count();
-    let partitions = chosen.map_or_else(|| (0..count).collect(), <[u32]>::to_vec);
-    if !(1..=PARTITIONS_MAX).contains(&partitions.len()) {
-        let expected = format!("1 to {PARTITIONS_MAX} of the topic's {count}");
+    let partitions = match (chosen, given) {
+        (Some(chosen), _) => chosen.iter().copied().collect(),
+        (None, None) => (0..count).collect(),
+        (None, Some(given)) => {
+            let named = given.positions.range(..count).map(|(partition, at)| (*partition, *at));
+            let mut positions = named.collect();
+            fill(&mut positions, count, most);
+            positions.into_keys().collect::<BTreeSet<u32>>()
+        }
+    };
+    if !(1..=most).contains(&partitions.len()) {
+        let expected = format!("1 to {most} of the topic's {count}");
         return Err(Problem::field("partitions", &expected, partitions.len()));
     }
     for partition in &partitions {
@@ -60,6 +88,16 @@ fn partitions(topic: &Topic, chosen: Option<&[u32]>) -> Result<Vec<u32>, Problem
         topic.partition(*partition)?;
     }
     Ok(partitions)
+}
+
+/// Takes up the first of the topic's `count` partitions that are not there, from their start, as long as there are fewer than `most`.
+fn fill(positions: &mut BTreeMap<u32, Position>, count: u32, most: usize) {
+    for partition in 0..count {
+        if positions.len() >= most {
+            return;
+        }
+        positions.entry(partition).or_default();
+    }
 }
 
 /// The cursor to go on from.

@@ -1,6 +1,7 @@
 //! Messages to a client, written and counted.
 
 use axum::extract::ws::{Message, Utf8Bytes};
+use prost::Message as _;
 use riverrun_proto::{batch::OffsetRecord, grpc::v1};
 use serde_json::Value;
 
@@ -44,7 +45,8 @@ pub(super) enum Written {
 #[derive(Debug)]
 pub(super) enum Found {
     Json(String, Vec<Value>),
-    Protobuf(v1::SocketRecords),
+    /// With the bytes of its records, made and encoded.
+    Protobuf(v1::SocketRecords, usize),
 }
 
 /// Something for the writer.
@@ -113,7 +115,7 @@ impl Found {
     pub(super) fn new(codec: Codec) -> Found {
         match codec {
             Codec::Json => Found::Json(String::new(), Vec::new()),
-            Codec::Protobuf => Found::Protobuf(v1::SocketRecords::default()),
+            Codec::Protobuf => Found::Protobuf(v1::SocketRecords::default(), 0),
         }
     }
 
@@ -123,7 +125,7 @@ impl Found {
             Found::Json(records, gaps) => {
                 Written::Text(json::write_found(id, cursor, (&records, gaps)))
             }
-            Found::Protobuf(found) => Written::Binary(protobuf::write_found(id, cursor, found)),
+            Found::Protobuf(found, _) => Written::Binary(protobuf::write_found(id, cursor, found)),
         }
     }
 
@@ -131,12 +133,19 @@ impl Found {
     pub(super) fn add_gap(&mut self, told: &Value) {
         match self {
             Found::Json(_, gaps) => gaps.push(told.clone()),
-            Found::Protobuf(found) => found.gaps.push(protobuf::found_gap(told)),
+            Found::Protobuf(found, _) => found.gaps.push(protobuf::found_gap(told)),
         }
     }
 }
 
 impl Form for Found {
+    fn bytes(&self) -> usize {
+        match self {
+            Found::Json(records, gaps) => records.len() + gaps.len(),
+            Found::Protobuf(found, bytes) => bytes + found.gaps.len(),
+        }
+    }
+
     fn record(&mut self, _: &Cursor, partition: u32, record: &OffsetRecord) {
         match self {
             Found::Json(records, _) => {
@@ -145,8 +154,10 @@ impl Form for Found {
                 }
                 record::write_with(partition, record, records);
             }
-            Found::Protobuf(found) => {
-                found.records.push(protobuf::found_record(partition, record));
+            Found::Protobuf(found, bytes) => {
+                let one = protobuf::found_record(partition, record);
+                *bytes += size_of_val(&one) + one.encoded_len();
+                found.records.push(one);
             }
         }
     }

@@ -9,7 +9,10 @@ use super::{
     ask::{Codec, Id},
     frame::{Found, Frame, Told},
 };
-use crate::gateway::web::{problem::Problem, tail::Tail};
+use crate::gateway::web::{
+    problem::Problem,
+    tail::{Form, Tail},
+};
 
 /// The cursor of the last message that was given out.
 pub(super) type Stand = Arc<Mutex<String>>;
@@ -51,9 +54,10 @@ async fn step(
     let mut found = Found::new(codec);
     let read = tail.step(&mut found).await;
     // What came before an error is in the cursor: it is sent all the same.
-    if *tail.cursor() != before {
-        let message = match found.message(id, tail.cursor()).counted(tail.room()).await {
-            Ok(message) => message,
+    if *tail.cursor() != before || found.bytes() > 0 {
+        let message = found.message(id, tail.cursor());
+        let message = match tail.room_for(message.len()).await {
+            Ok(share) => message.paid(share),
             Err(problem) => {
                 tail.go_back(before);
                 return Err(Some(problem));

@@ -1,16 +1,21 @@
 //! Reads on from a cursor, step by step, for as long as somebody listens.
+//!
+//! A step ends where its text is long enough; the records that are left wait for the next one, counted as they were read.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration, vec};
 
 use bytes::Bytes;
+use riverrun_proto::batch::OffsetRecord;
 use serde_json::{Value, json};
 
-use super::{Cursor, Filter, Form, Position, Wanted, partitions, resumed, visible};
+use super::{
+    Cursor, Filter, Form, Position, Wanted, fill, partitions, partitions_max, resumed, visible,
+};
 use crate::{
-    gateway::web::{WebDoor, problem::Problem},
+    gateway::web::{WebDoor, problem::Problem, reply::STEP_TEXT_BYTES},
     partition::ReadError,
-    quota::Room,
-    service::fetch::{FetchPartition, FetchPartitionError, FetchRequest, Fetched, Format},
+    quota::{Room, Share},
+    service::fetch::{Answer, FetchPartition, FetchPartitionError, FetchRequest, Format},
     topic::{Topic, catalog::id_bytes},
 };
 
@@ -31,8 +36,40 @@ pub(in super::super) struct Tail {
     filter: Filter,
     /// Reads partitions that are added later too.
     takes_new: bool,
+    /// Partitions of the topic that it has no place for, as it told.
+    left_out: usize,
     /// The cursor was of another topic of the same name.
     recreated: Option<Value>,
+    held: Held,
+}
+
+/// What was read and is not written yet.
+#[derive(Debug, Default)]
+struct Held {
+    found: VecDeque<(u32, Result<Run, FetchPartitionError>)>,
+    /// Taken for the records.
+    _shares: Vec<Share>,
+}
+
+/// Records of one partition.
+#[derive(Debug)]
+struct Run {
+    records: vec::IntoIter<OffsetRecord>,
+    /// Where to stand after the last.
+    end: Position,
+}
+
+impl Held {
+    fn new(answer: Answer) -> Held {
+        let found = answer.partitions.into_iter().map(|fetched| {
+            let run = fetched.records.map(|read| Run {
+                records: read.records.into_iter(),
+                end: Position { offset: read.next_offset.0, epoch: read.leader_epoch.0 },
+            });
+            (fetched.partition, run)
+        });
+        Held { found: found.collect(), _shares: answer.shares }
+    }
 }
 
 impl Tail {
@@ -42,11 +79,12 @@ impl Tail {
         wanted: Wanted,
     ) -> Result<Tail, Problem> {
         let topic = door.services.admin.topic(&wanted.topic)?;
-        let chosen = partitions(&topic, wanted.partitions.as_deref())?;
         let given = match &wanted.cursor {
             Some((field, text)) => Some(resumed(field, text, &topic)?),
             None => None,
         };
+        let which = (wanted.partitions.as_deref(), given.as_ref());
+        let chosen = partitions(&topic, which, partitions_max(&door.config))?;
         let start = |partition: u32| match (&given, wanted.from_start) {
             // Partitions that the cursor does not name are newer than it.
             (Some(cursor), _) => cursor.positions.get(&partition).copied().unwrap_or_default(),
@@ -60,7 +98,19 @@ impl Tail {
         let recreated = is_other.then(|| restart(&mut cursor, &topic));
         let takes_new = wanted.partitions.is_none();
         let (name, topic_id, filter) = (topic.name.clone(), id_bytes(topic.id), wanted.filter);
-        Ok(Tail { door, room, name, topic_id, cursor, filter, takes_new, recreated })
+        let held = Held::default();
+        Ok(Tail {
+            door,
+            room,
+            name,
+            topic_id,
+            cursor,
+            filter,
+            takes_new,
+            left_out: 0,
+            recreated,
+            held,
+        })
     }
 
     /// Where it stands.
@@ -68,14 +118,20 @@ impl Tail {
         &self.cursor
     }
 
-    /// Room for what is written.
-    pub(in super::super) fn room(&self) -> &Room {
-        &self.room
+    /// Room for what is written. Where there is none now, what is still to be written is forgotten first and will be read
+    /// again: nobody waits for room while he holds some.
+    pub(in super::super) async fn room_for(&mut self, bytes: usize) -> Result<Share, Problem> {
+        if let Ok(share) = self.room.try_take(bytes) {
+            return Ok(share);
+        }
+        self.held = Held::default();
+        Ok(self.room.take(bytes).await?)
     }
 
     /// Goes back to where it stood, when what was written since cannot be sent.
     pub(in super::super) fn go_back(&mut self, cursor: Cursor) {
         self.cursor = cursor;
+        self.held = Held::default();
     }
 
     /// What to tell before anything else: the cursor was of another topic of the same name.
@@ -88,23 +144,48 @@ impl Tail {
         self.door.shutdown.has_begun()
     }
 
-    /// Waits for records and writes them. After an error what was written before it stands, and so does the cursor.
+    /// Waits for records and writes them, at most [`STEP_TEXT_BYTES`] and what one record has; the next step writes those that
+    /// are left. After an error what was written before it stands, and so does the cursor.
     pub(in super::super) async fn step(&mut self, form: &mut impl Form) -> Result<(), Problem> {
-        self.add_new()?;
-        let answer = self.door.services.fetch.fetch(self.request(), &self.room).await?;
-        for fetched in answer.partitions {
-            self.write(fetched, form)?;
+        if self.held.found.is_empty() {
+            self.add_new(form)?;
+            if form.bytes() > 0 {
+                return Ok(());
+            }
+            let answer = self.door.services.fetch.fetch(self.request(), &self.room).await?;
+            self.held = Held::new(answer);
+        }
+        let mut held = mem::take(&mut self.held);
+        while let Some((partition, found)) = held.found.pop_front() {
+            if let Some(rest) = self.write(partition, found, form)? {
+                held.found.push_front((partition, Ok(rest)));
+            }
+            if form.bytes() >= STEP_TEXT_BYTES && !held.found.is_empty() {
+                self.held = held;
+                break;
+            }
         }
         Ok(())
     }
 
-    /// Takes up partitions that were added to the topic.
-    fn add_new(&mut self) -> Result<(), Problem> {
-        if self.takes_new {
-            let topic = self.door.services.admin.topic(&self.name)?;
-            for partition in 0..topic.partition_count() {
-                self.cursor.positions.entry(partition).or_default();
-            }
+    /// Takes up partitions that were added to the topic, and tells when there is no place for all of them: it goes on with those
+    /// that it has, whose cursor is taken back later.
+    fn add_new(&mut self, form: &mut impl Form) -> Result<(), Problem> {
+        if !self.takes_new {
+            return Ok(());
+        }
+        let count = self.door.services.admin.topic(&self.name)?.partition_count();
+        fill(&mut self.cursor.positions, count, partitions_max(&self.door.config));
+        let read = self.cursor.positions.len();
+        let left_out = (count as usize).saturating_sub(read);
+        if left_out != self.left_out {
+            self.left_out = left_out;
+            let told = json!({
+                "reason": "too_many_partitions",
+                "partition_count": count,
+                "partitions_read": read,
+            });
+            form.gap(&self.cursor, &told);
         }
         Ok(())
     }
@@ -129,28 +210,35 @@ impl Tail {
         }
     }
 
-    /// Writes what was read from one partition and moves the cursor.
-    fn write(&mut self, fetched: Fetched, form: &mut impl Form) -> Result<(), Problem> {
-        let partition = fetched.partition;
-        let records = match fetched.records {
-            Ok(records) => records,
-            Err(error) => return self.gap(partition, error, form),
+    /// Writes what was read from one partition and moves the cursor. Gives what is left when the text is long enough.
+    fn write(
+        &mut self,
+        partition: u32,
+        found: Result<Run, FetchPartitionError>,
+        form: &mut impl Form,
+    ) -> Result<Option<Run>, Problem> {
+        let mut run = match found {
+            Ok(run) => run,
+            Err(error) => return self.gap(partition, error, form).map(|()| None),
         };
-        let epoch = records.leader_epoch.0;
-        for one in records.records {
+        let epoch = run.end.epoch;
+        while let Some(one) = run.records.next() {
             let offset = one.offset.0 + 1;
             self.cursor.positions.insert(partition, Position { offset, epoch });
             if self.filter.wants(&one.record) {
                 form.record(&self.cursor, partition, &one);
             }
+            if form.bytes() >= STEP_TEXT_BYTES && run.records.len() > 0 {
+                return Ok(Some(run));
+            }
         }
         // Compaction may have taken the last records away. An answer without records has no epoch.
         let position = self.cursor.positions.entry(partition).or_default();
-        position.offset = records.next_offset.0;
+        position.offset = run.end.offset;
         if epoch > 0 {
             position.epoch = epoch;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Goes on behind records that cannot be read any more, and says so.
