@@ -12,7 +12,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    failure::Stop,
+    failure::{Failure, Stop},
     template::{Row, Template},
 };
 
@@ -34,6 +34,8 @@ pub(crate) struct Printer {
     form: Form,
     out: File,
     buffer: Vec<u8>,
+    /// A write failed, and what was in the buffer is lost.
+    is_broken: bool,
 }
 
 impl Printer {
@@ -41,7 +43,8 @@ impl Printer {
     pub(crate) fn stdout(form: Form) -> Result<Printer, Stop> {
         let out =
             io::stdout().as_fd().try_clone_to_owned().map_err(|error| Stop::from_stdout(&error))?;
-        Ok(Printer { form, out: out.into(), buffer: Vec::with_capacity(BUFFER_BYTES + (64 << 10)) })
+        let buffer = Vec::with_capacity(BUFFER_BYTES + (64 << 10));
+        Ok(Printer { form, out: out.into(), buffer, is_broken: false })
     }
 
     /// Adds one record; true when it is time to flush.
@@ -54,10 +57,15 @@ impl Printer {
         self.buffer.len() >= BUFFER_BYTES
     }
 
-    /// Writes out what was added. May block while the reader is slow.
+    /// Writes out what was added. May block while the reader is slow. Once it failed it fails for good: what was to be written then
+    /// is never taken for written.
     pub(crate) fn flush(&mut self) -> Result<(), Stop> {
+        if self.is_broken {
+            return Err(Failure::other("standard output could not be written to").into());
+        }
         let written = self.out.write_all(&self.buffer);
         self.buffer.clear();
+        self.is_broken = written.is_err();
         written.map_err(|error| Stop::from_stdout(&error))
     }
 }

@@ -236,12 +236,15 @@ async fn send_all(
         let chunk = chunk.map_err(|error| refused_line(&error))?;
         // One look at the clock per chunk: its lines were read together.
         let now = clock::now();
+        let before = totals.byte_count;
         for line in chunk.lines() {
+            let bytes = line.len() as u64 + 1;
             let sent = producer.post(record(args, line, now).timestamp(now)).await;
             sent.map_err(|error| at_line(totals.record_count + 1, error))?;
             totals.record_count += 1;
+            totals.byte_count += bytes;
         }
-        totals.byte_count += chunk.byte_count();
+        totals.byte_count = before + chunk.byte_count();
         progress.advance(chunk.byte_count());
     }
     Ok(())

@@ -34,7 +34,9 @@ How it ends decides:
   exit 126, 127  the command cannot be run: the record is given back and subscribe ends
   any other      failed: tried again after the subscription's backoff, and a dead letter when it
                  failed often enough; 75 (EX_TEMPFAIL) is the customary one
-The last line on its standard error is kept as the reason. While it runs, its lease is extended.";
+The last line on its standard error is kept as the reason. While it runs, its lease is extended. A
+record whose key and headers do not fit into the environment of a command is rejected.
+Interrupted once, subscribe waits for the commands that run; interrupted again, it ends them.";
 
 /// What `subscribe` takes.
 #[derive(Debug, Args)]
@@ -61,7 +63,7 @@ pub(crate) struct SubscribeArgs {
     #[arg(long)]
     no_follow: bool,
     /// Run this command for each record, instead of printing it; see --help
-    #[arg(long, value_name = "CMD", conflicts_with_all = ["format", "output"])]
+    #[arg(long, value_name = "CMD", conflicts_with_all = ["format", "output"], value_parser = command)]
     exec: Option<String>,
     /// Commands at a time
     #[arg(long, value_name = "N", default_value_t = 1, requires = "exec")]
@@ -73,6 +75,11 @@ pub(crate) struct SubscribeArgs {
     format: Template,
     #[command(flatten)]
     output: OutputArgs,
+}
+
+/// A command to run. An empty one would acknowledge everything.
+fn command(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("it is empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 /// Runs the command against `server`.

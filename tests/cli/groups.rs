@@ -1,11 +1,18 @@
 //! Consumer groups from the command line: reading, lag, reset.
 
-use std::io::{BufRead, BufReader};
+use std::{
+    fs::OpenOptions,
+    io::{BufRead, BufReader},
+    process::Command,
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::process::{Broker, Done};
+use crate::support::{
+    binary,
+    process::{Broker, Done},
+};
 
 fn broker_with_records() -> Broker {
     let broker = Broker::start();
@@ -94,6 +101,30 @@ fn what_was_not_written_out_is_not_committed() {
     all.extend(consume(&broker, &[]).split(' ').map(str::to_owned));
     all.sort_unstable();
     assert_eq!(all.join(" "), "0a 0b 0c 0d 1a 1b 1c 1d");
+}
+
+/// Runs a command whose standard output is a full disk.
+fn onto_a_full_disk(broker: &Broker, arguments: &[&str]) {
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(binary::path());
+    command.args(arguments).env("RIVERRUN_SERVER", &broker.address).stdout(full);
+    let output = command.output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("cannot write to standard output: No space left"), "{told}");
+}
+
+#[test]
+fn what_a_full_disk_did_not_take_is_neither_committed_nor_acknowledged() {
+    let broker = broker_with_records();
+    onto_a_full_disk(&broker, &["consume", "t", "--group", "g", "--no-follow"]);
+    assert_eq!(consume(&broker, &[]), "0a 0b 0c 0d 1a 1b 1c 1d");
+    let subscribe = ["subscribe", "t", "--subscription", "s", "--no-follow", "--format", "%p%v "];
+    onto_a_full_disk(&broker, &subscribe);
+    let told = broker.call(&subscribe).ok().text();
+    let mut told: Vec<&str> = told.split_whitespace().collect();
+    told.sort_unstable();
+    assert_eq!(told.join(" "), "0a 0b 0c 0d 1a 1b 1c 1d");
 }
 
 #[test]

@@ -1,7 +1,13 @@
 //! Push subscriptions from the command line: printing, commands per record, operating them.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::process::{Broker, Done};
@@ -128,6 +134,72 @@ fn a_command_that_cannot_be_run_buries_nothing() {
     assert!(done.stderr.contains("riverrun: the command cannot be run"), "{}", done.stderr);
     assert_eq!(subscribe(&broker, &["--format", "%v\\n"]), "a b");
     assert_eq!(sum(&describe(&broker), "dead"), 0);
+}
+
+#[test]
+fn an_empty_command_is_refused() {
+    let broker = broker_with_records(b"a\n");
+    let done = broker.call(&["subscribe", "t", "--subscription", "s", "--exec", " "]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+    assert!(done.stderr.contains("--exec") && done.stderr.contains("empty"), "{}", done.stderr);
+    assert_eq!(subscribe(&broker, &[]), "a");
+}
+
+#[test]
+fn a_command_that_leaves_somebody_behind_has_ended() {
+    let broker = broker_with_records(b"a\n");
+    // Longer than a test may take; it keeps the standard error of its command.
+    let command = "echo said >&2; sleep 90 >/dev/null & exit 65";
+    subscribe(&broker, &["--exec", command]);
+    describe_dead(&broker, 1);
+    let dead = broker.call(&["consume", "s.dead", "--no-follow", "--format", "%v %h"]).ok().text();
+    assert!(dead.starts_with("a ") && dead.contains("said"), "{dead}");
+}
+
+#[test]
+fn a_record_that_no_command_can_be_given_is_rejected_and_others_go_on() {
+    let broker = broker_with_records(b"");
+    let header = "h".repeat(200 << 10);
+    let body = format!(
+        r#"[{{"value":"a","headers":[{{"key":"h","value":"{header}"}}]}},{{"value":"b"}}]"#
+    );
+    let mut web = TcpStream::connect(&broker.web_address).unwrap();
+    let head = "POST /v1/topics/t/records HTTP/1.1\r\nhost: localhost\r\nconnection: close";
+    let rest = format!("content-type: application/json\r\ncontent-length: {}", body.len());
+    write!(web, "{head}\r\n{rest}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    web.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(subscribe(&broker, &["--exec", "cat; echo"]), "b");
+    describe_dead(&broker, 1);
+    let dead = broker.call(&["consume", "s.dead", "--no-follow", "--format", "%v %h"]).ok().text();
+    assert!(dead.contains("environment of a command"), "{}", &dead[dead.len() - 500..]);
+}
+
+#[test]
+fn whoever_interrupts_twice_does_not_wait_for_a_command_that_hangs() {
+    let broker = broker_with_records(b"a\n");
+    let command = ["subscribe", "t", "--subscription", "s", "--exec", "exec sleep 90"];
+    let mut child = broker.spawn(&command);
+    let deadline = Instant::now() + DEADLINE;
+    while broker.call(&["subscription", "describe", "s"]).code != Some(0)
+        || sum(&describe(&broker), "in_flight") == 0
+    {
+        assert!(Instant::now() < deadline, "nothing was handed out");
+    }
+    let status = loop {
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        thread::sleep(Duration::from_millis(100));
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "it waits for its command");
+    };
+    assert_eq!(status.code(), Some(1));
+    let mut told = String::new();
+    child.stderr.unwrap().read_to_string(&mut told).unwrap();
+    assert!(told.contains("ended while commands ran"), "{told}");
+    assert_eq!(subscribe(&broker, &[]), "a");
 }
 
 #[test]

@@ -2,20 +2,23 @@
 
 use std::{
     ffi::OsString,
-    io::IsTerminal,
+    io::{ErrorKind, IsTerminal},
     os::unix::{ffi::OsStringExt, process::ExitStatusExt},
+    pin::pin,
     process::{ExitStatus, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use riverrun_client::{Client, Outcome, Received, Stopper, Subscriber, Work};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    process::{Child, ChildStderr, Command},
+    process::{ChildStderr, Command},
+    time::timeout,
 };
 
 use super::{SubscribeArgs, end::End};
@@ -29,6 +32,10 @@ use crate::{
 const EX_DATAERR: i32 = 65;
 /// Exit statuses of a shell that cannot run the command.
 const NOT_RUN: [i32; 2] = [126, 127];
+/// What somebody hears who did not wait for the commands that ran.
+const CUT_SHORT: &str = "ended while commands ran; their records are handed out again";
+/// A command that has ended may leave somebody behind who keeps its standard error open: nobody waits longer for the last words.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 /// Longest last line kept as a reason.
 const REASON_BYTES_MAX: usize = 256;
 
@@ -69,24 +76,30 @@ pub(super) async fn run(
         let shop = worker.clone();
         async move { shop.handle(work).await }
     };
-    let mut running = std::pin::pin!(subscriber.run(args.concurrency as usize, handler));
-    let reached = async {
+    let mut running = pin!(subscriber.run(args.concurrency as usize, handler));
+    let mut reached = pin!(async {
         match args.no_follow {
             true => end.reached().await,
             false => std::future::pending().await,
         }
-    };
-    let ended = tokio::select! {
-        ended = &mut running => ended.map_err(Stop::from),
-        reached = reached => {
-            shop.stopper.stop();
-            let ended = running.await.map_err(Stop::from);
-            reached.map_err(Stop::from).and(ended)
-        }
-        () = interrupted() => {
-            shop.stopping.store(true, Ordering::Release);
-            shop.stopper.stop();
-            running.await.map_err(Stop::from)
+    });
+    let mut at_end = None;
+    let ended = loop {
+        tokio::select! {
+            ended = &mut running => break at_end.unwrap_or(Ok(())).and(ended.map_err(Stop::from)),
+            reached = &mut reached, if at_end.is_none() => {
+                shop.stopper.stop();
+                at_end = Some(reached.map_err(Stop::from));
+            }
+            () = interrupted() => {
+                if shop.stopping.swap(true, Ordering::AcqRel) {
+                    break Err(Failure::other(CUT_SHORT).into());
+                }
+                shop.stopper.stop();
+                if std::io::stderr().is_terminal() {
+                    eprintln!("riverrun: waiting for the commands that run; once more ends them");
+                }
+            }
         }
     };
     if std::io::stderr().is_terminal() {
@@ -109,6 +122,10 @@ impl Shop {
         }
         match self.run(&work).await {
             Ok((status, reason)) => self.outcome(status, reason),
+            Err(error) if error.kind() == ErrorKind::ArgumentListTooLong => {
+                self.rejected.fetch_add(1, Ordering::Relaxed);
+                Outcome::reject("its key and headers do not fit into the environment of a command")
+            }
             Err(error) => self.give_up(format!("cannot run `sh`: {error}")),
         }
     }
@@ -130,8 +147,23 @@ impl Shop {
                 let _unread = stdin.write_all(&value).await;
             }
         };
-        let ((), reason, status) = tokio::join!(feed, last_line(stderr), wait(child));
-        Ok((status?, reason))
+        let mut said = Said::default();
+        let status = {
+            let mut talk = pin!(async { tokio::join!(feed, said.listen(stderr)) });
+            let mut is_over = false;
+            loop {
+                tokio::select! {
+                    status = child.wait() => {
+                        if !is_over {
+                            let _more = timeout(LAST_WORDS, talk).await;
+                        }
+                        break status?;
+                    }
+                    _ = &mut talk, if !is_over => is_over = true,
+                }
+            }
+        };
+        Ok((status, said.last_line()))
     }
 
     fn outcome(&self, status: ExitStatus, reason: String) -> Outcome {
@@ -201,43 +233,56 @@ fn variable(header: &[u8]) -> OsString {
     format!("RIVERRUN_HEADER_{name}").into()
 }
 
-/// Passes what a command says on to standard error; its last line that is not blank.
-async fn last_line(stderr: Option<ChildStderr>) -> String {
-    let mut last = Vec::new();
-    let Some(stderr) = stderr else { return String::new() };
-    let mut reader = BufReader::new(stderr);
-    let mut line = Vec::new();
-    // A line longer than the buffer comes in pieces, so memory stays bounded.
-    while let Ok(piece) = reader.fill_buf().await {
-        if piece.is_empty() {
-            break;
-        }
-        let length = piece.iter().position(|byte| *byte == b'\n').map_or(piece.len(), |at| at + 1);
-        let ended = piece[length - 1] == b'\n';
-        use std::io::Write;
-        let _closed = std::io::stderr().write_all(&piece[..length]);
-        let room = (REASON_BYTES_MAX - line.len()).min(length);
-        line.extend_from_slice(&piece[..room]);
-        reader.consume(length);
-        if ended {
-            keep(&mut last, &mut line);
-        }
-    }
-    keep(&mut last, &mut line);
-    String::from_utf8_lossy(&last).into_owned()
+/// What a command says on its standard error.
+#[derive(Debug, Default)]
+struct Said {
+    /// The last whole line that is not blank.
+    last: Vec<u8>,
+    /// The line that has begun.
+    line: Vec<u8>,
 }
 
-/// Keeps a line unless it is blank.
-fn keep(last: &mut Vec<u8>, line: &mut Vec<u8>) {
-    let text = line.trim_ascii();
-    if !text.is_empty() {
-        *last = text.to_vec();
+impl Said {
+    /// Passes it on to standard error.
+    async fn listen(&mut self, stderr: Option<ChildStderr>) {
+        let Some(stderr) = stderr else { return };
+        let mut reader = BufReader::new(stderr);
+        // A line longer than the buffer comes in pieces, so memory stays bounded.
+        while let Ok(piece) = reader.fill_buf().await {
+            if piece.is_empty() {
+                break;
+            }
+            let end = piece.iter().position(|byte| *byte == b'\n').map_or(piece.len(), |at| at + 1);
+            use std::io::Write;
+            let _closed = std::io::stderr().write_all(&piece[..end]);
+            self.take(&piece[..end]);
+            reader.consume(end);
+        }
     }
-    line.clear();
-}
 
-async fn wait(mut child: Child) -> std::io::Result<ExitStatus> {
-    child.wait().await
+    /// Takes in a line, or a piece of one.
+    fn take(&mut self, piece: &[u8]) {
+        let room = (REASON_BYTES_MAX - self.line.len()).min(piece.len());
+        self.line.extend_from_slice(&piece[..room]);
+        if piece.ends_with(b"\n") {
+            self.end_line();
+        }
+    }
+
+    /// Keeps the line that has begun, unless it is blank.
+    fn end_line(&mut self) {
+        let text = self.line.trim_ascii();
+        if !text.is_empty() {
+            self.last = text.to_vec();
+        }
+        self.line.clear();
+    }
+
+    /// The last line that is not blank.
+    fn last_line(mut self) -> String {
+        self.end_line();
+        String::from_utf8_lossy(&self.last).into_owned()
+    }
 }
 
 fn or(reason: String, otherwise: String) -> String {
@@ -256,12 +301,13 @@ mod tests {
 
     #[test]
     fn the_last_line_that_says_something_is_kept() {
-        let (mut last, mut line) = (Vec::new(), b"first\n".to_vec());
-        keep(&mut last, &mut line);
-        line.extend_from_slice(b"  second \n");
-        keep(&mut last, &mut line);
-        line.extend_from_slice(b"\n");
-        keep(&mut last, &mut line);
-        assert_eq!(last, b"second");
+        let mut said = Said::default();
+        for piece in ["first\n", "  sec", "ond \n", "\n", " "] {
+            said.take(piece.as_bytes());
+        }
+        assert_eq!(said.last_line(), "second");
+        let mut cut = Said::default();
+        cut.take(&[b'x'; 1_000]);
+        assert_eq!(cut.last_line().len(), REASON_BYTES_MAX);
     }
 }

@@ -106,7 +106,7 @@ fn bytes_of(field: &str, raw: &RawValue, kind: Type) -> Result<Option<Bytes>, Pr
     }
 }
 
-/// No fewer bytes than [`write`] makes of a record, and hardly more; found without making them.
+/// No fewer bytes than [`write()`] makes of a record, and hardly more; found without making them.
 pub(super) fn text_bytes(record: &OffsetRecord) -> usize {
     let field = |bytes: Option<&Bytes>| match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes)))
     {
