@@ -165,6 +165,29 @@ async fn a_deleted_subscription_ends_its_sessions() {
 }
 
 #[tokio::test]
+async fn a_subscription_whose_topics_were_deleted_says_so_and_takes_no_topic_for_another() {
+    let broker = TestBroker::start().await;
+    let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;
+    let mut session = stubs.session("a").await;
+    let delete = v1::DeleteTopicRequest { topic: "t".into(), ..Default::default() };
+    stubs.topics.admin.delete_topic(delete).await.unwrap();
+    let _end = session.until_ended().await;
+    let error = session.goaway.clone().expect("told why").error.unwrap();
+    assert_eq!(error.code(), v1::ErrorCode::UnknownTopicOrPartition);
+    assert!(error.message.contains("all topics of subscription `s` were deleted"), "{error:?}");
+    // One of the same name is another one.
+    stubs.topics.create("t", 1, Default::default()).await;
+    stubs.send(&[value("new")]).await;
+    let refused = stubs.session_with(open("a")).await.unwrap_err();
+    let code = crate::support::records::code(&refused);
+    assert_eq!(code, v1::ErrorCode::UnknownTopicOrPartition, "{refused}");
+    let add_topics = vec!["t".into()];
+    let add = v1::AlterSubscriptionRequest { subscription: "s".into(), settings: None, add_topics };
+    stubs.subscriptions.alter_subscription(add).await.unwrap();
+    assert_eq!(stubs.session("a").await.one().await.value, "new");
+}
+
+#[tokio::test]
 async fn partitions_and_topics_come_and_go_while_it_lives() {
     let broker = TestBroker::start().await;
     let mut stubs = PushStubs::with_subscription(&broker, Default::default()).await;

@@ -68,6 +68,7 @@ impl Describe for PushError {
             PushError::UnknownSubscription { .. } | PushError::Deleted { .. } => {
                 ErrorCode::UnknownSubscription
             }
+            PushError::TopicsDeleted { .. } => ErrorCode::UnknownTopicOrPartition,
             PushError::Exists { .. } => ErrorCode::SubscriptionExists,
             PushError::InUse { .. } | PushError::Held { .. } => ErrorCode::SubscriptionInUse,
             PushError::UnknownGroup { .. } => ErrorCode::UnknownGroup,

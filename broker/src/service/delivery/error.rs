@@ -55,6 +55,14 @@ pub enum PushError {
         /// Its name.
         subscription: Arc<str>,
     },
+    /// It has nothing to read any more.
+    #[error(
+        "all topics of subscription `{subscription}` were deleted; add one to it, or delete it"
+    )]
+    TopicsDeleted {
+        /// Its name.
+        subscription: Arc<str>,
+    },
     /// Nobody may come while it is changed.
     #[error("subscription `{subscription}` is closed for a moment: {why}")]
     Altering {

@@ -88,6 +88,8 @@ pub(super) struct State {
     pub(super) dead: VecDeque<DeadLetter>,
     /// It was deleted.
     pub(super) gone: bool,
+    /// All its topics were deleted.
+    pub(super) orphaned: bool,
     /// Nobody may come, and why.
     pub(super) closed: Option<Closing>,
 }
@@ -124,6 +126,7 @@ impl State {
             oldest: OldestKnown::default(),
             dead: VecDeque::new(),
             gone: false,
+            orphaned: false,
             closed: None,
         }
     }

@@ -108,9 +108,11 @@ impl DeliveryService {
 impl State {
     /// Somebody may come.
     pub(super) fn check_open(&self, name: &Arc<str>) -> Result<(), PushError> {
+        let subscription = name.clone();
         match (self.gone, self.closed) {
-            (true, _) => Err(PushError::Deleted { subscription: name.clone() }),
-            (false, Some(why)) => Err(PushError::Altering { subscription: name.clone(), why }),
+            (true, _) => Err(PushError::Deleted { subscription }),
+            (false, Some(why)) => Err(PushError::Altering { subscription, why }),
+            (false, None) if self.orphaned => Err(PushError::TopicsDeleted { subscription }),
             (false, None) => Ok(()),
         }
     }

@@ -9,6 +9,7 @@ use riverrun_proto::TopicId;
 
 use super::{
     DeliveryService, Shared,
+    error::PushError,
     live::{Live, Source, State},
 };
 use crate::{
@@ -74,12 +75,21 @@ impl Live {
                 wanted.insert(LaneKey::new(topic.id, number), source);
             }
         }
-        let is_same = self.look(|state| state.sources.keys().eq(wanted.keys()));
+        let orphaned = wanted.is_empty();
+        let is_same =
+            self.look(|state| state.sources.keys().eq(wanted.keys()) && state.orphaned == orphaned);
         if is_same {
             return;
         }
-        self.event(|state, now| state.follow(wanted, (self, now)));
+        self.event(|state, now| {
+            state.orphaned = orphaned;
+            state.follow(wanted, (self, now));
+        });
         self.scans.notify_one();
+        if orphaned {
+            // Another topic of that name is another one.
+            self.end_all(&PushError::TopicsDeleted { subscription: self.name.clone() }, true);
+        }
     }
 }
 
