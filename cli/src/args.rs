@@ -73,10 +73,14 @@ pub(crate) struct Server {
     pub(crate) timeout: Duration,
 }
 
+/// Longest time to wait for an answer.
+const TIMEOUT_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
+
 fn parse_timeout(text: &str) -> Result<Duration, String> {
-    match units::parse_millis(text)? {
-        0 => Err("must be more than 0".to_owned()),
-        ms => Ok(Duration::from_millis(ms)),
+    match Duration::from_millis(units::parse_millis(text)?) {
+        Duration::ZERO => Err("must be more than 0".to_owned()),
+        timeout if timeout > TIMEOUT_MAX => Err("must be at most 30d".to_owned()),
+        timeout => Ok(timeout),
     }
 }
 

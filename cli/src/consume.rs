@@ -23,7 +23,7 @@ use crate::{
     failure::{Class, Failure, Stop},
     output::OutputArgs,
     position::Position,
-    signals::interrupted,
+    signals::{end_at_second, interrupted},
     template::{LETTERS, Template},
 };
 
@@ -69,6 +69,7 @@ pub(crate) async fn run(server: &Server, args: ConsumeArgs) -> Result<(), Stop> 
     let client = connect(server).await?;
     let mut reader = Reader::start(&client, args).await?;
     let reporter = report_state(&client);
+    end_at_second();
     let read = tokio::select! {
         read = reader.read() => read,
         () = interrupted() => Ok(()),

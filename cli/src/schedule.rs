@@ -33,7 +33,8 @@ pub(crate) async fn run(server: &Server, command: ScheduleCommand) -> Result<(),
     if admin.cancel_scheduled(&partition, Offset(offset)).await? {
         return output::print(&format!("cancelled the record at {offset} of `{partition}`\n"));
     }
-    let message =
-        format!("too late: a subscription has delivered the record at {offset} of `{partition}`");
+    let message = format!(
+        "too late: a subscription has delivered the record at {offset} of `{partition}`; the others, and who seeks back, leave it out"
+    );
     Err(Failure::new(Class::Refused, message).into())
 }

@@ -1,16 +1,45 @@
 //! Being asked to end.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Requests to end: Ctrl-C and SIGTERM.
+struct Requests {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Requests {
+    /// Those from now on; `None` when they cannot be waited for.
+    fn listen() -> Option<Requests> {
+        let interrupt = signal(SignalKind::interrupt()).ok()?;
+        let terminate = signal(SignalKind::terminate()).ok()?;
+        Some(Requests { interrupt, terminate })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
 
 /// Waits for Ctrl-C or SIGTERM. For ever when they cannot be waited for.
 pub(crate) async fn interrupted() {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    match Requests::listen() {
+        Some(mut requests) => requests.next().await,
+        None => std::future::pending().await,
     }
+}
+
+/// From now on the second request ends the program, whatever it is doing: it may write to somebody who does not read.
+pub(crate) fn end_at_second() {
+    let Some(mut requests) = Requests::listen() else { return };
+    tokio::spawn(async move {
+        requests.next().await;
+        requests.next().await;
+        eprintln!("riverrun: ended at once; what was not stored or acknowledged comes again");
+        #[expect(clippy::exit, reason = "the main task may be blocked for good")]
+        std::process::exit(1);
+    });
 }

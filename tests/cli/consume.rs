@@ -4,8 +4,11 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::PathBuf,
     process::Child,
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
     damage::{cut_in_half, cut_to, first_segment, flip_first_record, partition_dir},
@@ -96,6 +99,29 @@ fn a_reader_that_goes_away_ends_the_command_quietly() {
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(stderr, "");
+}
+
+#[test]
+fn whoever_interrupts_twice_does_not_wait_for_a_reader_that_does_not_read() {
+    let broker = Broker::start();
+    broker.call(&["topic", "create", "t"]).ok();
+    let line = "x".repeat(1_000) + "\n";
+    broker.run(&["produce", "t"], line.repeat(5_000).as_bytes()).ok();
+    for command in [&["consume", "t"][..], &["subscribe", "t", "--subscription", "s"]] {
+        let mut child = broker.spawn(command);
+        // It writes now, more than the pipe takes.
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 1]).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let status = loop {
+            kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+            thread::sleep(Duration::from_millis(100));
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "{command:?} waits for its reader");
+        };
+        assert_eq!(status.code(), Some(1));
+    }
 }
 
 #[test]

@@ -100,6 +100,15 @@ fn what_chooses_a_broker_is_offered_and_taken_only_where_one_is_talked_to() {
 }
 
 #[test]
+fn a_timeout_has_bounds() {
+    for (given, told) in [("99999999999d", "at most 30d"), ("0s", "more than 0")] {
+        let done = run(&["--server", "127.0.0.1:1", "--timeout", given, "topic", "list"], b"");
+        assert_eq!(done.code, Some(2), "{done:?}");
+        assert!(done.stderr.contains(told) && done.stderr.contains("--timeout"), "{done:?}");
+    }
+}
+
+#[test]
 fn an_address_that_is_none_ends_with_2() {
     run(&["topic", "list", "--server", "localhost:port"], b"")
         .refused(2, &["`--server localhost:port`"]);

@@ -3,14 +3,19 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    os::unix::process::CommandExt,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
-use crate::support::process::{Broker, Done};
+use crate::support::{
+    binary,
+    process::{Broker, Done},
+};
 
 /// Longest wait for what is on its way.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -176,17 +181,38 @@ fn a_record_that_no_command_can_be_given_is_rejected_and_others_go_on() {
     assert!(dead.contains("environment of a command"), "{}", &dead[dead.len() - 500..]);
 }
 
+/// Waits until a record is in somebody's hands.
+fn until_in_flight(broker: &Broker) {
+    let deadline = Instant::now() + DEADLINE;
+    while broker.call(&["subscription", "describe", "s"]).code != Some(0)
+        || sum(&describe(broker), "in_flight") == 0
+    {
+        assert!(Instant::now() < deadline, "nothing was handed out");
+    }
+}
+
+#[test]
+fn an_interrupt_from_a_terminal_is_no_failure_of_the_command_that_runs() {
+    let broker = broker_with_records(b"a\nb\n");
+    let mut command = Command::new(binary::path());
+    command.args(["subscribe", "t", "--subscription", "s", "--exec", "exec sleep 3"]);
+    command.env("RIVERRUN_SERVER", &broker.address).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.process_group(0).spawn().unwrap();
+    until_in_flight(&broker);
+    // As a terminal does it.
+    kill_process_group(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let described = describe(&broker);
+    assert_eq!((sum(&described, "retrying"), sum(&described, "lag")), (0, 1), "{described}");
+}
+
 #[test]
 fn whoever_interrupts_twice_does_not_wait_for_a_command_that_hangs() {
     let broker = broker_with_records(b"a\n");
     let command = ["subscribe", "t", "--subscription", "s", "--exec", "exec sleep 90"];
     let mut child = broker.spawn(&command);
+    until_in_flight(&broker);
     let deadline = Instant::now() + DEADLINE;
-    while broker.call(&["subscription", "describe", "s"]).code != Some(0)
-        || sum(&describe(&broker), "in_flight") == 0
-    {
-        assert!(Instant::now() < deadline, "nothing was handed out");
-    }
     let status = loop {
         kill_process(Pid::from_child(&child), Signal::INT).unwrap();
         thread::sleep(Duration::from_millis(100));

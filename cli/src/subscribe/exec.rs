@@ -15,6 +15,7 @@ use std::{
 
 use parking_lot::Mutex;
 use riverrun_client::{Client, Outcome, Received, Stopper, Subscriber, Work};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{ChildStderr, Command},
@@ -138,7 +139,9 @@ impl Shop {
         command.env("RIVERRUN_ATTEMPT", work.attempts().to_string());
         command.env("RIVERRUN_FAILURES", work.failures().to_string());
         describe(&mut command, record);
-        let mut child = command.kill_on_drop(true).spawn()?;
+        // A group of its own: what ends this program from a terminal is not meant for the command, whose end would count as a failure.
+        let mut child = command.process_group(0).kill_on_drop(true).spawn()?;
+        let group = Group(child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)));
         let value = record.value.clone().unwrap_or_default();
         let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
         let feed = async move {
@@ -163,6 +166,7 @@ impl Shop {
                 }
             }
         };
+        group.has_ended();
         Ok((status, said.last_line()))
     }
 
@@ -204,12 +208,36 @@ impl Shop {
     }
 }
 
+/// The processes of a command. They are ended with it when nobody waits for its end.
+struct Group(Option<Pid>);
+
+impl Group {
+    /// The command has ended; what it left behind is none of our business.
+    fn has_ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // It may be gone already.
+            let _gone = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
 /// Puts what is known of a record into the command's environment. What holds a zero byte cannot be there.
 fn describe(command: &mut Command, record: &Received) {
     command.env("RIVERRUN_TOPIC", &*record.partition.topic);
     command.env("RIVERRUN_PARTITION", record.partition.partition.to_string());
     command.env("RIVERRUN_OFFSET", record.offset.to_string());
     command.env("RIVERRUN_TIMESTAMP_MS", record.timestamp_ms.to_string());
+    // What this program was started with is of no record.
+    let inherited = std::env::vars_os().map(|(name, _)| name);
+    for name in inherited.filter(|name| is_of_record(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
     let mut put = |name: OsString, value: &[u8]| {
         if !value.contains(&0) {
             command.env(name, OsString::from_vec(value.to_vec()));
@@ -221,6 +249,11 @@ fn describe(command: &mut Command, record: &Received) {
     for header in &record.headers {
         put(variable(&header.key), header.value.as_deref().unwrap_or_default());
     }
+}
+
+/// Whether a variable tells what not every record has.
+fn is_of_record(name: &str) -> bool {
+    name == "RIVERRUN_KEY" || name.starts_with("RIVERRUN_HEADER_")
 }
 
 /// `content-type` as `RIVERRUN_HEADER_CONTENT_TYPE`.

@@ -14,7 +14,7 @@ use crate::{
     failure::Stop,
     output::Output,
     printer::{Form, Printer},
-    signals::interrupted,
+    signals::{end_at_second, interrupted},
     template::Row,
     units,
 };
@@ -42,6 +42,7 @@ pub(super) async fn run(
         started: clock::instant(),
         record_count: 0,
     };
+    end_at_second();
     let written = tokio::select! {
         written = writer.write() => written,
         () = interrupted() => Ok(()),

@@ -64,9 +64,11 @@ pub(super) async fn run(server: &Server, args: RedriveArgs) -> Result<(), Stop> 
     match done.failed {
         0 => Ok(()),
         failed => {
-            let why = done.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+            let why = done.error.map(Failure::from);
+            let class = why.as_ref().map_or(Class::Refused, |why| why.class);
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
             let message = format!("{} could not be brought back{why}", self::letters(failed));
-            Err(Failure::new(Class::Refused, message).into())
+            Err(Failure::new(class, message).into())
         }
     }
 }

@@ -236,6 +236,9 @@ async fn a_time_of_delivery_that_is_none_is_refused() {
         (vec![Some(&b"abc"[..])], "found `abc`"),
         (vec![Some(&b"\xff"[..])], "found `\\xff`"),
         (vec![Some(digits)], "found `99999999999999999999999999`"),
+        (vec![Some(&b"-5"[..])], "found `-5`"),
+        (vec![Some(&b"+1"[..])], "found `+1`"),
+        (vec![Some(&b""[..])], "found ``"),
         (vec![None], "found ``"),
         (vec![Some(&b"1"[..]), Some(&b"1"[..])], "found two of it"),
     ] {
