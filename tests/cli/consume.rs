@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::ioctl_fionread,
+    pipe::fcntl_getpipe_size,
+    process::{Pid, Signal, kill_process},
+};
 
 use crate::support::{
     damage::{cut_in_half, cut_to, first_segment, flip_first_record, partition_dir},
@@ -109,9 +113,14 @@ fn whoever_interrupts_twice_does_not_wait_for_a_reader_that_does_not_read() {
     broker.run(&["produce", "t"], line.repeat(5_000).as_bytes()).ok();
     for command in [&["consume", "t"][..], &["subscribe", "t", "--subscription", "s"]] {
         let mut child = broker.spawn(command);
-        // It writes now, more than the pipe takes.
-        child.stdout.as_mut().unwrap().read_exact(&mut [0; 1]).unwrap();
         let deadline = Instant::now() + Duration::from_secs(30);
+        // Nothing is read, so it stands in a write once the pipe is full.
+        let pipe = child.stdout.as_ref().unwrap();
+        let size = fcntl_getpipe_size(pipe).unwrap() as u64;
+        while ioctl_fionread(pipe).unwrap() < size {
+            assert!(Instant::now() < deadline, "{command:?} writes too little");
+            thread::sleep(Duration::from_millis(10));
+        }
         let status = loop {
             kill_process(Pid::from_child(&child), Signal::INT).unwrap();
             thread::sleep(Duration::from_millis(100));

@@ -18,12 +18,15 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
-use riverrun_proto::{LeaderEpoch, Offset};
+use riverrun_proto::{LeaderEpoch, Offset, limits::WAIT_MS_MAX};
 use tokio::time::{Instant, timeout_at};
 
 use self::pass::{Budget, Pass, Source};
@@ -254,9 +257,13 @@ impl FetchService {
 /// Checks what concerns the whole request.
 fn check(request: &FetchRequest) -> Result<(), InvalidField> {
     let count = request.partitions.len();
-    if (1..=PARTITIONS_MAX).contains(&count) {
-        return Ok(());
+    if !(1..=PARTITIONS_MAX).contains(&count) {
+        let expected = format!("a list of 1 to {PARTITIONS_MAX}");
+        return Err(InvalidField { field: "partitions", expected, found: count.to_string() });
     }
-    let expected = format!("a list of 1 to {PARTITIONS_MAX}");
-    Err(InvalidField { field: "partitions", expected, found: count.to_string() })
+    if request.wait > Duration::from_millis(WAIT_MS_MAX.into()) {
+        let (expected, found) = (format!("at most {WAIT_MS_MAX}"), request.wait.as_millis());
+        return Err(InvalidField { field: "max_wait_ms", expected, found: found.to_string() });
+    }
+    Ok(())
 }

@@ -6,7 +6,6 @@ use riverrun_proto::{
     Header, Record,
     batch::OffsetRecord,
     grpc::{gather, v1},
-    limits::WAIT_MS_MAX,
 };
 
 use super::status::Describe;
@@ -103,9 +102,6 @@ pub(super) fn failed_response(request_id: u64, error: &impl Describe) -> v1::App
 }
 
 pub(super) fn fetch_request(wire: v1::FetchRequest) -> Result<FetchRequest, InvalidField> {
-    if wire.max_wait_ms > WAIT_MS_MAX {
-        return Err(invalid("max_wait_ms", &format!("at most {WAIT_MS_MAX}"), wire.max_wait_ms));
-    }
     let format = match v1::RecordFormat::try_from(wire.format) {
         Ok(v1::RecordFormat::Unspecified | v1::RecordFormat::Encoded) => Format::Encoded,
         Ok(v1::RecordFormat::Structured) => Format::Structured,

@@ -18,6 +18,16 @@ pub(super) const SUBSCRIPTION: &[u8] = b"riverrun-dead-subscription";
 pub(super) const TOPIC: &[u8] = b"riverrun-dead-topic";
 /// Partition it came from.
 pub(super) const PARTITION: &[u8] = b"riverrun-dead-partition";
+/// Its offset there.
+const OFFSET: &[u8] = b"riverrun-dead-offset";
+/// Why it died: it wore out or was rejected.
+const REASON: &[u8] = b"riverrun-dead-reason";
+/// The reason of its last failure.
+const DETAIL: &[u8] = b"riverrun-dead-detail";
+/// How often it failed.
+const FAILURES: &[u8] = b"riverrun-dead-failures";
+/// Its latest failures, as JSON.
+const HISTORY: &[u8] = b"riverrun-dead-history";
 /// When it died, in milliseconds since 1970-01-01 UTC.
 pub(super) const TIME: &[u8] = b"riverrun-dead-time-ms";
 /// How often it was brought back.
@@ -53,18 +63,18 @@ impl Origin<'_> {
         let history: Vec<_> = history.iter().map(attempt).collect();
         let mut headers = without_dead(&record.headers);
         for (name, value) in [
-            ("riverrun-dead-reason", reason.to_owned()),
-            ("riverrun-dead-detail", detail.to_owned()),
-            ("riverrun-dead-subscription", self.subscription.to_owned()),
-            ("riverrun-dead-topic", self.topic.to_owned()),
-            ("riverrun-dead-partition", lane.partition.to_string()),
-            ("riverrun-dead-offset", offset.to_string()),
-            ("riverrun-dead-time-ms", now_ms.to_string()),
-            ("riverrun-dead-failures", failures.to_string()),
-            ("riverrun-dead-history", json!(history).to_string()),
-            ("riverrun-dead-id", self.id(letter)),
+            (REASON, reason.to_owned()),
+            (DETAIL, detail.to_owned()),
+            (SUBSCRIPTION, self.subscription.to_owned()),
+            (TOPIC, self.topic.to_owned()),
+            (PARTITION, lane.partition.to_string()),
+            (OFFSET, offset.to_string()),
+            (TIME, now_ms.to_string()),
+            (FAILURES, failures.to_string()),
+            (HISTORY, json!(history).to_string()),
+            (ID, self.id(letter)),
         ] {
-            headers.push(header(name.as_bytes(), value));
+            headers.push(header(name, value));
         }
         Record { headers, ..record.clone() }
     }
