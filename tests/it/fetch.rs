@@ -270,6 +270,37 @@ async fn a_watch_tells_what_moved_and_of_partitions_added_later() {
     assert!(gone.iter().all(|part| part.error.is_some()), "{gone:?}");
 }
 
+#[tokio::test]
+async fn a_watch_tells_of_topics_made_later_and_made_again() {
+    let broker = TestBroker::start().await;
+    let mut stubs = broker.stubs().await;
+    let all = v1::WatchPartition { topic: "t".into(), partition: 0, all_partitions: true };
+    let request = v1::WatchRequest { partitions: vec![all] };
+    let mut watch = stubs.fetch.watch(request).await.unwrap().into_inner();
+    let mut next = async || timeout(SOON, watch.next()).await.expect("soon").unwrap().unwrap();
+    let missing = next().await.partitions;
+    assert!(missing.iter().all(|part| part.error.is_some()), "{missing:?}");
+    for made in 1..4 {
+        stubs.create("t", 2, v1::TopicConfig::default()).await;
+        stubs.append("t", &vec!["a"; made]).await;
+        // What is told close together comes as one, or one after the other.
+        let mut ends = [None; 2];
+        while ends != [Some(made as u64), Some(0)] {
+            for part in next().await.partitions.iter().filter(|part| part.error.is_none()) {
+                ends[part.partition as usize] = Some(part.high_watermark);
+            }
+        }
+        let delete = v1::DeleteTopicRequest { topic: "t".into(), ..Default::default() };
+        stubs.admin.delete_topic(delete).await.unwrap();
+        let mut gone = [false; 2];
+        while gone != [true; 2] {
+            for part in next().await.partitions {
+                gone[part.partition as usize] |= part.error.is_some();
+            }
+        }
+    }
+}
+
 /// A fetch pipeline, by hand.
 struct Pipeline {
     asks: mpsc::Sender<v1::FetchPipelineRequest>,

@@ -2,7 +2,7 @@
 //!
 //! The first answer describes every partition; further ones name those that moved. Moves that happen
 //! while an answer is on its way come together in the next one, so a slow reader gets fewer answers, never
-//! a backlog.
+//! a backlog. A topic that is made while it is watched, or made again, is told of from then on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -87,7 +87,7 @@ struct Watched {
     topic: Arc<str>,
     partition: u32,
     found: Result<Arc<Partition>, FindError>,
-    /// An error was told; nothing more will come.
+    /// An error was told; nothing more will come unless another partition takes its place.
     ended: bool,
 }
 
@@ -154,7 +154,15 @@ impl Watch {
         found: Result<Arc<Partition>, FindError>,
     ) {
         let name = (topic.clone(), number);
-        if self.watched.len() > PARTITIONS_MAX || self.keys.contains_key(&name) {
+        if let Some(index) = self.keys.get(&name) {
+            if let Ok(partition) = found
+                && !self.watched[*index].is(&partition)
+            {
+                self.replace(*index, partition);
+            }
+            return;
+        }
+        if self.watched.len() > PARTITIONS_MAX {
             return;
         }
         let key = u32::try_from(self.watched.len()).unwrap_or(u32::MAX);
@@ -164,6 +172,21 @@ impl Watch {
         self.keys.insert(name, self.watched.len());
         self.untold.push(key);
         self.watched.push(Watched { topic: topic.clone(), partition: number, found, ended: false });
+    }
+
+    /// Stands on a partition that has come to be where none was, or where one was that is gone: a topic was made (again).
+    fn replace(&mut self, index: usize, partition: Arc<Partition>) {
+        let watched = &mut self.watched[index];
+        (watched.found, watched.ended) = (Ok(partition), false);
+        let mut waiter = TailWaiter::for_moves();
+        for (key, watched) in (0..).zip(&self.watched) {
+            if let (Ok(partition), false) = (&watched.found, watched.ended) {
+                waiter.register(partition.tail(), key);
+            }
+        }
+        // What moved until now; what moves from now on goes to the new one.
+        self.untold.extend(std::mem::replace(&mut self.waiter, waiter).take_moved());
+        self.untold.push(u32::try_from(index).unwrap_or(u32::MAX));
     }
 
     /// Waits until something is to be told, and tells it.
@@ -192,6 +215,10 @@ impl Watch {
 }
 
 impl Watched {
+    fn is(&self, partition: &Arc<Partition>) -> bool {
+        self.found.as_ref().is_ok_and(|found| Arc::ptr_eq(found, partition))
+    }
+
     fn tell(&mut self) -> Option<WatchState> {
         if self.ended {
             return None;
