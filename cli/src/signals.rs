@@ -32,6 +32,16 @@ pub(crate) async fn interrupted() {
     }
 }
 
+/// Waits for the end of the terminal (SIGHUP) or SIGQUIT. For ever when they cannot be waited for.
+pub(crate) async fn hung_up() {
+    let signals = (signal(SignalKind::hangup()), signal(SignalKind::quit()));
+    let (Ok(mut hangup), Ok(mut quit)) = signals else { return std::future::pending().await };
+    tokio::select! {
+        _ = hangup.recv() => {}
+        _ = quit.recv() => {}
+    }
+}
+
 /// From now on the second request ends the program, whatever it is doing: it may write to somebody who does not read.
 pub(crate) fn end_at_second() {
     let Some(mut requests) = Requests::listen() else { return };

@@ -10,7 +10,6 @@ use std::{
 
 use rustix::{
     io::ioctl_fionread,
-    pipe::fcntl_getpipe_size,
     process::{Pid, Signal, kill_process},
 };
 
@@ -114,12 +113,15 @@ fn whoever_interrupts_twice_does_not_wait_for_a_reader_that_does_not_read() {
     for command in [&["consume", "t"][..], &["subscribe", "t", "--subscription", "s"]] {
         let mut child = broker.spawn(command);
         let deadline = Instant::now() + Duration::from_secs(30);
-        // Nothing is read, so it stands in a write once the pipe is full.
+        // Nothing is read, so it stands in a write once the pipe takes no more.
         let pipe = child.stdout.as_ref().unwrap();
-        let size = fcntl_getpipe_size(pipe).unwrap() as u64;
-        while ioctl_fionread(pipe).unwrap() < size {
+        let (mut before, mut stands) = (0, 0);
+        while stands < 30 {
             assert!(Instant::now() < deadline, "{command:?} writes too little");
             thread::sleep(Duration::from_millis(10));
+            let written = ioctl_fionread(pipe).unwrap();
+            stands = if written == before && written > 0 { stands + 1 } else { 0 };
+            before = written;
         }
         let status = loop {
             kill_process(Pid::from_child(&child), Signal::INT).unwrap();
@@ -129,7 +131,8 @@ fn whoever_interrupts_twice_does_not_wait_for_a_reader_that_does_not_read() {
             }
             assert!(Instant::now() < deadline, "{command:?} waits for its reader");
         };
-        assert_eq!(status.code(), Some(1));
+        // 0 where it came between two writes.
+        assert!(matches!(status.code(), Some(0 | 1)), "{status}");
     }
 }
 

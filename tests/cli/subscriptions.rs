@@ -1,7 +1,7 @@
 //! Push subscriptions from the command line: printing, commands per record, operating them.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     os::unix::process::CommandExt,
     process::{Command, Stdio},
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
 use serde_json::Value;
 
 use crate::support::{
@@ -209,8 +209,11 @@ fn an_interrupt_from_a_terminal_is_no_failure_of_the_command_that_runs() {
 #[test]
 fn whoever_interrupts_twice_does_not_wait_for_a_command_that_hangs() {
     let broker = broker_with_records(b"a\n");
-    let command = ["subscribe", "t", "--subscription", "s", "--exec", "exec sleep 90"];
+    let command = ["subscribe", "t", "--subscription", "s", "--exec", "echo $$; exec sleep 90"];
     let mut child = broker.spawn(&command);
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let of_command = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
     until_in_flight(&broker);
     let deadline = Instant::now() + DEADLINE;
     let status = loop {
@@ -225,6 +228,10 @@ fn whoever_interrupts_twice_does_not_wait_for_a_command_that_hangs() {
     let mut told = String::new();
     child.stderr.unwrap().read_to_string(&mut told).unwrap();
     assert!(told.contains("ended while commands ran"), "{told}");
+    while test_kill_process(of_command).is_ok() {
+        assert!(Instant::now() < deadline, "the command runs on");
+        thread::sleep(Duration::from_millis(10));
+    }
     assert_eq!(subscribe(&broker, &[]), "a");
 }
 

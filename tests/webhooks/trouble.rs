@@ -12,7 +12,9 @@ use riverrun_proto::grpc::v1::{self, settle_item::Outcome};
 use riverrun_storage::disk::sim::{CrashPolicy, SimDisk};
 use tokio::sync::Semaphore;
 
-use super::{bodies, broker, broker_in, dead, hook, hooked, settled, standing_until};
+use super::{
+    allow_loopback, bodies, broker, broker_in, dead, hook, hooked, settled, standing_until,
+};
 use crate::support::{
     broker::TestBroker,
     client::in_time,
@@ -69,6 +71,33 @@ async fn every_record_is_delivered_or_dead_with_its_reason() {
     let mut found: BTreeSet<String> = bodies(&receiver.came()).into_iter().collect();
     found.extend(letters.into_iter().map(|(text, _)| text).filter(|text| text != "poison"));
     assert_eq!(found, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_goes_on_once_there_is_room_to_read_again() {
+    let gate = Arc::new(Semaphore::new(0));
+    let opens = gate.clone();
+    let receiver = Receiver::start(move |_| Answer::When(opens.clone(), 204)).await;
+    let broker = TestBroker::start_with(|config| {
+        allow_loopback(config);
+        // Every look at a record takes of what may be read at once.
+        config.subscriptions.cache_bytes_max = 0;
+        config.limits.quota_wait = Duration::from_millis(20);
+    })
+    .await;
+    let mut stubs = PushStubs::with_subscription(&broker, hooked(&receiver)).await;
+    stubs.alter(hook(v1::WebhookSettings { concurrency: Some(1), ..Default::default() })).await;
+    stubs.send_numbers(20).await;
+    stubs.lane_until(|lane| lane.ready >= 10 && lane.in_flight > 0).await;
+    let reading = broker.inside().services().fetch.reading().clone();
+    let held = reading.take(reading.limit()).await.unwrap();
+    gate.add_permits(100);
+    // Long enough to be refused more often than there is credit.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    drop(held);
+    settled(&mut stubs).await;
+    let expected: BTreeSet<String> = (0..20).map(|n| n.to_string()).collect();
+    assert_eq!(bodies(&receiver.came()).into_iter().collect::<BTreeSet<_>>(), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -79,6 +79,8 @@ struct Watch {
     keys: BTreeMap<(Arc<str>, u32), usize>,
     /// Keys whose first state was not told yet.
     untold: Vec<u32>,
+    /// Keys of partitions that took the place of others, on which the waiter does not stand yet.
+    replaced: Vec<u32>,
     _share: Share,
 }
 
@@ -115,6 +117,7 @@ impl WatchService {
             watched: Vec::new(),
             keys: BTreeMap::new(),
             untold: Vec::new(),
+            replaced: Vec::new(),
             _share: share,
         };
         watch.stand();
@@ -145,6 +148,7 @@ impl Watch {
                 }
             }
         }
+        self.stand_anew();
     }
 
     fn stand_on(
@@ -155,10 +159,12 @@ impl Watch {
     ) {
         let name = (topic.clone(), number);
         if let Some(index) = self.keys.get(&name) {
+            let watched = &mut self.watched[*index];
             if let Ok(partition) = found
-                && !self.watched[*index].is(&partition)
+                && !watched.is(&partition)
             {
-                self.replace(*index, partition);
+                (watched.found, watched.ended) = (Ok(partition), false);
+                self.replaced.push(u32::try_from(*index).unwrap_or(u32::MAX));
             }
             return;
         }
@@ -174,10 +180,11 @@ impl Watch {
         self.watched.push(Watched { topic: topic.clone(), partition: number, found, ended: false });
     }
 
-    /// Stands on a partition that has come to be where none was, or where one was that is gone: a topic was made (again).
-    fn replace(&mut self, index: usize, partition: Arc<Partition>) {
-        let watched = &mut self.watched[index];
-        (watched.found, watched.ended) = (Ok(partition), false);
+    /// Stands on partitions that have come to be where none were, or where some were that are gone: a topic was made (again).
+    fn stand_anew(&mut self) {
+        if self.replaced.is_empty() {
+            return;
+        }
         let mut waiter = TailWaiter::for_moves();
         for (key, watched) in (0..).zip(&self.watched) {
             if let (Ok(partition), false) = (&watched.found, watched.ended) {
@@ -186,7 +193,7 @@ impl Watch {
         }
         // What moved until now; what moves from now on goes to the new one.
         self.untold.extend(std::mem::replace(&mut self.waiter, waiter).take_moved());
-        self.untold.push(u32::try_from(index).unwrap_or(u32::MAX));
+        self.untold.append(&mut self.replaced);
     }
 
     /// Waits until something is to be told, and tells it.

@@ -90,7 +90,10 @@ impl RememberedLane {
     pub fn apply(&mut self, part: &LanePart) {
         let image = &mut self.image;
         match part {
-            LanePart::Seek(offset) => image.seek(*offset),
+            LanePart::Seek(offset) => {
+                image.seek(*offset);
+                self.forget_intents();
+            }
             LanePart::HourCame(hour) => {
                 image.far.remove(hour);
             }
@@ -107,16 +110,22 @@ impl RememberedLane {
                 if image.dead.contains_key(offset) {
                     self.intents.insert(*offset, *intent);
                 }
-                return;
             }
-            LanePart::Dead(offset) => image.bury(*offset),
+            LanePart::Dead(offset) => {
+                image.bury(*offset);
+                self.intents.remove(offset);
+            }
             LanePart::Done(piece) => {
                 piece.runs().for_each(|run| image.settle(Run::new(run.start, run.end)));
+                self.forget_intents();
             }
         }
-        if !self.intents.is_empty() {
-            self.intents.retain(|offset, _| image.dead.contains_key(offset));
-        }
+    }
+
+    /// Forgets what was about to be written for records that wait for it no more.
+    fn forget_intents(&mut self) {
+        let dead = &self.image.dead;
+        self.intents.retain(|offset, _| dead.contains_key(offset));
     }
 
     /// The parts that make this lane out of one that is new at its floor.

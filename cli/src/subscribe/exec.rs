@@ -25,7 +25,7 @@ use tokio::{
 use super::{SubscribeArgs, end::End};
 use crate::{
     failure::{Failure, Stop},
-    signals::interrupted,
+    signals::{hung_up, interrupted},
     units,
 };
 
@@ -51,6 +51,7 @@ struct Shop {
     acked: AtomicU64,
     failed: AtomicU64,
     rejected: AtomicU64,
+    groups: Groups,
     /// Why no command can be run.
     broken: Mutex<Option<Failure>>,
 }
@@ -70,6 +71,7 @@ pub(super) async fn run(
         acked: AtomicU64::new(0),
         failed: AtomicU64::new(0),
         rejected: AtomicU64::new(0),
+        groups: Groups::default(),
         broken: Mutex::new(None),
     });
     let worker = shop.clone();
@@ -94,12 +96,17 @@ pub(super) async fn run(
             }
             () = interrupted() => {
                 if shop.stopping.swap(true, Ordering::AcqRel) {
+                    shop.groups.end();
                     break Err(Failure::other(CUT_SHORT).into());
                 }
                 shop.stopper.stop();
                 if std::io::stderr().is_terminal() {
                     eprintln!("riverrun: waiting for the commands that run; once more ends them");
                 }
+            }
+            () = hung_up() => {
+                shop.groups.end();
+                break Err(Failure::other(CUT_SHORT).into());
             }
         }
     };
@@ -141,7 +148,8 @@ impl Shop {
         describe(&mut command, record);
         // A group of its own: what ends this program from a terminal is not meant for the command, whose end would count as a failure.
         let mut child = command.process_group(0).kill_on_drop(true).spawn()?;
-        let group = Group(child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)));
+        let group = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        self.groups.add(group);
         let value = record.value.clone().unwrap_or_default();
         let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
         let feed = async move {
@@ -160,14 +168,14 @@ impl Shop {
                         if !is_over {
                             let _more = timeout(LAST_WORDS, talk).await;
                         }
-                        break status?;
+                        break status;
                     }
                     _ = &mut talk, if !is_over => is_over = true,
                 }
             }
         };
-        group.has_ended();
-        Ok((status, said.last_line()))
+        self.groups.remove(group);
+        Ok((status?, said.last_line()))
     }
 
     fn outcome(&self, status: ExitStatus, reason: String) -> Outcome {
@@ -208,19 +216,23 @@ impl Shop {
     }
 }
 
-/// The processes of a command. They are ended with it when nobody waits for its end.
-struct Group(Option<Pid>);
+/// The processes of commands that run, by their groups.
+#[derive(Debug, Default)]
+struct Groups(Mutex<Vec<Pid>>);
 
-impl Group {
-    /// The command has ended; what it left behind is none of our business.
-    fn has_ended(mut self) {
-        self.0 = None;
+impl Groups {
+    fn add(&self, group: Option<Pid>) {
+        self.0.lock().extend(group);
     }
-}
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
+    /// The command has ended; what it left behind is none of our business.
+    fn remove(&self, group: Option<Pid>) {
+        self.0.lock().retain(|known| Some(*known) != group);
+    }
+
+    /// Ends all of them, and what they have started.
+    fn end(&self) {
+        for group in self.0.lock().drain(..) {
             // It may be gone already.
             let _gone = kill_process_group(group, Signal::KILL);
         }

@@ -26,8 +26,8 @@ use crate::{
 /// A client that says nothing is asked whether it lives after so long, and then every so often.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// Least time in which a client must confirm what it was sent: a lost packet is sent again within it.
-const SILENCE_MIN: Duration = Duration::from_secs(10);
+/// Least time in which a client must confirm what it was sent: a lost packet is sent again within it, and several questions are.
+const SILENCE_MIN: Duration = Duration::from_secs(60);
 
 /// Who calls.
 #[derive(Clone, Debug)]
@@ -193,10 +193,10 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let (socket, _) = accepted.unwrap();
-        keep_alive(&socket, Duration::from_secs(40)).unwrap();
+        keep_alive(&socket, Duration::from_secs(90)).unwrap();
         assert!(sockopt::socket_keepalive(&socket).unwrap());
         assert_eq!(sockopt::tcp_keepidle(&socket).unwrap(), KEEPALIVE_IDLE);
-        assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), 40_000);
+        assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), 90_000);
     }
 
     #[tokio::test(start_paused = true)]

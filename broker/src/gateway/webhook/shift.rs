@@ -198,12 +198,14 @@ impl Shift<'_> {
     }
 
     fn take(&mut self, out: Out, taken: Amount) {
+        // Also what was taken and did not come: it was given back, or is not in the log any more.
+        self.window.take_up(taken);
         match out {
             Out::Deliver(delivered) => {
-                self.window.take_up(taken);
                 self.deliver(delivered);
                 self.raise();
             }
+            Out::Heartbeat(_) | Out::Lost(..) => self.raise(),
             Out::Goaway(error, _) => {
                 tracing::debug!(subscription = %self.endpoint.name, %error, "webhook: session ends");
                 if matches!(error, PushError::Stopping | PushError::Deleted { .. }) {
@@ -211,11 +213,7 @@ impl Shift<'_> {
                 }
             }
             // A request under way is not called back: what comes of it is refused by its lease.
-            Out::Opened(_)
-            | Out::Settled(_)
-            | Out::Revoked(..)
-            | Out::Lost(..)
-            | Out::Heartbeat(_) => {}
+            Out::Opened(_) | Out::Settled(_) | Out::Revoked(..) => {}
         }
     }
 

@@ -107,7 +107,7 @@ fn moves_name_the_tails_that_moved() {
 /// wake that is missed is not made good by the next.
 #[test]
 fn no_wake_is_missed_under_contention() {
-    const PUBLISHED: u64 = 20_000;
+    const PUBLISHED: u64 = 4_000;
     let tails = [tail(), tail()];
     let seen: [Arc<AtomicU64>; 2] = Default::default();
     let publishers = [0, 1].map(|which| {

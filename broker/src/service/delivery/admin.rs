@@ -322,7 +322,7 @@ impl Live {
             state.paused = stored.paused;
             state.delivery.set_paused(stored.paused, now);
         });
-        self.follow(&stored.topic_ids);
+        self.follow();
         self.shared.resettled.notify_one();
     }
 }

@@ -20,7 +20,7 @@ use std::{
 use futures_util::future::join_all;
 use riverrun_proto::{
     Record,
-    batch::{BatchBuilder, BuilderOptions, Compression, OffsetRecord},
+    batch::{BatchBuilder, BuilderOptions, Compression, OffsetRecord, RecordBatch},
     grpc::v1,
     limits::BATCH_BYTES_MAX,
     partitioner::partition_for_key,
@@ -234,7 +234,7 @@ impl Grave {
             return Ok(Buried::Lost);
         };
         let letter = origin.letter(letter, record, live.shared.clock.wall_ms());
-        append(partition, &letter).await?;
+        append(partition, batch_of(partition, &letter)?).await?;
         Ok(Buried::Written)
     }
 }
@@ -263,12 +263,17 @@ async fn is_there(
     is_it: impl Fn(&Record) -> bool,
 ) -> Result<bool, PushError> {
     let mut at = intent.end_before.max(partition.visible().log_start.0);
-    loop {
+    // It lies before what comes from now on.
+    let goal = partition.log_end();
+    while at < goal.0 {
         let end = partition.visible().high_watermark.0;
         if at >= end {
-            // What may still be on its way must have come first.
-            let settled = partition.log_end().0 <= end;
-            return if settled { Ok(false) } else { Err(PushError::Interrupted) };
+            // It may be on its way still.
+            partition.wait_durable(goal, Durability::Fsync).await?;
+            if partition.visible().high_watermark < goal {
+                return Err(PushError::Interrupted);
+            }
+            continue;
         }
         for batch in cache.read(partition, (at, end), LOOK_BYTES).await? {
             at = batch.covers().end.max(at + 1);
@@ -277,15 +282,23 @@ async fn is_there(
             }
         }
     }
+    Ok(false)
 }
 
-/// Appends one record, and answers when it is on disk.
-pub(super) async fn append(partition: &Arc<Partition>, record: &Record) -> Result<(), PushError> {
+/// A batch of one record, as large as the partition takes at most.
+pub(super) fn batch_of(partition: &Partition, record: &Record) -> Result<RecordBatch, PushError> {
     let bytes_max = partition.settings().log.batch_bytes_max as usize;
     let options = BuilderOptions { bytes_max, ..BuilderOptions::default() };
     let mut builder = BatchBuilder::new(Compression::None, options);
     builder.push(record)?;
-    let wait = WaitFor::AtLeast(Durability::Fsync);
-    partition.append_and_wait(builder.build()?, wait).await?;
+    Ok(builder.build()?)
+}
+
+/// Appends, and answers when it is on disk.
+pub(super) async fn append(
+    partition: &Arc<Partition>,
+    batch: RecordBatch,
+) -> Result<(), PushError> {
+    partition.append_and_wait(batch, WaitFor::AtLeast(Durability::Fsync)).await?;
     Ok(())
 }

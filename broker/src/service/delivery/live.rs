@@ -45,6 +45,8 @@ pub(super) struct Live {
     /// Held from before a change of its settings is decided until it counts, so that changes count in the order in which they are
     /// stored.
     pub(super) changing: Arc<tokio::sync::Mutex<()>>,
+    /// Held while its lanes are brought in line with its topics, so that who looked earlier does not have the last word.
+    pub(super) following: Mutex<()>,
     /// There may be something to scan, or partitions changed.
     pub(super) scans: Notify,
     /// A read ended.
@@ -153,6 +155,7 @@ impl Live {
             shared,
             state: Mutex::new(state),
             changing: Arc::default(),
+            following: Mutex::default(),
             scans: Notify::new(),
             read: Notify::new(),
             dispatched: AtomicBool::new(false),

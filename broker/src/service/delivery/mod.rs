@@ -255,7 +255,7 @@ impl Shared {
         lives.by_name.insert(stored.name.clone(), live.clone());
         lives.by_number.insert(stored.number, live.clone());
         drop(lives);
-        live.follow(&stored.topic_ids);
+        live.follow();
         self.resettled.notify_one();
         live
     }

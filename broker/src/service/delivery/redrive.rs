@@ -18,13 +18,13 @@ use tokio::task;
 
 use super::{
     DeliveryService, Shared,
-    bury::{append, is_written},
+    bury::{append, batch_of, is_written},
     error::PushError,
     letter::{PARTITION, SUBSCRIPTION, TIME, TOPIC, is_from, number_of, revived, value_of},
 };
 use crate::{
     delivery::{Change, DeadCause, LaneKey, Run},
-    partition::Partition,
+    partition::{AppendError, Partition},
     subscription::{DeadIntent, RememberedLane, SubscriptionSettings, store::NewSubscription},
     topic::Topic,
 };
@@ -161,8 +161,8 @@ impl Walk<'_> {
             for batch in self.shared.cache.read(partition, (at, end), LOOK_BYTES).await? {
                 let mut letters = batch.records_in(Run::new(at, end))?;
                 letters.retain(|letter| self.is_meant(letter, &remembered));
-                for letter in letters {
-                    self.one((lane, &remembered), &letter, redriven).await;
+                if !self.all((lane, &remembered), &letters, redriven).await {
+                    return Ok(());
                 }
                 at = batch.covers().end.max(at + 1);
             }
@@ -187,18 +187,34 @@ impl Walk<'_> {
             && until_ms.is_none_or(|until| time_ms.is_some_and(|time| time < until))
     }
 
+    /// Brings letters back, as far as they are wanted; false when no others would fare better.
+    async fn all(
+        &self,
+        place: (LaneKey, &RememberedLane),
+        letters: &[OffsetRecord],
+        redriven: &mut Redriven,
+    ) -> bool {
+        for letter in letters {
+            if !self.one(place, letter, redriven).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Brings one letter back; false when no other would fare better.
     async fn one(
         &self,
         (lane, remembered): (LaneKey, &RememberedLane),
         letter: &OffsetRecord,
         redriven: &mut Redriven,
-    ) {
+    ) -> bool {
         if self.is_enough(redriven) {
-            return;
+            return false;
         }
         redriven.matched += 1;
         if self.request.dry_run {
-            return;
+            return true;
         }
         let earlier = remembered.intents.get(&letter.offset.0);
         match self.bring_back((lane, earlier), letter).await {
@@ -206,10 +222,13 @@ impl Walk<'_> {
                 redriven.redriven += 1;
                 let run = Run::one(letter.offset.0);
                 self.shared.store.record(self.number, [Change::Done { lane, run }]);
+                true
             }
             Err(error) => {
+                let goes_on = !matches!(error, PushError::Append(AppendError::DiskFull(_)));
                 redriven.failed += 1;
                 redriven.error.get_or_insert(error);
+                goes_on
             }
         }
     }
@@ -227,8 +246,10 @@ impl Walk<'_> {
             return Ok(());
         }
         let partition = self.destination(&letter.record)?;
+        // What is refused by itself leaves no intent behind.
+        let batch = batch_of(&partition, &revived(&letter.record, place))?;
         self.intend(lane, letter.offset.0, &partition).await?;
-        append(&partition, &revived(&letter.record, place)).await
+        append(&partition, batch).await
     }
 
     /// Where the record of a letter goes.

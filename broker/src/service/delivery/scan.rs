@@ -369,8 +369,9 @@ fn deliver_at(view: &RecordView<'_>) -> Option<i64> {
 
 /// The milliseconds since 1970-01-01 UTC that the value of a header says, if it is a number.
 pub fn time_of(value: &[u8]) -> Option<i64> {
-    let is_number = value.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(value).ok().filter(|_| is_number)?.parse().ok()
+    let digits = value.trim_ascii();
+    let is_number = digits.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
 }
 
 /// As [`deliver_at`], of a record that was copied.

@@ -37,7 +37,7 @@ impl DeliveryService {
         let mut deleted: Vec<TopicId> = Vec::new();
         for subscription in stored {
             if let Some(live) = self.shared.live_by_number(subscription.number) {
-                live.follow_among(&subscription.topic_ids, &topics);
+                live.follow_among(&topics);
             }
             deleted.extend(subscription.topic_ids.iter().filter(|id| !topics.contains_key(id)));
         }
@@ -58,14 +58,25 @@ impl Shared {
 }
 
 impl Live {
-    /// Brings the lanes in line with these topics.
-    pub(super) fn follow(&self, topic_ids: &[TopicId]) {
-        self.follow_among(topic_ids, &self.shared.topics_by_id());
+    /// Brings the lanes in line with the topics.
+    pub(super) fn follow(&self) {
+        self.follow_among(&HashMap::new());
     }
 
-    fn follow_among(&self, topic_ids: &[TopicId], topics: &HashMap<TopicId, Arc<Topic>>) {
+    /// The same; `known` are topics as they were a moment ago, and looked at anew when one is not among them.
+    fn follow_among(&self, known: &HashMap<TopicId, Arc<Topic>>) {
+        let _turn = self.following.lock();
+        let stored = self.shared.store.subscription(&self.name);
+        let Some(stored) = stored.filter(|stored| stored.number == self.number) else { return };
+        let fresh;
+        let topics = if stored.topic_ids.iter().all(|id| known.contains_key(id)) {
+            known
+        } else {
+            fresh = self.shared.topics_by_id();
+            &fresh
+        };
         let mut wanted: BTreeMap<LaneKey, Source> = BTreeMap::new();
-        for topic in topic_ids.iter().filter_map(|id| topics.get(id)) {
+        for topic in stored.topic_ids.iter().filter_map(|id| topics.get(id)) {
             for (number, slot) in (0..).zip(&topic.partitions) {
                 let partition = match slot {
                     Slot::Open(partition) => Some(partition.clone()),
