@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use riverrun_broker::delivery::{
-    Delivery, Found, Handout, LaneImage, LaneKey, Now, Open, Outcome, Run, Scanned, SessionRef,
-    Settings, SettleItem, SettleStatus, Told, Visible,
+    Delivery, Found, Handout, LaneImage, LaneKey, Now, Open, Order, Outcome, Run, Scanned,
+    SessionRef, Settings, SettleItem, SettleStatus, Told, Visible,
 };
 use riverrun_proto::TopicId;
 use uuid::Uuid;
@@ -24,11 +24,15 @@ struct Bench {
     session: SessionRef,
     /// Records that are visible.
     end: u64,
+    /// Of the records of a round, so many are handed out.
+    expected: u64,
+    by_key: bool,
 }
 
 impl Bench {
-    fn new() -> Bench {
-        let mut delivery = Delivery::new(Arc::new(Settings::default()), 1);
+    fn new(order: Order) -> Bench {
+        let settings = Settings { order, ..Settings::default() };
+        let mut delivery = Delivery::new(Arc::new(settings), 1);
         let lane = LaneKey::new(TopicId(Uuid::nil()), 0);
         delivery.add_lane(lane, LaneImage::at(0), NOW);
         let open = Open {
@@ -41,7 +45,8 @@ impl Bench {
         };
         let session = delivery.open_session(open, NOW).expect("a first session").session;
         delivery.credit(session, u64::MAX >> 2, u64::MAX >> 2, NOW);
-        Bench { delivery, lane, session, end: 0 }
+        let by_key = order == Order::KeyFifo;
+        Bench { delivery, lane, session, end: 0, expected: RECORDS as u64, by_key }
     }
 
     /// Makes the records of a round visible, and takes what is handed out.
@@ -52,8 +57,15 @@ impl Bench {
         self.delivery.set_visible(&lane, visible, NOW);
         let mut handouts = Vec::new();
         while let Some(scan) = self.delivery.next_scan() {
-            let found =
-                |offset| Found { offset, key: None, bytes: RECORD_BYTES, not_before_ms: None };
+            // A key for each record of a round, where keys mean something.
+            let by_key = self.by_key;
+            let key = |offset| by_key.then_some(offset % RECORDS as u64);
+            let found = |offset| Found {
+                offset,
+                key: key(offset),
+                bytes: RECORD_BYTES,
+                not_before_ms: None,
+            };
             let records: Vec<Found> =
                 (scan.from..scan.until).take(scan.records_max).map(found).collect();
             let next = scan.from + records.len() as u64;
@@ -68,7 +80,7 @@ impl Bench {
         let count: u64 = handouts.iter().map(Handout::count).sum();
         let deliveries = u32::try_from(handouts.len()).expect("a round is short");
         self.delivery.sent(self.session, deliveries, count, NOW);
-        assert_eq!(count, RECORDS as u64, "everything is handed out");
+        assert_eq!(count, self.expected, "everything is handed out that may be");
         handouts
     }
 
@@ -76,6 +88,15 @@ impl Bench {
         let results = self.delivery.settle(Some(self.session), items, NOW);
         assert!(results.iter().all(|result| result.status == SettleStatus::Ok), "all are taken");
         drop(self.delivery.take_effects());
+    }
+
+    /// A round, acknowledged in order.
+    fn settle_in_order(&mut self) {
+        for handout in self.hand_out() {
+            let items: Vec<SettleItem> =
+                handout.runs.iter().map(|run| ack(&handout, *run)).collect();
+            self.settle(&items);
+        }
     }
 
     fn check_settled(&self) {
@@ -91,20 +112,38 @@ fn ack(handout: &Handout, run: Run) -> SettleItem {
 
 /// Acknowledged in order, a run at a time, as the client sends it.
 pub(crate) fn in_order() -> Round {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(Order::Unordered);
     Box::new(move || {
-        for handout in bench.hand_out() {
-            let items: Vec<SettleItem> =
-                handout.runs.iter().map(|run| ack(&handout, *run)).collect();
-            bench.settle(&items);
-        }
+        bench.settle_in_order();
         bench.check_settled();
     })
 }
 
+/// The same by key.
+pub(crate) fn by_key() -> Round {
+    let mut bench = Bench::new(Order::KeyFifo);
+    Box::new(move || {
+        bench.settle_in_order();
+        bench.check_settled();
+    })
+}
+
+/// The same while one key of a thousand is stuck: its first record stays in hand.
+pub(crate) fn by_key_with_one_stuck() -> Round {
+    let mut bench = Bench::new(Order::KeyFifo);
+    for handout in bench.hand_out() {
+        let after = |run: &Run| Run::new(run.start.max(1), run.end);
+        let runs = handout.runs.iter().map(after).filter(|run| run.start < run.end);
+        let items: Vec<SettleItem> = runs.map(|run| ack(&handout, run)).collect();
+        bench.settle(&items);
+    }
+    bench.expected -= 1;
+    Box::new(move || bench.settle_in_order())
+}
+
 /// Acknowledged one by one, every second one first.
 pub(crate) fn in_disorder() -> Round {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(Order::Unordered);
     Box::new(move || {
         let handouts = bench.hand_out();
         for parity in [1, 0] {

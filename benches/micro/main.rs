@@ -49,7 +49,7 @@ impl fmt::Display for Path {
 }
 
 /// Every path.
-const PATHS: [Path; 10] = [
+const PATHS: [Path; 12] = [
     Path { name: "codec_build", records: codec::RECORDS, make: codec::build },
     Path { name: "codec_check", records: codec::RECORDS, make: codec::check },
     Path { name: "codec_read", records: codec::RECORDS, make: codec::read },
@@ -59,6 +59,12 @@ const PATHS: [Path; 10] = [
     Path { name: "fetch", records: log::STORED, make: log::fetch },
     Path { name: "dispatch", records: dispatch::RECORDS, make: dispatch::in_order },
     Path { name: "dispatch_disorder", records: dispatch::RECORDS, make: dispatch::in_disorder },
+    Path { name: "dispatch_key", records: dispatch::RECORDS, make: dispatch::by_key },
+    Path {
+        name: "dispatch_stuck_key",
+        records: dispatch::RECORDS,
+        make: dispatch::by_key_with_one_stuck,
+    },
     Path { name: "ack_set", records: ack_set::RECORDS, make: ack_set::in_disorder },
 ];
 
