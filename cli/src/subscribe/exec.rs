@@ -105,6 +105,9 @@ pub(super) async fn run(
                 }
             }
             () = hung_up() => {
+                // What dies of it has not failed, and nothing more is begun.
+                shop.stopping.store(true, Ordering::Release);
+                shop.stopper.stop();
                 shop.groups.end();
                 break Err(Failure::other(CUT_SHORT).into());
             }
