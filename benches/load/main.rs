@@ -9,6 +9,7 @@
 //! - [`push`]: broker-managed delivery: acknowledged one by one, many idle sessions, fan-out.
 //! - [`behind`]: one record kept in hand while very many behind it are settled.
 //! - [`unread`]: what sessions that read nothing cost, and take from one that works.
+//! - [`hostile`]: what attacks on the gRPC door do to the calls of a client that behaves.
 //! - [`scale`]: what more partitions, producers, consumers, bytes cost. [`soak`]: an hour at a steady rate with retention on.
 //! - [`web`]: server-sent events and WebSocket at the tail, many readers, and many that wait.
 //! - [`cli`]: a text file in and out through the command line. [`codec`]: the batch codec alone, no broker.
@@ -25,6 +26,7 @@ mod clock;
 mod codec;
 mod error;
 mod files;
+mod hostile;
 mod idle;
 mod machine;
 mod memory;
@@ -86,6 +88,8 @@ enum Workload {
     Behind(behind::Args),
     /// Sessions that read nothing: their memory, and the throughput beside them
     Unread(unread::Args),
+    /// Calls of a client that behaves while another one attacks
+    Hostile(hostile::Args),
     /// Server-sent events and WebSocket: how late at the tail, with many readers, with very many that wait
     Web(web::Args),
     /// A text file in and out through the command line
@@ -96,7 +100,7 @@ enum Workload {
     Scale(scale::Args),
     /// A steady rate with retention on, for an hour
     Soak(soak::Args),
-    /// Every workload but `behind`, `scale` and `soak`, with its defaults
+    /// Every workload but `behind`, `hostile`, `scale` and `soak`, with its defaults
     All,
 }
 
@@ -130,6 +134,7 @@ async fn measure(workload: &Workload, setup: &Setup, report: &mut Report) -> Res
         Workload::Push(args) => report.add("push", push::run(args, setup).await?),
         Workload::Behind(args) => report.add("behind", behind::run(args, setup).await?),
         Workload::Unread(args) => report.add("unread", unread::run(args, setup).await?),
+        Workload::Hostile(args) => report.add("hostile", hostile::run(args, setup).await?),
         Workload::Scale(args) => scale::run(args, setup, report).await?,
         Workload::Soak(args) => soak::run(args, setup, report).await?,
         Workload::Web(args) => report.add("web", web::run(args, setup).await?),

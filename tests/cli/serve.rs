@@ -1,13 +1,20 @@
 //! `riverrun serve`: how it starts, refuses to start, ends, and comes back.
 
 use std::{
+    collections::BTreeMap,
+    fs,
     io::{BufRead, BufReader, Read},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
+use prost::Message;
+use riverrun_proto::grpc::state::v1::{MetadataSnapshot, TopicCreated};
+use uuid::Uuid;
+
 use crate::support::{
     binary,
+    broker::TestBroker,
     process::{Broker, run, write_file},
 };
 
@@ -140,6 +147,49 @@ fn partitions_are_refused_before_open_files_run_out() {
         let read = broker.call(&["consume", topic, "--no-follow"]).ok().text();
         assert_eq!(read.lines().count(), 2_000, "nothing is lost by a refused start");
     }
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_topics_in_too_few_files_are_refused_by_name_and_left_as_they_are() {
+    const TOPICS: u128 = 100_000;
+    let broker = TestBroker::start().await;
+    // As the log of topics has them once they are made; their directories would take an hour.
+    let created = |number: u128| TopicCreated {
+        topic_id: Uuid::from_u128(number + (1 << 64)).into_bytes().to_vec().into(),
+        topic: format!("topic-{number}"),
+        partitions: 1,
+        ..TopicCreated::default()
+    };
+    let topics = (0..TOPICS).map(created).collect();
+    let whole = MetadataSnapshot { topics, ..MetadataSnapshot::default() }.encode_to_vec();
+    broker.inside().registry().log().snapshot(|| vec![whole.into()]).await.unwrap();
+    let dir = broker.stop().await.unwrap();
+    let data_dir = dir.path().join("data");
+    let before = listing(&data_dir);
+
+    let refused = serve_with_files(&data_dir, 1_000);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    let need = "100000 partitions need at least 100128 open files, and the system lets this process have 1000";
+    assert!(told.contains(need) && told.contains("LimitNOFILE"), "{told}");
+    assert_eq!(listing(&data_dir), before);
+}
+
+/// Every file below a directory, with its length.
+fn listing(dir: &Path) -> BTreeMap<PathBuf, u64> {
+    let mut files = BTreeMap::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).unwrap().map(Result::unwrap) {
+            let found = entry.metadata().unwrap();
+            if found.is_dir() {
+                open.push(entry.path());
+            } else {
+                files.insert(entry.path(), found.len());
+            }
+        }
+    }
+    files
 }
 
 #[test]

@@ -127,7 +127,7 @@ struct Tally {
     full: u64,
     brim: u64,
     kills: u64,
-    /// Times that what somebody else gave back was not enough.
+    /// Times that the room that was made was not enough.
     helped: u64,
     /// Large records that were acknowledged.
     records: u64,
@@ -149,7 +149,7 @@ impl Tally {
     fn figures(&self) -> String {
         let Tally { full, brim, kills, helped, records, answers } = self;
         format!(
-            "{full} times full ({brim} to the last byte, {kills} kills then, {helped} times room given back was not enough), {records} records to fill it, \
+            "{full} times full ({brim} to the last byte, {kills} kills then, {helped} times room was made and was not enough), {records} records to fill it, \
              {} other calls done, {} refused and {} left waiting then",
             answers.done, answers.refused, answers.waiting
         )
@@ -251,7 +251,7 @@ impl Scene {
         }
         self.recorder.fault("room");
         self.make_room(way)?;
-        self.resume(way)?;
+        self.resume()?;
         self.runtime.block_on(self.hoard.check())?;
         self.runtime.block_on(self.probes.check())?;
         self.volume.clear()?;
@@ -319,15 +319,16 @@ impl Scene {
         }
     }
 
-    /// Records are taken again. What somebody else gave back may have gone into segments that the broker makes ahead: then records are
-    /// deleted as well, and that is counted.
-    fn resume(&mut self, way: Room) -> Result<(), String> {
+    /// Records are taken again. What was made free may have gone into segments that the broker makes ahead, or lack some KiB of what the
+    /// ballast and the reserve take first: then there is more, and that is counted.
+    fn resume(&mut self) -> Result<(), String> {
         let began = Instant::now();
-        let mut way = way;
+        let mut is_helped = false;
         loop {
-            if way == Room::Filler && began.elapsed() > ROOM_MAX / 3 {
-                way = Room::Delete;
-                self.make_room(way)?;
+            if !is_helped && began.elapsed() > ROOM_MAX / 3 {
+                is_helped = true;
+                self.volume.clear()?;
+                self.make_room(Room::Delete)?;
                 self.tally.helped += 1;
             }
             match self.runtime.block_on(self.hoard.send()) {

@@ -50,7 +50,8 @@ pub(super) fn rebuild(
     Ok(((table, kept), read))
 }
 
-/// Takes in what `segment` holds at and past `from`. Damage is stepped over. Returns the bytes walked.
+/// Takes in what `segment` holds at and past `from`. Damage is stepped over: a header that nothing vouches for could fence a producer
+/// by an epoch that never was, or answer its next batch as one that is there. Returns the bytes walked.
 fn replay(
     site: Site<'_>,
     segment: &Segment,
@@ -74,6 +75,9 @@ fn replay(
             EntryKind::Gap => usize::try_from(entry.header.length).expect("fits memory"),
             EntryKind::Seal | EntryKind::Control | EntryKind::Lost => continue,
         };
+        if !reader.payload_holds(entry.pos, &entry.header).map_err(at("read"))? {
+            continue;
+        }
         let headers = reader.bytes(entry.pos + ENTRY_BYTES as u64, bytes).map_err(at("read"))?;
         for block in headers.unwrap_or_default().chunks_exact(HEADER_BYTES) {
             if let Ok(batch) = BatchHeader::peek(block)

@@ -70,7 +70,8 @@ pub(crate) struct Crowd {
 
 /// Makes the topic and its subscription.
 pub(crate) async fn furnish(broker: SocketAddr) -> Result<(), String> {
-    let mq = connect(broker).await?;
+    // Nothing is wrong with the network yet; a busy machine may take longer than a call has later.
+    let mq = Client::connect(&broker.to_string()).await.map_err(text)?;
     mq.admin().create_topic(TopicSpec::new(TOPIC).partitions(PARTITIONS)).await.map_err(text)?;
     let settings = SubscriptionSettings {
         ack_wait: Some(ACK_WAIT),

@@ -13,6 +13,8 @@ use super::{
 
 /// Longest that one fault lasts, and the time without one after it.
 const FAULT: Duration = Duration::from_millis(700);
+/// As long as it takes for leases to end meanwhile.
+const LONG_FAULT: Duration = Duration::from_secs(4);
 const WELL: Duration = Duration::from_millis(250);
 /// At work before the first fault.
 const BEGIN: Duration = Duration::from_millis(500);
@@ -24,6 +26,8 @@ const SIZE: Size = Size { producers: 3, members: 3, workers: 3, pause: Duration:
 enum Move {
     /// By the proxy, to so many of a hundred connections.
     Proxy(Fault, u8),
+    /// The same, for long.
+    ProxyForLong(Fault, u8),
     /// The line is down.
     LinkDown,
     /// The line is up and nothing comes through.
@@ -54,6 +58,7 @@ pub(super) async fn run(town: Option<&Town>, seed: u64) -> Result<Ledger, String
     let mut dice = Dice::seeded(seed);
     let mut moves: Vec<Move> =
         FAULTS.iter().map(|(fault, percent)| Move::Proxy(*fault, *percent)).collect();
+    moves.push(Move::ProxyForLong(Fault::Swallow(Way::Down), 60));
     if town.is_some() {
         moves.extend([Move::LinkDown, Move::Blackhole]);
     }
@@ -79,10 +84,11 @@ async fn befall(
     proxy: &Proxy,
     dice: &mut Dice,
 ) -> Result<(), String> {
-    let half = u64::try_from(FAULT.as_millis() / 2).unwrap_or(0);
+    let longest = if matches!(one, Move::ProxyForLong(..)) { LONG_FAULT } else { FAULT };
+    let half = u64::try_from(longest.as_millis() / 2).unwrap_or(0);
     let lasts = Duration::from_millis(half + dice.below(half));
     match (one, town) {
-        (Move::Proxy(fault, percent), _) => {
+        (Move::Proxy(fault, percent) | Move::ProxyForLong(fault, percent), _) => {
             proxy.set(fault, percent);
             tokio::time::sleep(lasts).await;
             proxy.heal();

@@ -564,6 +564,27 @@ fn a_snapshot_of_lost_history_is_not_believed_when_its_offsets_come_again() {
 }
 
 #[test]
+fn a_damaged_batch_tells_nothing_of_its_producer() {
+    // Where epoch and sequence end in a batch, and what a flipped bit there makes of 0.
+    for (byte, bit) in [(52, 1), (56, 1)] {
+        let disk = SimDisk::new(1);
+        let mut log = open(&disk);
+        for (sequence, value) in [(0, "a"), (1, "b")] {
+            log.writer.append(&produced(9, 0, sequence, &[value]), Timestamp(1)).unwrap();
+        }
+        log.writer.close().unwrap();
+        // The snapshot remembers the producer as long as it holds.
+        disk.flip_bit(&paths::producers(Path::new(DIR), Offset(2)), 20, 0);
+        let batch = (HEADER_BLOCK_BYTES + ENTRY_BYTES) as u64;
+        disk.flip_bit(&segment_path(0), batch + byte, bit);
+        let mut log = open(&disk);
+        assert_eq!(log.report.verdict, RecoveryVerdict::Trusted);
+        let next = log.writer.append(&produced(9, 0, 2, &["c"]), Timestamp(1)).unwrap();
+        assert!(!next.duplicate && next.base_offset == Offset(2), "byte {byte}: {next:?}");
+    }
+}
+
+#[test]
 fn a_log_start_whose_sync_failed_is_made_durable_before_it_is_served() {
     use crate::disk::sim::{Call, Fault, FaultError};
     let disk = SimDisk::new(1);
