@@ -23,6 +23,7 @@ use crate::{
     broker::{Broker, Setup},
     clock,
     error::{Error, Result},
+    files,
     report::{Measurement, Target, progress},
 };
 
@@ -71,16 +72,27 @@ pub(crate) async fn run(args: &Args, setup: &Setup) -> Result<Vec<Measurement>> 
     for attack in attacks::all()?.into_iter().filter(|attack| attack.name.contains(only)) {
         let name = attack.name;
         progress(&format!("hostile: {name}"));
+        let lines = lines_said(setup)?;
         let under_way = attacker::begin(attack, broker.address())?;
         tokio::time::sleep(LEAD).await;
         let beside = healthy.measure(args).await?;
         let sent = under_way.end()?;
         let after = healthy.measure(args).await?;
         measurements.extend(compare(name, &[&before, &beside, &after], sent));
+        let lines = lines_said(setup)? - lines;
+        measurements.push(
+            Measurement::new(format!("{name}: lines that the broker logs"), lines as f64, "")
+                .target(Target::AtMost(f64::from(args.seconds))),
+        );
         before = after;
     }
     broker.stop()?;
     Ok(measurements)
+}
+
+/// Lines that the broker has logged.
+fn lines_said(setup: &Setup) -> Result<usize> {
+    Ok(files::read_text(setup.dir().join("hostile.stderr"))?.lines().count())
 }
 
 /// The client that behaves.
