@@ -12,23 +12,23 @@ use crate::support::{
 
 /// One event as a browser sees it.
 #[derive(Debug, Default)]
-struct Event {
-    id: String,
-    name: String,
+pub(super) struct Event {
+    pub(super) id: String,
+    pub(super) name: String,
     data: Vec<String>,
 }
 
 impl Event {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.data.join("\n")).unwrap_or_else(|_| panic!("{self:?}"))
     }
 }
 
 /// A reader of events, which knows no more than what was sent.
-struct Reader {
-    http: Http,
+pub(super) struct Reader {
+    pub(super) http: Http,
     text: String,
-    last_id: String,
+    pub(super) last_id: String,
 }
 
 impl Reader {
@@ -36,11 +36,16 @@ impl Reader {
         Reader::on(Http::connect(web).await, query, last_id).await
     }
 
-    async fn on(mut http: Http, query: &str, last_id: &str) -> Reader {
+    async fn on(http: Http, query: &str, last_id: &str) -> Reader {
+        Reader::at(http, &format!("/v1/topics/t/events{query}"), last_id).await
+    }
+
+    /// Reads the events of this path.
+    pub(super) async fn at(mut http: Http, path: &str, last_id: &str) -> Reader {
         let header = format!("last-event-id: {last_id}");
         let headers = [header.as_str()];
         let headers = if last_id.is_empty() { &[] } else { &headers[..] };
-        http.ask(&format!("GET /v1/topics/t/events{query}"), headers, b"").await;
+        http.ask(&format!("GET {path}"), headers, b"").await;
         let head = http.head().await;
         assert_eq!(head.status, 200);
         assert_eq!(head.header("content-type"), Some("text/event-stream"));
@@ -48,7 +53,7 @@ impl Reader {
     }
 
     /// The next event, with or without data; comments are none. `None` at the end.
-    async fn any(&mut self) -> Option<Event> {
+    pub(super) async fn any(&mut self) -> Option<Event> {
         loop {
             if let Some((one, rest)) = self.text.split_once("\n\n") {
                 let mut event = Event::default();
@@ -74,7 +79,7 @@ impl Reader {
     }
 
     /// The next event with data.
-    async fn next(&mut self) -> Event {
+    pub(super) async fn next(&mut self) -> Event {
         loop {
             let event = self.any().await.expect("it goes on");
             if !event.data.is_empty() {

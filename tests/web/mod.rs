@@ -14,6 +14,7 @@ mod produce;
 mod socket;
 mod socket_protobuf;
 mod streams;
+mod subscription_events;
 mod subscriptions;
 mod topics;
 mod yardstick;

@@ -98,3 +98,44 @@ async fn offsets_are_found_and_old_records_deleted() {
     assert_eq!(deleted.ok(200)["log_start_offset"], 2);
     assert_eq!(offset("position=earliest").await.ok(200)["offset"], 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_waits_for_its_time_is_cancelled() {
+    let broker = TestBroker::start().await;
+    let web = broker.web_address();
+    create(web, "t", 1).await;
+    let body = br#"{"subscription":"s","topics":["t"]}"#;
+    call(web, "POST /v1/subscriptions", body).await.ok(201);
+    let timed = |time_ms: &str| json!([{"key": "riverrun-deliver-at", "value": time_ms}]);
+    let records = json!([
+        {"value": "far", "headers": timed("99999999999999")},
+        {"value": "past", "headers": timed("1000")},
+        {"value": "plain"},
+    ]);
+    call(web, "POST /v1/topics/t/records", records.to_string().as_bytes()).await.ok(200);
+    let receive = br#"{"max_records":10,"max_wait_ms":15000}"#;
+    let got = call(web, "POST /v1/subscriptions/s/receive", receive).await.ok(200);
+    assert_eq!(got["records"].as_array().unwrap().len(), 2, "{got}");
+    let lag = async || {
+        call(web, "GET /v1/subscriptions", b"").await.ok(200)["subscriptions"][0]["lag"].clone()
+    };
+    assert_eq!(lag().await, 3);
+    let cancel = async |body: &str| {
+        let line = "POST /v1/topics/t/partitions/0/cancel";
+        call(web, line, body.as_bytes()).await
+    };
+    for _ in 0..2 {
+        assert_eq!(cancel(r#"{"offset":0}"#).await.ok(200), json!({"cancelled": true}));
+    }
+    assert_eq!(lag().await, 2, "it is settled");
+    assert_eq!(cancel(r#"{"offset":1}"#).await.ok(200), json!({"cancelled": false}));
+    let bad = (400, "INVALID_ARGUMENT");
+    cancel(r#"{"offset":2}"#).await.refused(bad, &["offset", "riverrun-deliver-at", "`2`"]);
+    cancel(r#"{"offset":"0"}"#).await.refused(bad, &["string", "u64"]);
+    cancel("{}").await.refused(bad, &["offset"]);
+    cancel(r#"{"offset":0,"key":"k"}"#).await.refused(bad, &["key"]);
+    cancel(r#"{"offset":3}"#).await.refused((416, "OFFSET_OUT_OF_RANGE"), &["3"]);
+    let line = "POST /v1/topics/t/partitions/7/cancel";
+    let unknown = (404, "UNKNOWN_TOPIC_OR_PARTITION");
+    call(web, line, br#"{"offset":0}"#).await.refused(unknown, &["7"]);
+}

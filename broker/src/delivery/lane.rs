@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-pub(super) use self::hands::hand_out;
+pub(super) use self::hands::{Closed, hand_out};
 use self::{intake::Intake, memory::Memory};
 use super::{
     change::{ATTEMPTS_KEPT, Attempt, Change, DeadCause},

@@ -32,6 +32,8 @@ pub struct Open {
     pub host: Arc<str>,
     /// Most records in its hands, at least 1.
     pub in_flight_max: u32,
+    /// Most bytes of them; a single record may be larger.
+    pub in_flight_bytes_max: u64,
     /// It says of which records handling began.
     pub reports_started: bool,
     /// Set to go on with the leases of an earlier stream.

@@ -69,6 +69,9 @@ pub(super) struct Session {
     pub(super) credit: Credit,
     pub(super) in_flight_max: u32,
     pub(super) in_flight: u32,
+    /// Bytes of the records in its hands, and most of them; a single record may be larger.
+    pub(super) in_flight_bytes: u64,
+    pub(super) in_flight_bytes_max: u64,
     /// What was handed out and is not known to be on its way.
     pub(super) unsent: Unsent,
     pub(super) paused: bool,
@@ -99,6 +102,8 @@ impl Session {
             credit: Credit::default(),
             in_flight_max: 1,
             in_flight: 0,
+            in_flight_bytes: 0,
+            in_flight_bytes_max: u64::MAX,
             unsent: Unsent::default(),
             paused: false,
             draining: false,
@@ -123,9 +128,30 @@ impl Session {
     pub(super) fn is_able(&self) -> bool {
         self.is_willing()
             && !self.unsent.is_full()
-            && self.in_flight < self.in_flight_max
+            && self.has_room(1)
             && self.credit.records_left() > 0
             && (self.credit.bytes_left() > 0 || self.in_flight == 0)
+    }
+
+    /// A record of `bytes` may be added to what is in its hands.
+    pub(super) fn has_room(&self, bytes: u32) -> bool {
+        let fits =
+            self.in_flight_bytes.saturating_add(u64::from(bytes)) <= self.in_flight_bytes_max;
+        self.in_flight < self.in_flight_max && (fits || self.in_flight == 0)
+    }
+
+    /// It is given a record of `bytes`.
+    pub(super) fn take(&mut self, bytes: u32) {
+        self.credit.give(bytes);
+        self.in_flight += 1;
+        self.in_flight_bytes += u64::from(bytes);
+    }
+
+    /// So many records left its hands.
+    pub(super) fn leave(&mut self, records: u32, bytes: u64) {
+        self.in_flight -= records;
+        self.in_flight_bytes -= bytes;
+        debug_assert!(self.in_flight > 0 || self.in_flight_bytes == 0, "empty hands hold bytes");
     }
 
     /// It is there and wants records.

@@ -136,8 +136,7 @@ impl Delivery {
             hand_out(entry, building.grant);
             records += 1;
             building.add(offset, entry);
-            session.credit.give(entry.bytes);
-            session.in_flight += 1;
+            session.take(entry.bytes);
             true
         });
         session.note_unsent(0, records);
@@ -160,8 +159,7 @@ impl Delivery {
         building.add(offset, &entry);
         self.grants.get_mut(building.grant).left += 1;
         let session = self.sessions.get_mut(slot).expect("it can take");
-        session.credit.give(entry.bytes);
-        session.in_flight += 1;
+        session.take(entry.bytes);
         session.note_unsent(0, 1);
         self.sessions.refresh(slot);
         self.refresh_lane(index, now);
@@ -294,7 +292,7 @@ fn takes(session: &Session, bytes: u32) -> bool {
     if planted(Bug::WindowOffByOne) && session.in_flight == session.in_flight_max {
         return true;
     }
-    session.in_flight < session.in_flight_max && session.credit.allows(bytes, session.in_flight)
+    session.has_room(bytes) && session.credit.allows(bytes, session.in_flight)
 }
 
 #[cfg(test)]
@@ -334,6 +332,7 @@ mod tests {
             client_id: "client".into(),
             host: "host".into(),
             in_flight_max: 100_000,
+            in_flight_bytes_max: u64::MAX,
             reports_started: true,
             resume: None,
         };

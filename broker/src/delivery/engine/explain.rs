@@ -108,7 +108,7 @@ impl Delivery {
                 willing = true;
                 with_credit |= credit;
                 let full = session.unsent.is_full();
-                if credit && session.in_flight < session.in_flight_max && !full {
+                if credit && session.has_room(1) && !full {
                     return None;
                 }
             }

@@ -6,6 +6,7 @@ use super::Delivery;
 use crate::delivery::{
     change::{Attempt, DeadCause, FailureCause},
     effects::{DeadLetter, RevokeReason, Told},
+    entry::Entry,
     now::Now,
     run::Run,
 };
@@ -59,7 +60,7 @@ impl Delivery {
     /// A record in hands is settled; `settle` is for the caller.
     pub(super) fn close_held(&mut self, lane: u32, offset: u64) {
         if let Some(entry) = self.lanes.get_mut(lane).close(offset, &self.settings) {
-            self.leave_grant(lane, offset, entry.grant);
+            self.leave_grant(lane, offset, entry);
         }
     }
 
@@ -97,15 +98,15 @@ impl Delivery {
         self.effects.told.push((session, Told::Revoked(lane, Run::one(offset), reason)));
     }
 
-    /// `offset` is no longer part of its grant.
-    pub(super) fn leave_grant(&mut self, lane: u32, offset: u64, grant: u32) {
-        let slot = self.grants.get(grant).session;
-        let ended = self.grants.leave(grant, 1);
+    /// `offset` was `entry` in hands and is no longer part of its grant.
+    fn leave_grant(&mut self, lane: u32, offset: u64, entry: Entry) {
+        let slot = self.grants.get(entry.grant).session;
+        let ended = self.grants.leave(entry.grant, 1);
         let Some(session) = self.sessions.get_mut(slot) else { return };
         if let Some(ended) = ended {
             session.grants.remove(&ended.seq);
         }
-        session.in_flight -= 1;
+        session.leave(1, u64::from(entry.bytes));
         if session.alone == Some((lane, offset)) {
             session.alone = None;
         }
@@ -127,14 +128,14 @@ impl Delivery {
         let entry = self.lanes.get(lane).open.get(offset)?;
         let slot = self.grants.get(entry.grant).session;
         self.lanes.get_mut(lane).put_back(offset);
-        self.leave_grant(lane, offset, entry.grant);
+        self.leave_grant(lane, offset, entry);
         Some(slot)
     }
 
     fn die(&mut self, lane: u32, offset: u64, cause: DeadCause, attempt: Attempt) {
         let Some(entry) = self.lanes.get(lane).open.get(offset) else { return };
         self.lanes.get_mut(lane).die(offset, cause, attempt, &self.settings);
-        self.leave_grant(lane, offset, entry.grant);
+        self.leave_grant(lane, offset, entry);
         self.ask_for_dead_letter(lane, offset);
     }
 }

@@ -54,6 +54,7 @@ impl Delivery {
         session.client_id = open.client_id;
         session.host = open.host;
         session.in_flight_max = open.in_flight_max.max(1);
+        session.in_flight_bytes_max = open.in_flight_bytes_max;
         session.reports_started |= open.reports_started;
         if was_unary {
             // Totals of a stream count from its beginning; those of calls are none of its.
@@ -126,6 +127,12 @@ impl Delivery {
     /// The session of this id, by stream or by calls.
     pub fn session_of(&self, id: &str) -> Option<SessionRef> {
         self.sessions.by_id(id).and_then(|slot| self.sessions.name(slot))
+    }
+
+    /// A stream of this id is open, and is neither the one of `epoch` nor one that went on with its leases.
+    pub fn is_elsewhere(&self, id: &str, epoch: u64) -> bool {
+        let session = self.sessions.by_id(id).and_then(|slot| self.sessions.get(slot));
+        session.is_some_and(|session| session.link == Link::Attached && !session.had_epoch(epoch))
     }
 
     /// Raises the session's credit to these running totals.

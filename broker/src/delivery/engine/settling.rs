@@ -7,6 +7,7 @@ use crate::delivery::{
     change::FailureCause,
     effects::RevokeReason,
     entry::{NONE, State},
+    lane::Closed,
     now::Now,
     open::SessionRef,
     run::Run,
@@ -119,21 +120,21 @@ impl Delivery {
 
     /// The quick way for acknowledgements without an order. Returns how many records it settled.
     fn ack_runs(&mut self, root: u32, index: u32, runs: &[Run]) -> u64 {
-        let (acked, alone) = self.lanes.get_mut(index).close_granted(root, runs);
+        let closed = self.lanes.get_mut(index).close_granted(root, runs);
         let mut count = 0;
-        for run in acked {
+        for run in &closed.runs {
             count += run.count();
-            self.lanes.get_mut(index).settle(run);
+            self.lanes.get_mut(index).settle(*run);
         }
         self.tally.acked += count;
         if count > 0 {
-            self.leave_grant_all(index, root, count, &alone);
+            self.leave_grant_all(index, root, count, &closed);
         }
         count
     }
 
     /// Many records left their grant.
-    fn leave_grant_all(&mut self, lane: u32, grant: u32, count: u64, alone: &[u64]) {
+    fn leave_grant_all(&mut self, lane: u32, grant: u32, count: u64, closed: &Closed) {
         let count = u32::try_from(count).expect("a delivery is bounded");
         let slot = self.grants.get(grant).session;
         let ended = self.grants.leave(grant, count);
@@ -141,8 +142,8 @@ impl Delivery {
         if let Some(ended) = ended {
             session.grants.remove(&ended.seq);
         }
-        session.in_flight -= count;
-        if session.alone.is_some_and(|(at, offset)| at == lane && alone.contains(&offset)) {
+        session.leave(count, closed.bytes);
+        if session.alone.is_some_and(|(at, offset)| at == lane && closed.alone.contains(&offset)) {
             session.alone = None;
         }
         self.sessions.refresh(slot);

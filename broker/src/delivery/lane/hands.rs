@@ -7,6 +7,17 @@ use crate::delivery::{
     settings::{Order, Settings},
 };
 
+/// Records that were in hands and are open no more.
+#[derive(Debug, Default)]
+pub(crate) struct Closed {
+    /// Which.
+    pub(crate) runs: Vec<Run>,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// Those that were handed out alone.
+    pub(crate) alone: Vec<u64>,
+}
+
 impl Lane {
     /// A record that is open and in nobody's hands may be handed out, as soon as its key allows.
     pub(crate) fn offer(&mut self, offset: u64, settings: &Settings) {
@@ -56,20 +67,20 @@ impl Lane {
         }
     }
 
-    /// Records without keys that are in hands by `grant` are open no more. Returns them, and those of them that were handed
-    /// out alone.
-    pub(crate) fn close_granted(&mut self, grant: u32, runs: &[Run]) -> (Vec<Run>, Vec<u64>) {
-        let (mut closed, mut failed, mut alone) = (Vec::new(), Vec::new(), Vec::new());
+    /// Records without keys that are in hands by `grant` are open no more. Returns them.
+    pub(crate) fn close_granted(&mut self, grant: u32, runs: &[Run]) -> Closed {
+        let (mut closed, mut failed) = (Closed::default(), Vec::new());
         let mut close = |offset: u64, entry: &Entry| {
             if entry.state() != State::InFlight || entry.grant != grant {
                 return false;
             }
-            Run::push(&mut closed, Run::one(offset));
+            Run::push(&mut closed.runs, Run::one(offset));
+            closed.bytes += u64::from(entry.bytes);
             if entry.failures > 0 {
                 failed.push(offset);
             }
             if entry.isolated() {
-                alone.push(offset);
+                closed.alone.push(offset);
             }
             true
         };
@@ -79,7 +90,7 @@ impl Lane {
         for offset in failed {
             self.forget_failures(offset);
         }
-        (closed, alone)
+        closed
     }
 
     /// Looks what of a key may be handed out next.

@@ -229,6 +229,7 @@ impl World<'_> {
             client_id: "".into(),
             host: "".into(),
             in_flight_max: u32::try_from(1 + self.random.below(12)).unwrap(),
+            in_flight_bytes_max: self.random.below(400),
             reports_started: self.random.chance(2),
             resume,
         };
@@ -551,6 +552,7 @@ impl World<'_> {
             client_id: "".into(),
             host: "".into(),
             in_flight_max: 1_000,
+            in_flight_bytes_max: 1 << 40,
             reports_started: true,
             resume: None,
         };

@@ -122,6 +122,7 @@ impl Rig {
             client_id: "client".into(),
             host: "host".into(),
             in_flight_max,
+            in_flight_bytes_max: u64::MAX,
             reports_started,
             resume,
         };

@@ -311,6 +311,7 @@ fn there_is_a_limit_of_sessions() {
         client_id: "".into(),
         host: "".into(),
         in_flight_max: 1,
+        in_flight_bytes_max: u64::MAX,
         reports_started: true,
         resume: None,
     };

@@ -80,7 +80,7 @@ fn sentence(reason: &Reason) -> String {
         Reason::NoSession => "no session is open and nobody asks".into(),
         Reason::NoCredit => "every session has used up its credit".into(),
         Reason::SessionLimit => {
-            "every session holds `max_in_flight` records, or does not read what it was sent".into()
+            "every session holds `max_in_flight` records or all bytes it may, or does not read what it was sent".into()
         }
         Reason::OpenLimit => "as many records are open as `max_open` allows".into(),
         Reason::AckStateLimit => {

@@ -198,6 +198,7 @@ pub(crate) fn open_request(wire: v1::OpenSession, host: String) -> Result<OpenRe
         session_id: wire.session_id,
         resume,
         in_flight_max: wire.max_in_flight,
+        in_flight_bytes_max: 0,
         format: format(wire.format)?,
         client_id: wire.client_id,
         host,

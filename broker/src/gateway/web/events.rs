@@ -50,6 +50,11 @@ async fn events(State(door): State<WebDoor>, mut call: Call) -> Answer {
         Method::HEAD => Body::empty(),
         _ => Stream::new(tail).into_body(),
     };
+    Ok(response(body))
+}
+
+/// A reply of events.
+pub(super) fn response(body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -57,7 +62,7 @@ async fn events(State(door): State<WebDoor>, mut call: Call) -> Answer {
     // Proxies that would gather the reply must not.
     let buffering = HeaderName::from_static("x-accel-buffering");
     headers.insert(buffering, HeaderValue::from_static("no"));
-    Ok(response)
+    response
 }
 
 fn wanted(call: &mut Call) -> Result<Wanted, Problem> {

@@ -25,9 +25,11 @@ mod produce;
 mod receive;
 mod record;
 mod reply;
+mod session_json;
 mod settings;
 mod socket;
 mod stream;
+mod subscription_events;
 mod subscription_json;
 mod subscription_settings;
 mod subscriptions;
@@ -166,6 +168,7 @@ fn router(door: &WebDoor) -> Router {
         .merge(groups::routes())
         .merge(subscriptions::routes())
         .merge(receive::routes())
+        .merge(subscription_events::routes())
         .merge(produce::routes())
         .merge(fetch::routes())
         .merge(events::routes())

@@ -11,7 +11,7 @@
 //! Records for whose reply there is no room are given back at once, unless the caller named his try.
 
 use axum::{Router, body::Body, extract::State, routing::post};
-use riverrun_proto::grpc::v1;
+use riverrun_proto::{batch::OffsetRecord, grpc::v1};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -160,9 +160,14 @@ pub(super) fn write_records(delivered: &Delivered, is_first: &mut bool, body: &m
         if !std::mem::take(is_first) {
             body.push(b',');
         }
-        record::write(one, body);
-        add_fields(&delivery(delivered, one.offset.0), body);
+        write_record(delivered, one, body);
     }
+}
+
+/// Writes a record of a delivery with its lease.
+pub(super) fn write_record(delivered: &Delivered, one: &OffsetRecord, body: &mut Vec<u8>) {
+    record::write(one, body);
+    add_fields(&delivery(delivered, one.offset.0), body);
 }
 
 /// What a delivery says about a record.

@@ -6,7 +6,7 @@ use axum::{
     extract::State,
     http::{HeaderValue, StatusCode, header},
     response::IntoResponse,
-    routing::{delete, get},
+    routing::{delete, get, post},
 };
 use riverrun_proto::Offset;
 use serde::Deserialize;
@@ -38,6 +38,7 @@ pub(super) fn routes() -> Router<WebDoor> {
         .route("/v1/topics/{topic}", topic)
         .route("/v1/topics/{topic}/partitions/{partition}/offset", get(offset))
         .route("/v1/topics/{topic}/partitions/{partition}/records", delete(delete_records))
+        .route("/v1/topics/{topic}/partitions/{partition}/cancel", post(cancel_scheduled))
 }
 
 #[derive(Deserialize)]
@@ -63,6 +64,12 @@ struct TopicChangeIn {
     reset: Vec<String>,
     #[serde(default)]
     validate_only: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+struct CancelIn {
+    offset: u64,
 }
 
 async fn list(State(door): State<WebDoor>, call: Call) -> Answer {
@@ -164,6 +171,15 @@ async fn delete_records(State(door): State<WebDoor>, mut call: Call) -> Answer {
     let admin = &door.services.admin;
     let start = admin.delete_records(call.name("topic"), partition, Offset(before)).await?;
     Ok(reply::json(&json!({"log_start_offset": start.0})))
+}
+
+/// Cancels a record that has a time. Answers when that is durable.
+async fn cancel_scheduled(State(door): State<WebDoor>, call: Call, body: Body) -> Answer {
+    call.finish()?;
+    let CancelIn { offset } = body::json(&call, body, &door).await?;
+    let place = (call.name("topic"), call.number("partition")?);
+    let cancelled = door.services.delivery.cancel_scheduled(place, offset).await?;
+    Ok(reply::json(&json!({"cancelled": cancelled})))
 }
 
 fn summary(topic: &Topic) -> Value {

@@ -20,7 +20,7 @@ use crate::{
 /// Records in the hands of a session that does not say.
 const IN_FLIGHT_DEFAULT: u32 = 1_000;
 /// Most records in the hands of a session.
-const IN_FLIGHT_MAX: u32 = 1_000_000;
+pub const IN_FLIGHT_MAX: u32 = 1_000_000;
 /// Longest id of a session.
 const ID_BYTES_MAX: usize = 64;
 /// Bytes kept of what a client calls itself.
@@ -41,6 +41,8 @@ pub struct OpenRequest {
     pub resume: Option<ResumePoint>,
     /// Most records in its hands; 0 for the default.
     pub in_flight_max: u32,
+    /// Most bytes of them, a single larger one aside; 0 for any.
+    pub in_flight_bytes_max: u64,
     /// Form of the records.
     pub format: Format,
     /// What the client calls itself.
@@ -68,6 +70,30 @@ impl DeliveryService {
         let open = request.check()?;
         let live = self.find_or_create(&request.subscription, request.create).await?;
         self.open_on(&live, open, request.format)
+    }
+
+    /// Looks whether a session may be opened so, and opens none.
+    ///
+    /// # Errors
+    /// What is not allowed; that another stream took the id of the session it is to go on with.
+    pub fn check_open(&self, request: &OpenRequest) -> Result<(), PushError> {
+        if self.shared.shutdown.has_begun() {
+            return Err(PushError::Stopping);
+        }
+        let open = request.check()?;
+        let live = match self.find(&request.subscription) {
+            Err(PushError::UnknownSubscription { .. }) if request.create.is_some() => return Ok(()),
+            found => found?,
+        };
+        live.look(|state| {
+            state.check_open(&live.name)?;
+            match open.resume {
+                Some(from) if state.delivery.is_elsewhere(&open.id, from.epoch) => {
+                    Err(PushError::Replaced)
+                }
+                Some(_) | None => Ok(()),
+            }
+        })
     }
 
     /// Opens or resumes a session of this subscription.
@@ -146,12 +172,13 @@ impl OpenRequest {
             let expected = format!("at most {IN_FLIGHT_MAX}");
             return Err(PushError::field("max_in_flight", expected, self.in_flight_max));
         }
-        let given = self.in_flight_max;
+        let (given, bytes) = (self.in_flight_max, self.in_flight_bytes_max);
         Ok(delivery::Open {
             id,
             client_id: shortened(&self.client_id),
             host: self.host.as_str().into(),
             in_flight_max: if given == 0 { IN_FLIGHT_DEFAULT } else { given },
+            in_flight_bytes_max: if bytes == 0 { u64::MAX } else { bytes },
             reports_started: self.reports_started,
             resume: self.resume,
         })

@@ -135,6 +135,7 @@ impl DeliveryService {
             client_id: "webhook".into(),
             host: host.into(),
             in_flight_max,
+            in_flight_bytes_max: u64::MAX,
             // What was under way when a session is lost comes back and has not failed.
             reports_started: true,
             resume: None,

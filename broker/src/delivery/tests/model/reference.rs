@@ -51,6 +51,7 @@ pub(super) struct Session {
     pub(super) records_given: u64,
     pub(super) bytes_given: u64,
     in_flight_max: u32,
+    in_flight_bytes_max: u64,
     reports_started: bool,
     pub(super) attached: bool,
     lost_until: Option<Duration>,
@@ -120,6 +121,7 @@ impl Reference {
         let session = self.sessions.entry(id).or_insert_with(|| fresh(name));
         session.name = name;
         session.in_flight_max = open.in_flight_max;
+        session.in_flight_bytes_max = open.in_flight_bytes_max;
         session.reports_started |= open.reports_started;
         (session.attached, session.lost_until) = (true, None);
         (session.paused, session.draining) = (false, false);
@@ -362,6 +364,10 @@ impl Reference {
         let bytes = u64::from(self.records[&at].found.unwrap().bytes);
         let fits = session.bytes_given + bytes <= session.bytes_total;
         assert!(fits || held.is_empty(), "{id} has no credit for {bytes} bytes");
+        let bytes_held =
+            held.iter().map(|at| u64::from(self.records[at].found.unwrap().bytes)).sum::<u64>();
+        let fits = bytes_held + bytes <= session.in_flight_bytes_max;
+        assert!(fits || held.is_empty(), "{id} holds too many bytes");
         let alone = |at: &At| self.records[at].crashes >= 2;
         assert!(!held.iter().any(alone), "{id} holds a suspect");
         assert!(!alone(&at) || held.is_empty(), "{at:?} is not alone");
@@ -625,6 +631,7 @@ fn fresh(name: SessionRef) -> Session {
         records_given: 0,
         bytes_given: 0,
         in_flight_max: 0,
+        in_flight_bytes_max: u64::MAX,
         reports_started: false,
         attached: false,
         lost_until: None,

@@ -241,6 +241,7 @@ fn subscribe(text: &str, host: &str) -> Result<Ask, Problem> {
         session_id,
         resume,
         in_flight_max: asked.max_in_flight,
+        in_flight_bytes_max: 0,
         format: Format::Structured,
         client_id: asked.client_id,
         host: host.to_owned(),

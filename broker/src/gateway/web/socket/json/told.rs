@@ -2,21 +2,20 @@
 
 use std::fmt::Write as _;
 
-use riverrun_proto::grpc::v1;
 use serde_json::{Value, json};
 
 use super::super::{ask::Id, frame::Told};
 use crate::{
-    delivery::{RevokeReason, Run},
     gateway::{
         grpc::{push_convert, reason_convert},
         web::{
-            problem::Problem, receive::write_records, subscription_json::enum_name, tail::Cursor,
+            problem::Problem, receive::write_records, session_json, subscription_json::enum_name,
+            tail::Cursor,
         },
     },
     service::delivery::{
         Settled,
-        session::{Amount, Delivered, Heartbeat, Opened, Out, Place},
+        session::{Amount, Delivered, Heartbeat, Opened, Out},
     },
 };
 
@@ -32,8 +31,10 @@ pub(in super::super) fn write(id: Option<&Id>, told: Told<'_>) -> String {
             Out::Deliver(told) => return jobs(id, &told),
             Out::Opened(told) => opened(session_id, &told),
             Out::Settled(told) => settled(told),
-            Out::Revoked(place, runs, reason) => revoked(&place, &runs, reason),
-            Out::Lost(place, runs) => lost(&place, &runs),
+            Out::Revoked(place, runs, reason) => {
+                with_op("revoked", session_json::revoked(&place, &runs, reason))
+            }
+            Out::Lost(place, runs) => with_op("lost", session_json::lost(&place, &runs)),
             Out::Heartbeat(told) => heartbeat(&told),
             Out::Goaway(error, released) => {
                 let error = Problem::from(error).to_json();
@@ -60,19 +61,9 @@ pub(in super::super) fn write_found(
 }
 
 fn opened(session_id: &str, told: &Opened) -> Value {
-    let credit_used = credit_used(told.credit_used);
-    let told = push_convert::opened(told);
-    json!({
-        "op": "subscribed",
-        "session_id": session_id,
-        "session_epoch": told.session_epoch,
-        "resumed": told.resumed,
-        "ack_wait_ms": told.ack_wait_ms,
-        "max_lease_ms": told.max_lease_ms,
-        "max_in_flight": told.max_in_flight,
-        "order": enum_name(told.order().as_str_name(), "DELIVERY_ORDER_"),
-        "credit_used": credit_used,
-    })
+    let mut value = with_op("subscribed", session_json::opened(session_id, told));
+    value["credit_used"] = credit_used(told.credit_used);
+    value
 }
 
 /// What credit was used for, under the names by which it is granted.
@@ -80,20 +71,10 @@ fn credit_used(amount: Amount) -> Value {
     json!({"records_total": amount.records, "bytes_total": amount.bytes})
 }
 
-fn revoked(place: &Place, runs: &[Run], reason: RevokeReason) -> Value {
-    let told = push_convert::revoked(place, runs, reason);
-    json!({
-        "op": "revoked",
-        "topic": told.topic,
-        "partition": told.partition,
-        "ranges": ranges(&told.ranges),
-        "reason": enum_name(told.reason().as_str_name(), "REVOKE_REASON_"),
-    })
-}
-
-fn lost(place: &Place, runs: &[Run]) -> Value {
-    let v1::Lost { topic, partition, ranges: lost } = push_convert::lost(place, runs);
-    json!({"op": "lost", "topic": topic, "partition": partition, "ranges": ranges(&lost)})
+/// With the name of the message.
+fn with_op(op: &str, mut told: Value) -> Value {
+    told["op"] = op.into();
+    told
 }
 
 fn heartbeat(told: &Heartbeat) -> Value {
@@ -125,9 +106,4 @@ fn settled(told: Settled) -> Value {
     };
     let results: Vec<Value> = told.results.into_iter().map(result).collect();
     json!({"op": "settled", "settle_id": told.settle_id, "results": results})
-}
-
-/// First offsets and those after the last.
-fn ranges(ranges: &[v1::OffsetRange]) -> Vec<[u64; 2]> {
-    ranges.iter().map(|range| [range.start_offset, range.end_offset]).collect()
 }
