@@ -32,7 +32,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    async fn open(web: SocketAddr, query: &str, last_id: &str) -> Reader {
+    pub(super) async fn open(web: SocketAddr, query: &str, last_id: &str) -> Reader {
         Reader::on(Http::connect(web).await, query, last_id).await
     }
 
@@ -89,14 +89,14 @@ impl Reader {
     }
 }
 
-async fn send(web: SocketAddr, numbers: std::ops::Range<u32>) {
+pub(super) async fn send(web: SocketAddr, numbers: std::ops::Range<u32>) {
     let one = |n| json!({"key": format!("k{n}"), "value": n});
     let records: Vec<_> = numbers.map(one).collect();
     let body = Value::from(records).to_string();
     call(web, "POST /v1/topics/t/records", body.as_bytes()).await.ok(200);
 }
 
-fn number(event: &Event) -> u32 {
+pub(super) fn number(event: &Event) -> u32 {
     event.json()["value"].as_str().unwrap().parse().unwrap()
 }
 

@@ -16,6 +16,7 @@ mod socket_protobuf;
 mod streams;
 mod subscription_events;
 mod subscriptions;
+mod together;
 mod topics;
 mod yardstick;
 

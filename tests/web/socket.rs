@@ -19,10 +19,10 @@ use crate::support::{
 /// What has not come by then will not.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(super) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
-    async fn open(web: SocketAddr) -> Socket {
+    pub(super) async fn open(web: SocketAddr) -> Socket {
         let (socket, _) = connect_async(format!("ws://{web}/v1/ws")).await.unwrap();
         Socket(socket)
     }
@@ -46,11 +46,11 @@ impl Socket {
         }
     }
 
-    async fn hear(&mut self) -> Value {
+    pub(super) async fn hear(&mut self) -> Value {
         serde_json::from_str(self.message().await.to_text().unwrap()).unwrap()
     }
 
-    async fn ask(&mut self, message: Value) -> Value {
+    pub(super) async fn ask(&mut self, message: Value) -> Value {
         self.say(message).await;
         self.hear().await
     }
@@ -83,7 +83,7 @@ fn produce(numbers: std::ops::Range<u32>) -> Value {
     json!({"op": "produce", "id": 1, "topic": "t", "records": records})
 }
 
-fn numbers(message: &Value) -> Vec<u32> {
+pub(super) fn numbers(message: &Value) -> Vec<u32> {
     let records = message["records"].as_array().unwrap().iter();
     records.map(|record| record["value"].as_str().unwrap().parse().unwrap()).collect()
 }

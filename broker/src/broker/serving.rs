@@ -239,6 +239,7 @@ impl Doors {
                 clock: Clock::real(),
                 traces,
             },
+            steps: Default::default(),
             turn: Arc::default(),
             sockets: Default::default(),
         };

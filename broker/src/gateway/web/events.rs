@@ -12,7 +12,7 @@
 //! The first event has an id and no data: whoever loses the connection before the first record resumes there too.
 //! A reader that takes nothing is cut by the connection's `write_timeout` and resumes where it was.
 
-use std::{convert::Infallible, fmt::Write as _};
+use std::{convert::Infallible, fmt::Write as _, sync::Arc};
 
 use axum::{
     Router,
@@ -45,7 +45,8 @@ pub(super) fn routes() -> Router<WebDoor> {
 
 async fn events(State(door): State<WebDoor>, mut call: Call) -> Answer {
     let wanted = wanted(&mut call)?;
-    let tail = Tail::open((door, call.caller.replies.clone()), wanted)?;
+    let (room, shared) = (call.caller.replies.clone(), door.steps.events.clone());
+    let tail = Tail::open((door, room), shared, wanted)?;
     let body = match call.method {
         Method::HEAD => Body::empty(),
         _ => Stream::new(tail).into_body(),
@@ -92,13 +93,13 @@ fn wanted(call: &mut Call) -> Result<Wanted, Problem> {
 
 /// One stream of events.
 struct Stream {
-    tail: Tail,
+    tail: Tail<Events>,
     /// What to say before anything else.
     greeting: Option<String>,
 }
 
 impl Stream {
-    fn new(mut tail: Tail) -> Stream {
+    fn new(mut tail: Tail<Events>) -> Stream {
         let mut greeting = format!("retry: {RETRY_MS}\n");
         match tail.take_recreated() {
             Some(told) => event(&mut greeting, "gap", (tail.cursor(), &told)),
@@ -125,22 +126,22 @@ impl Stream {
             return (greeting.into(), false);
         }
         let before = self.tail.cursor().clone();
-        let mut text = Events(String::new());
-        let ended = self.tail.step(&mut text).await;
-        let Events(mut text) = text;
+        let (mut events, ended) = self.tail.step().await;
+        let mut rest = String::new();
         if let Err(problem) = &ended {
             // What came before it is in the text and in the cursor: it is sent all the same.
-            event(&mut text, "problem", (self.tail.cursor(), &problem.to_json()));
-        }
-        if text.is_empty() && *self.tail.cursor() != before {
+            event(&mut rest, "problem", (self.tail.cursor(), &problem.to_json()));
+        } else if events.0.is_empty() && *self.tail.cursor() != before {
             // Nothing was wanted; whoever resumes need not read it again.
-            let _ = write!(text, "id: {}\n\n", self.tail.cursor());
+            let _ = write!(rest, "id: {}\n\n", self.tail.cursor());
+        } else if events.0.is_empty() {
+            rest.push_str(":\n\n");
         }
-        if text.is_empty() {
-            text.push_str(":\n\n");
+        if !rest.is_empty() {
+            events = Arc::new(Events(events.0.clone() + &rest));
         }
-        match self.tail.room_for(text.len()).await {
-            Ok(share) => (reply::held(text.into_bytes(), share), ended.is_err()),
+        match self.tail.room_for(events.0.len()).await {
+            Ok(share) => (reply::held(Sent(events), share), ended.is_err()),
             Err(problem) => {
                 self.tail.go_back(before);
                 let mut text = String::new();
@@ -152,7 +153,17 @@ impl Stream {
 }
 
 /// Events as they go out.
-struct Events(String);
+#[derive(Debug, Default)]
+pub(super) struct Events(String);
+
+/// Events on their way to one of their readers.
+struct Sent(Arc<Events>);
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        self.0.0.as_bytes()
+    }
+}
 
 impl Form for Events {
     fn bytes(&self) -> usize {

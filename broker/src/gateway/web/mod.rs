@@ -2,7 +2,8 @@
 //!
 //! axum's and hyper's types stay in this folder. Each file holds one resource and gives its routes by `routes()`;
 //! `problem.rs` tells errors, `body.rs` and `reply.rs` count the bytes of requests and replies, `guard.rs` is what
-//! every request passes. There is no state here and no second path of data: what a connection owns ends with it.
+//! every request passes. There is no state here and no second path of data: what a connection owns ends with it, and what
+//! readers share (`tail/shared.rs`) is a copy that may be forgotten at any time.
 
 mod body;
 mod call;
@@ -51,7 +52,10 @@ use tower_service::Service;
 pub(crate) use self::metered::{WebMeters, call_names};
 use self::{
     connection::{Caller, Connection},
+    events::Events,
     problem::Problem,
+    socket::{Codec, Found},
+    tail::Shared,
 };
 use crate::{
     config::Config,
@@ -86,8 +90,28 @@ pub(crate) struct WebDoor {
     pub(crate) grpc: GrpcWeb,
     /// WebSockets that are open.
     pub(crate) sockets: TaskTracker,
+    /// Steps that readers of topics take together.
+    pub(crate) steps: Steps,
     /// Moves records without a key from partition to partition.
     pub(crate) turn: Arc<AtomicU32>,
+}
+
+/// What readers of topics share, by the form they are written to in.
+#[derive(Clone, Debug)]
+pub(crate) struct Steps {
+    events: Shared<Events>,
+    json: Shared<Found>,
+    protobuf: Shared<Found>,
+}
+
+impl Default for Steps {
+    fn default() -> Steps {
+        Steps {
+            events: Shared::new(Events::default),
+            json: Shared::new(|| Found::new(Codec::Json)),
+            protobuf: Shared::new(|| Found::new(Codec::Protobuf)),
+        }
+    }
 }
 
 impl WebDoor {

@@ -23,14 +23,14 @@ const FREE_BYTES: usize = 8 << 10;
 const RESULT_BYTES: usize = 128;
 
 /// Bytes and what was taken for them.
-struct Counted {
-    bytes: Vec<u8>,
+struct Counted<B> {
+    bytes: B,
     _share: Share,
 }
 
-impl AsRef<[u8]> for Counted {
+impl<B: AsRef<[u8]>> AsRef<[u8]> for Counted<B> {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.as_ref()
     }
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn room_for_text(
 }
 
 /// Bytes whose room was taken before.
-pub(super) fn held(bytes: Vec<u8>, share: Share) -> Bytes {
+pub(super) fn held<B: AsRef<[u8]> + Send + 'static>(bytes: B, share: Share) -> Bytes {
     Bytes::from_owner(Counted { bytes, _share: share })
 }
 

@@ -41,7 +41,8 @@ use axum::{
     routing::get,
 };
 
-use self::{ask::Codec, session::Session};
+use self::session::Session;
+pub(super) use self::{ask::Codec, frame::Found};
 use super::{
     WebDoor,
     call::Call,

@@ -5,21 +5,24 @@
 //! ```
 //!
 //! A tail has no state here: its [`Cursor`] is all of it, so a resume is exact, also after the broker's restart. One read at a
-//! time, made when the connection can take more.
+//! time, made when the connection can take more. Readers that stand at the same cursor near the end of the topic take one step
+//! together ([`Shared`]): it is read and written once, however many they are.
 
 mod cursor;
 mod filter;
 mod reader;
+mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use riverrun_proto::{Offset, batch::OffsetRecord};
+use riverrun_proto::{LeaderEpoch, Offset, batch::OffsetRecord};
 use serde_json::Value;
 
 pub(super) use self::{
     cursor::{Cursor, Position},
     filter::Filter,
     reader::Tail,
+    shared::Shared,
 };
 use super::problem::Problem;
 use crate::{
@@ -46,7 +49,7 @@ pub(super) struct Wanted {
 }
 
 /// How a door writes what a tail finds. Everything is written with the cursor after it.
-pub(super) trait Form {
+pub(super) trait Form: Send + Sync + 'static {
     /// What is written so far takes no fewer bytes; 0 when there is nothing.
     fn bytes(&self) -> usize;
 
@@ -113,6 +116,43 @@ fn resumed(field: &str, text: &str, topic: &Topic) -> Result<Cursor, Problem> {
         }
         None => Ok(cursor),
     }
+}
+
+/// Records between the cursor and the end of the topic; `None` where it cannot be told, or not all of them can be read.
+fn behind(topic: &Topic, cursor: &Cursor) -> Option<u64> {
+    if topic.id != cursor.topic_id {
+        return None;
+    }
+    let mut behind = 0u64;
+    for (partition, position) in &cursor.positions {
+        let Some(Slot::Open(open)) = topic.partitions.get(*partition as usize) else {
+            return None;
+        };
+        let visible = open.visible();
+        if position.offset < visible.log_start.0 {
+            return None;
+        }
+        let here = visible.high_watermark.0.checked_sub(position.offset)?;
+        behind = behind.saturating_add(here);
+    }
+    Some(behind)
+}
+
+/// What leads from one cursor to the other can be read still, so that a copy of it may be given out.
+fn is_readable(topic: &Topic, from: &Cursor, to: &Cursor) -> bool {
+    let mut moved = from.positions.iter().filter_map(|(partition, at)| {
+        let to = to.positions.get(partition)?;
+        (to != at).then_some((*partition, *at, *to))
+    });
+    topic.id == from.topic_id
+        && moved.all(|(partition, at, to)| {
+            let Some(Slot::Open(open)) = topic.partitions.get(partition as usize) else {
+                return false;
+            };
+            let epoch = Some(LeaderEpoch(at.epoch)).filter(|epoch| epoch.0 > 0);
+            let visible = open.check_position(Offset(at.offset), epoch);
+            visible.is_ok_and(|visible| visible.high_watermark.0 >= to.offset)
+        })
 }
 
 /// The start and the end of what may be read.

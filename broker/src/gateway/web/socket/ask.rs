@@ -15,7 +15,7 @@ pub(super) const ID_BYTES_MAX: usize = 64;
 
 /// How messages are written. Everything else is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Codec {
+pub(in super::super) enum Codec {
     /// JSON texts.
     Json,
     /// Binary messages: `SocketRequest` and `SocketResponse` of riverrun.v1.

@@ -43,7 +43,7 @@ pub(super) enum Written {
 
 /// What a step of a tail found.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(in super::super) enum Found {
     Json(String, Vec<Value>),
     /// With the bytes of its records, made and encoded.
     Protobuf(v1::SocketRecords, usize),
@@ -112,7 +112,7 @@ impl Written {
 
 impl Found {
     /// Nothing yet.
-    pub(super) fn new(codec: Codec) -> Found {
+    pub(in super::super) fn new(codec: Codec) -> Found {
         match codec {
             Codec::Json => Found::Json(String::new(), Vec::new()),
             Codec::Protobuf => Found::Protobuf(v1::SocketRecords::default(), 0),
@@ -120,12 +120,14 @@ impl Found {
     }
 
     /// As the message of the tail `id`, which stands at `cursor` after it.
-    pub(super) fn message(self, id: &Id, cursor: &Cursor) -> Written {
+    pub(super) fn message(&self, id: &Id, cursor: &Cursor) -> Written {
         match self {
             Found::Json(records, gaps) => {
-                Written::Text(json::write_found(id, cursor, (&records, gaps)))
+                Written::Text(json::write_found(id, cursor, (records, gaps)))
             }
-            Found::Protobuf(found, _) => Written::Binary(protobuf::write_found(id, cursor, found)),
+            Found::Protobuf(found, _) => {
+                Written::Binary(protobuf::write_found(id, cursor, found.clone()))
+            }
         }
     }
 

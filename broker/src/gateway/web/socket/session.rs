@@ -241,7 +241,12 @@ impl Session {
     fn tail(&mut self, id: &Id, wanted: Wanted, out: &Sender<Frame>) -> Result<Frame, Problem> {
         self.check_free(id)?;
         let room = self.call.caller.replies.clone();
-        let tail = Tail::open((self.door.clone(), room), wanted)?;
+        let steps = &self.door.steps;
+        let shared = match self.codec {
+            Codec::Json => steps.json.clone(),
+            Codec::Protobuf => steps.protobuf.clone(),
+        };
+        let tail = Tail::open((self.door.clone(), room), shared, wanted)?;
         let cursor = tail.cursor().to_string();
         let answer = self.codec.small(Some(id), Told::Tailing(&cursor));
         let stand: Stand = Arc::new(cursor.into());

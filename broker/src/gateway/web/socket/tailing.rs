@@ -11,7 +11,7 @@ use super::{
 };
 use crate::gateway::web::{
     problem::Problem,
-    tail::{Form, Tail},
+    tail::{Form as _, Tail},
 };
 
 /// The cursor of the last message that was given out.
@@ -20,7 +20,7 @@ pub(super) type Stand = Arc<Mutex<String>>;
 /// Sends what the tail finds until it fails, or nobody takes it.
 pub(super) async fn run(
     (id, codec): (Id, Codec),
-    mut tail: Tail,
+    mut tail: Tail<Found>,
     out: Sender<Frame>,
     stand: Stand,
 ) {
@@ -32,7 +32,7 @@ pub(super) async fn run(
         }
     }
     while !tail.is_over() {
-        let ended = step((&id, codec), &mut tail, &out, &stand).await;
+        let ended = step(&id, &mut tail, &out, &stand).await;
         if let Err(Some(problem)) = &ended {
             let problem = problem.with_more("cursor", tail.cursor().to_string());
             drop(out.send(codec.small(Some(&id), Told::Problem(&problem))).await);
@@ -45,14 +45,13 @@ pub(super) async fn run(
 
 /// One read and its message. Fails with a problem, or without one when nobody takes messages.
 async fn step(
-    (id, codec): (&Id, Codec),
-    tail: &mut Tail,
+    id: &Id,
+    tail: &mut Tail<Found>,
     out: &Sender<Frame>,
     stand: &Stand,
 ) -> Result<(), Option<Problem>> {
     let before = tail.cursor().clone();
-    let mut found = Found::new(codec);
-    let read = tail.step(&mut found).await;
+    let (found, read) = tail.step().await;
     // What came before an error is in the cursor: it is sent all the same.
     if *tail.cursor() != before || found.bytes() > 0 {
         let message = found.message(id, tail.cursor());

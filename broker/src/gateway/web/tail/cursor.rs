@@ -13,7 +13,7 @@ use riverrun_proto::TopicId;
 use uuid::Uuid;
 
 /// Position in one partition.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(in super::super) struct Position {
     /// Next offset to read.
     pub(super) offset: u64,
@@ -22,7 +22,7 @@ pub(in super::super) struct Position {
 }
 
 /// Positions in the partitions of a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in super::super) struct Cursor {
     pub(super) topic_id: TopicId,
     pub(super) positions: BTreeMap<u32, Position>,

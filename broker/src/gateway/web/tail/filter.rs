@@ -3,7 +3,7 @@
 use riverrun_proto::Record;
 
 /// Conditions that all must hold.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(in super::super) struct Filter {
     pub(in super::super) key: Option<String>,
     pub(in super::super) key_prefix: Option<String>,

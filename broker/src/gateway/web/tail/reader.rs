@@ -1,15 +1,20 @@
 //! Reads on from a cursor, step by step, for as long as somebody listens.
 //!
-//! A step ends where its text is long enough; the records that are left wait for the next one, counted as they were read.
+//! A step ends where its text is long enough; the records that are left wait for the next one, counted as they were read. A step near
+//! the end of the topic is taken together with the other readers that stand there.
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration, vec};
 
 use bytes::Bytes;
 use riverrun_proto::batch::OffsetRecord;
 use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Cursor, Filter, Form, Position, Wanted, fill, partitions, partitions_max, resumed, visible,
+    Cursor, Filter, Form, Position, Wanted, behind, fill, is_readable, partitions, partitions_max,
+    resumed,
+    shared::{Entered, Lead, Place, Shared, Stepped},
+    visible,
 };
 use crate::{
     gateway::web::{WebDoor, problem::Problem, reply::STEP_TEXT_BYTES},
@@ -24,10 +29,19 @@ const STEP: Duration = Duration::from_secs(15);
 /// Most bytes of records read at once.
 const STEP_BYTES: u32 = 256 << 10;
 
+/// Whoever is at most so many records behind takes his steps together with others: those who are further behind read what nobody
+/// shares with them.
+const NEAR_RECORDS: u64 = 1_000;
+/// What is there to be read already is waited for so long when another reader reads it.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Least room to read for others.
+const ROOM_LEAST: usize = 64 << 10;
+
 /// One reader.
 #[derive(Debug)]
-pub(in super::super) struct Tail {
+pub(in super::super) struct Tail<F> {
     door: WebDoor,
+    shared: Shared<F>,
     /// Of the connection, for what is read and written.
     room: Room,
     name: Arc<str>,
@@ -72,12 +86,25 @@ impl Held {
     }
 }
 
-impl Tail {
-    /// A reader of what is wanted.
+/// How a reader comes to what is behind its cursor.
+enum Way<F> {
+    /// By a read of its own.
+    Alone,
+    /// By a read for all who stand here.
+    Leads(Lead<F>),
+    /// Another reader was there.
+    Follows(Arc<Stepped<F>>),
+    /// Nothing came.
+    Waited,
+}
+
+impl<F: Form> Tail<F> {
+    /// A reader of what is wanted, which writes as those of `shared` do.
     pub(in super::super) fn open(
         (door, room): (WebDoor, Room),
+        shared: Shared<F>,
         wanted: Wanted,
-    ) -> Result<Tail, Problem> {
+    ) -> Result<Tail<F>, Problem> {
         let topic = door.services.admin.topic(&wanted.topic)?;
         let given = match &wanted.cursor {
             Some((field, text)) => Some(resumed(field, text, &topic)?),
@@ -101,6 +128,7 @@ impl Tail {
         let held = Held::default();
         Ok(Tail {
             door,
+            shared,
             room,
             name,
             topic_id,
@@ -145,16 +173,89 @@ impl Tail {
     }
 
     /// Waits for records and writes them, at most [`STEP_TEXT_BYTES`] and what one record has; the next step writes those that
-    /// are left. After an error what was written before it stands, and so does the cursor.
-    pub(in super::super) async fn step(&mut self, form: &mut impl Form) -> Result<(), Problem> {
+    /// are left. What was written stands, and so does the cursor, also beside an error.
+    pub(in super::super) async fn step(&mut self) -> (Arc<F>, Result<(), Problem>) {
+        let mut form = self.shared.empty();
+        let mut lead = None;
         if self.held.found.is_empty() {
-            self.add_new(form)?;
-            if form.bytes() > 0 {
-                return Ok(());
+            let added = self.add_new(&mut form);
+            if added.is_err() || form.bytes() > 0 {
+                return (Arc::new(form), added);
             }
-            let answer = self.door.services.fetch.fetch(self.request(), &self.room).await?;
-            self.held = Held::new(answer);
+            let deadline = Instant::now() + STEP;
+            match self.way(deadline).await {
+                Way::Alone => {}
+                Way::Leads(own) => lead = Some(own),
+                Way::Follows(stepped) => {
+                    self.cursor.clone_from(&stepped.cursor);
+                    return (stepped.form.clone(), Ok(()));
+                }
+                Way::Waited => return (Arc::new(form), Ok(())),
+            }
+            if let Err(problem) = self.read(deadline).await {
+                return (Arc::new(form), Err(problem));
+            }
         }
+        let written = self.write_held(&mut form);
+        let form = Arc::new(form);
+        if let (Some(lead), true, true) = (lead, written.is_ok(), self.held.found.is_empty()) {
+            lead.tell(&form, &self.cursor);
+        }
+        (form, written)
+    }
+
+    /// Finds out whether another reader goes on from here, and waits for it.
+    async fn way(&self, deadline: Instant) -> Way<F> {
+        let place = Place { cursor: self.cursor.clone(), filter: self.filter.clone() };
+        let place = Arc::new(place);
+        loop {
+            // Whoever is told of the topic's end by another reader has it told by its own read.
+            let Ok(topic) = self.door.services.admin.topic(&self.name) else { return Way::Alone };
+            let behind = behind(&topic, &self.cursor);
+            let may_lead = behind.is_some_and(|records| records <= NEAR_RECORDS);
+            let mut ahead = match self.shared.enter(&place, may_lead && self.has_room()) {
+                Entered::Alone => return Way::Alone,
+                Entered::Leads(lead) => return Way::Leads(lead),
+                Entered::Over(stepped) => return self.follow(stepped),
+                Entered::UnderWay(ahead) => ahead,
+            };
+            let is_at_end = behind == Some(0);
+            let patience = if is_at_end { deadline } else { Instant::now() + PATIENCE };
+            let told = timeout_at(patience.min(deadline), ahead.wait_for(Option::is_some)).await;
+            let stepped = match told {
+                Ok(told) => told.ok().and_then(|told| told.clone()),
+                Err(_) if is_at_end => return Way::Waited,
+                Err(_) => return Way::Alone,
+            };
+            if let Some(stepped) = stepped {
+                return self.follow(stepped);
+            }
+        }
+    }
+
+    /// Takes the step of another reader, unless some of it cannot be read any more.
+    fn follow(&self, stepped: Arc<Stepped<F>>) -> Way<F> {
+        let topic = self.door.services.admin.topic(&self.name);
+        match topic.is_ok_and(|topic| is_readable(&topic, &self.cursor, &stepped.cursor)) {
+            true => Way::Follows(stepped),
+            false => Way::Alone,
+        }
+    }
+
+    /// Others do not wait for one who has to wait for room.
+    fn has_room(&self) -> bool {
+        self.room.try_take_some(STEP_BYTES as usize, ROOM_LEAST).is_some()
+    }
+
+    async fn read(&mut self, deadline: Instant) -> Result<(), Problem> {
+        let request = self.request(deadline.saturating_duration_since(Instant::now()));
+        let answer = self.door.services.fetch.fetch(request, &self.room).await?;
+        self.held = Held::new(answer);
+        Ok(())
+    }
+
+    /// Writes what was read, as much of it as one step may have.
+    fn write_held(&mut self, form: &mut F) -> Result<(), Problem> {
         let mut held = mem::take(&mut self.held);
         while let Some((partition, found)) = held.found.pop_front() {
             if let Some(rest) = self.write(partition, found, form)? {
@@ -170,7 +271,7 @@ impl Tail {
 
     /// Takes up partitions that were added to the topic, and tells when there is no place for all of them: it goes on with those
     /// that it has, whose cursor is taken back later.
-    fn add_new(&mut self, form: &mut impl Form) -> Result<(), Problem> {
+    fn add_new(&mut self, form: &mut F) -> Result<(), Problem> {
         if !self.takes_new {
             return Ok(());
         }
@@ -190,7 +291,7 @@ impl Tail {
         Ok(())
     }
 
-    fn request(&self) -> FetchRequest {
+    fn request(&self, wait: Duration) -> FetchRequest {
         let partition = |(partition, position): (&u32, &Position)| FetchPartition {
             topic: self.name.to_string(),
             topic_id: self.topic_id.clone(),
@@ -201,7 +302,7 @@ impl Tail {
         };
         FetchRequest {
             partitions: self.cursor.positions.iter().map(partition).collect(),
-            wait: STEP,
+            wait,
             bytes_min: 1,
             bytes_max: STEP_BYTES,
             records_max: 0,
@@ -215,7 +316,7 @@ impl Tail {
         &mut self,
         partition: u32,
         found: Result<Run, FetchPartitionError>,
-        form: &mut impl Form,
+        form: &mut F,
     ) -> Result<Option<Run>, Problem> {
         let mut run = match found {
             Ok(run) => run,
@@ -246,7 +347,7 @@ impl Tail {
         &mut self,
         partition: u32,
         error: FetchPartitionError,
-        form: &mut impl Form,
+        form: &mut F,
     ) -> Result<(), Problem> {
         let (next, reason) = match &error {
             FetchPartitionError::Read(ReadError::OutOfRange { requested, log_start, .. })

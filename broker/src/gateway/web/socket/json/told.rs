@@ -50,13 +50,13 @@ pub(in super::super) fn write(id: Option<&Id>, told: Told<'_>) -> String {
 pub(in super::super) fn write_found(
     id: &Id,
     cursor: &Cursor,
-    (records, gaps): (&str, Vec<Value>),
+    (records, gaps): (&str, &[Value]),
 ) -> String {
     let mut text = String::with_capacity(records.len() + 256);
     let id = id.json();
     let _ = write!(text, "{{\"op\":\"records\",\"id\":{id},\"cursor\":\"{cursor}\",\"records\":[");
     text.push_str(records);
-    let _ = write!(text, "],\"gaps\":{}}}", Value::from(gaps));
+    let _ = write!(text, "],\"gaps\":{}}}", Value::from(gaps.to_vec()));
     text
 }
 
