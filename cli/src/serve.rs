@@ -20,6 +20,10 @@ use crate::{
     output,
 };
 
+/// What is logged unless `RUST_LOG` says otherwise. The library below the gRPC door warns of each connection that breaks its bounds, as
+/// often as an attacker likes.
+const LOGGED: &str = "info,h2=error";
+
 /// What `serve` takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArgs {
@@ -125,7 +129,7 @@ fn settings(args: &ServeArgs) -> Result<Config, Failure> {
 
 /// Log lines to standard error, chosen with `RUST_LOG`.
 fn start_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -297,6 +297,14 @@ async fn wrong_parameters_are_named_and_open_nothing() {
     ask(web, EVENTS, &["origin: http://evil.test"])
         .await
         .refused((403, "ORIGIN_NOT_ALLOWED"), &["evil.test"]);
+    // An image of another page says nothing of it.
+    for site in ["cross-site", "same-site"] {
+        let header = format!("sec-fetch-site: {site}");
+        ask(web, EVENTS, &[&header]).await.refused((403, "ORIGIN_NOT_ALLOWED"), &[site]);
+    }
+    // Who was here before does not make again what was deleted.
+    let gone = ask(web, "/v1/subscriptions/none/events?topics=t", &["last-event-id: w:1:2:3"]);
+    gone.await.refused(unknown, &["none"]);
     assert!(stubs.describe().await.sessions.is_empty());
     let path = "/v1/subscriptions/made/events?topics=t";
     let mut reader = Reader::at(Http::connect(web).await, path, "").await;

@@ -3,5 +3,6 @@
 pub(crate) mod accept;
 pub(crate) mod caps;
 pub mod grpc;
+mod turn;
 pub(crate) mod web;
 pub(crate) mod webhook;

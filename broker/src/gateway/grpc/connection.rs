@@ -21,7 +21,7 @@ use tonic::transport::server::Connected;
 
 use super::received::Receiving;
 use crate::{
-    gateway::caps::Place,
+    gateway::{caps::Place, turn::Turn},
     quota::{Quota, Room},
 };
 
@@ -35,6 +35,7 @@ pub(super) struct Connection {
     caller: Caller,
     /// Runs out unless the preface came before. `None` once it did.
     handshake: Option<Handshake>,
+    turn: Turn,
     _place: Place,
 }
 
@@ -69,7 +70,7 @@ impl Connection {
         tracing::debug!(address = %caller.address, "connection accepted");
         let deadline = Box::pin(sleep(handshake_timeout));
         let handshake = Some(Handshake { deadline, bytes_left: PREFACE_BYTES });
-        Connection { socket, caller, handshake, _place: place }
+        Connection { socket, caller, handshake, turn: Turn::default(), _place: place }
     }
 
     /// Ends the wait for the preface once it came, and the connection when it did not.
@@ -99,8 +100,12 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.turn.is_over(context) {
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.socket).poll_read(context, buffer);
+        let polled = self.turn.has_read(polled);
         let read = buffer.filled().len() - before;
         if let Err(error) = self.check_handshake(read, context) {
             return Poll::Ready(Err(error));

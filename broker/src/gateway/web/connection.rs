@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{WebDoor, pace::Pace};
 use crate::{
-    gateway::caps::Place,
+    gateway::{caps::Place, turn::Turn},
     quota::{Quota, Room},
 };
 
@@ -69,6 +69,7 @@ impl Caller {
 pub(super) struct Connection {
     socket: TcpStream,
     writes: Writes,
+    turn: Turn,
     _place: Place,
 }
 
@@ -88,7 +89,12 @@ impl Connection {
     pub(super) fn new(socket: TcpStream, write_timeout: Duration, place: Place) -> Connection {
         // A socket that is gone already is found to be so.
         let _ = keep_alive(&socket, write_timeout);
-        Connection { socket, writes: Writes::new(write_timeout), _place: place }
+        Connection {
+            socket,
+            writes: Writes::new(write_timeout),
+            turn: Turn::default(),
+            _place: place,
+        }
     }
 }
 
@@ -143,7 +149,11 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(context, buffer)
+        if self.turn.is_over(context) {
+            return Poll::Pending;
+        }
+        let polled = Pin::new(&mut self.socket).poll_read(context, buffer);
+        self.turn.has_read(polled)
     }
 }
 

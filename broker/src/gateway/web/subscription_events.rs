@@ -22,7 +22,7 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{HeaderName, Method},
+    http::{HeaderName, Method, StatusCode, header::ORIGIN},
     routing::get,
 };
 use uuid::Uuid;
@@ -47,6 +47,7 @@ use crate::{
     },
 };
 
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 pub(super) fn routes() -> Router<WebDoor> {
@@ -54,6 +55,7 @@ pub(super) fn routes() -> Router<WebDoor> {
 }
 
 async fn open(State(door): State<WebDoor>, mut call: Call) -> Answer {
+    check_site(&call)?;
     let last = last_point(&call)?;
     let request = wanted(&mut call, last.as_ref())?;
     let delivery = &door.services.delivery;
@@ -67,6 +69,18 @@ async fn open(State(door): State<WebDoor>, mut call: Call) -> Answer {
     input.credit(CREDIT_MAX, CREDIT_MAX);
     let session = Session::new((id, last), (input, output), call.caller.replies.clone());
     Ok(events::response(session.into_body()))
+}
+
+/// Refuses what a page of another site fetches without saying whose it is, as for a picture: a session changes what there is, as no other
+/// reading does. A page that says so in `origin` was let in, or not, before.
+fn check_site(call: &Call) -> Result<(), Problem> {
+    let site = call.header(FETCH_SITE)?;
+    if !matches!(site, "cross-site" | "same-site") || !call.header(ORIGIN)?.is_empty() {
+        return Ok(());
+    }
+    let message =
+        format!("a page of another site (`sec-fetch-site: {site}`) may not open a session");
+    Err(Problem::new(StatusCode::FORBIDDEN, "ORIGIN_NOT_ALLOWED", message))
 }
 
 /// Where the caller stands, if it was here before.
@@ -99,6 +113,8 @@ fn wanted(call: &mut Call, last: Option<&Point>) -> Result<OpenRequest, Problem>
         call.parsed("reports_started", "true or false", |text| text.parse().ok())?;
     let client_id = call.take("client_id").unwrap_or_default();
     let create = call.take("topics").map(|topics| spec(&topics)).transpose()?;
+    // Who was here before does not bring back what was deleted meanwhile.
+    let create = create.filter(|_| last.is_none());
     call.finish()?;
     Ok(OpenRequest {
         subscription: call.name("subscription").to_owned(),

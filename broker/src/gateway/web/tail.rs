@@ -149,9 +149,12 @@ fn is_readable(topic: &Topic, from: &Cursor, to: &Cursor) -> bool {
             let Some(Slot::Open(open)) = topic.partitions.get(partition as usize) else {
                 return false;
             };
-            let epoch = Some(LeaderEpoch(at.epoch)).filter(|epoch| epoch.0 > 0);
-            let visible = open.check_position(Offset(at.offset), epoch);
-            visible.is_ok_and(|visible| visible.high_watermark.0 >= to.offset)
+            let is_there = |position: Position| {
+                let epoch = Some(LeaderEpoch(position.epoch)).filter(|epoch| epoch.0 > 0);
+                open.check_position(Offset(position.offset), epoch)
+            };
+            is_there(at).is_ok()
+                && is_there(to).is_ok_and(|visible| visible.high_watermark.0 >= to.offset)
         })
 }
 

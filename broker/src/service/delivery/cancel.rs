@@ -22,6 +22,9 @@ impl DeliveryService {
         (topic, number): (&str, u32),
         offset: u64,
     ) -> Result<bool, PushError> {
+        let Some(next) = offset.checked_add(1) else {
+            return Err(PushError::field("offset", "the offset of a record", offset));
+        };
         let partition = self.shared.registry.partition(topic, &[], number)?;
         let visible = partition.visible();
         let record = record_at(&self.shared.cache, &partition, offset).await?;
@@ -34,7 +37,7 @@ impl DeliveryService {
             let expected = "the offset of a record with a `riverrun-deliver-at` header";
             return Err(PushError::field("offset", expected, offset));
         };
-        partition.wait_durable(Offset(offset + 1), Durability::Fsync).await?;
+        partition.wait_durable(Offset(next), Durability::Fsync).await?;
         let lane = LaneKey::new(partition.topic_id(), number);
         let store = &self.shared.store;
         let sequence = store.cancel_scheduled(lane, offset, visible.log_start.0)?;

@@ -19,6 +19,9 @@ use crate::{
     service::delivery::session::Out,
 };
 
+/// What a gap takes, about.
+const GAP_BYTES: usize = 1 << 10;
+
 /// What a client is told, but what tails find.
 #[derive(Debug)]
 pub(super) enum Told<'a> {
@@ -143,8 +146,8 @@ impl Found {
 impl Form for Found {
     fn bytes(&self) -> usize {
         match self {
-            Found::Json(records, gaps) => records.len() + gaps.len(),
-            Found::Protobuf(found, bytes) => bytes + found.gaps.len(),
+            Found::Json(records, gaps) => records.len() + gaps.len() * GAP_BYTES,
+            Found::Protobuf(found, bytes) => bytes + found.gaps.len() * GAP_BYTES,
         }
     }
 

@@ -153,10 +153,13 @@ fn response(id: Option<&Id>, told: ToldWire) -> Vec<u8> {
     v1::SocketResponse { id, told: Some(told) }.encode_to_vec()
 }
 
-/// A record that was read.
+/// A record that was read, as a copy: it may be kept for others, and the original keeps all that was read with it.
 pub(super) fn found_record(partition: u32, record: &OffsetRecord) -> v1::SocketRecord {
-    let record = Some(wire_record(record.clone()));
-    v1::SocketRecord { record, partition: Some(partition) }
+    let copied = |bytes: &mut Bytes| *bytes = Bytes::copy_from_slice(bytes);
+    let mut record = wire_record(record.clone());
+    record.key.iter_mut().chain(&mut record.value).for_each(copied);
+    record.headers.iter_mut().filter_map(|header| header.value.as_mut()).for_each(copied);
+    v1::SocketRecord { record: Some(record), partition: Some(partition) }
 }
 
 /// What will not come, from how it is told in JSON.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::point::Point;
 use crate::{
     gateway::web::{problem::Problem, receive::write_record, reply, session_json},
-    quota::{Room, Share},
+    quota::Room,
     service::delivery::{
         PushError,
         session::{Delivered, Opened, Out, SessionIn, SessionOut},
@@ -78,7 +78,8 @@ impl Session {
                 return Some((Bytes::from_static(COMMENT.as_bytes()), false));
             }
         };
-        Some((self.event(name, &data).into(), false))
+        let text = self.event(name, &data).into_bytes();
+        Some(self.counted(text).await.unwrap_or_else(|problem| self.give_up(&problem)))
     }
 
     fn greeting(&mut self, told: &Opened) -> String {
@@ -94,13 +95,14 @@ impl Session {
     /// The records of a delivery that the client was not sent before.
     async fn records(&mut self, delivered: Delivered) -> Step {
         let mut text = Vec::new();
+        let mut point = self.point.clone();
         for one in &delivered.frame.records {
             let (seq, offset) = (delivered.seq, one.offset.0);
             if self.came_from.as_ref().is_some_and(|point| point.has(seq, offset)) {
                 continue;
             }
-            (self.point.seq, self.point.offset) = (seq, offset);
-            text.extend_from_slice(format!("id: {}\nevent: record\ndata: ", self.point).as_bytes());
+            (point.seq, point.offset) = (seq, offset);
+            text.extend_from_slice(format!("id: {point}\nevent: record\ndata: ").as_bytes());
             write_record(&delivered, one, &mut text);
             text.extend_from_slice(b"\n\n");
         }
@@ -109,24 +111,30 @@ impl Session {
         if text.is_empty() {
             return (Bytes::from_static(COMMENT.as_bytes()), false);
         }
-        match self.room_for(text.len()).await {
-            Ok(share) => (reply::held(text, share), false),
-            Err(problem) => {
-                // What was handed out goes back and counts as no failure.
-                self.output.release();
-                self.problem(&problem)
+        match self.counted(text).await {
+            Ok(step) => {
+                self.point = point;
+                step
             }
+            Err(problem) => self.give_up(&problem),
         }
     }
 
-    /// Room for a text, with more patience than an answer has.
-    async fn room_for(&self, bytes: usize) -> Result<Share, Problem> {
+    /// A text as a step, once there is room for it: with more patience than an answer has.
+    async fn counted(&self, text: Vec<u8>) -> Result<Step, Problem> {
         for _ in 1..TRIES {
-            if let Ok(share) = self.room.take(bytes).await {
-                return Ok(share);
+            if let Ok(share) = self.room.take(text.len()).await {
+                return Ok((reply::held(text, share), false));
             }
         }
-        Ok(self.room.take(bytes).await?)
+        let share = self.room.take(text.len()).await?;
+        Ok((reply::held(text, share), false))
+    }
+
+    /// Ends the session: all that it holds goes back and counts as no failure.
+    fn give_up(&mut self, problem: &Problem) -> Step {
+        self.output.release();
+        self.problem(problem)
     }
 
     /// The session ends. When the broker does, no call to settle comes in any more: what is held is given back at once.

@@ -208,10 +208,15 @@ impl<F: Form> Tail<F> {
     async fn way(&self, deadline: Instant) -> Way<F> {
         let place = Place { cursor: self.cursor.clone(), filter: self.filter.clone() };
         let place = Arc::new(place);
+        let mut is_given_up = false;
         loop {
             // Whoever is told of the topic's end by another reader has it told by its own read.
             let Ok(topic) = self.door.services.admin.topic(&self.name) else { return Way::Alone };
             let behind = behind(&topic, &self.cursor);
+            // What one could not share is not tried by all others, one after the other.
+            if is_given_up && behind != Some(0) {
+                return Way::Alone;
+            }
             let may_lead = behind.is_some_and(|records| records <= NEAR_RECORDS);
             let mut ahead = match self.shared.enter(&place, may_lead && self.has_room()) {
                 Entered::Alone => return Way::Alone,
@@ -230,6 +235,7 @@ impl<F: Form> Tail<F> {
             if let Some(stepped) = stepped {
                 return self.follow(stepped);
             }
+            is_given_up = true;
         }
     }
 

@@ -1,0 +1,69 @@
+//! How long one connection keeps its thread before the others that the thread serves have theirs.
+//!
+//! A thread asks the system for what came on other connections only between two turns. Whoever sends without a pause would
+//! have one of many milliseconds: what it sent is taken as long as there is some.
+
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{task::yield_now, time::Instant};
+
+/// The longest turn: some hundred KiB of large messages, or a thousand of the smallest frames.
+const TURN: Duration = Duration::from_micros(200);
+
+/// The turn of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    began: Option<Instant>,
+}
+
+impl Turn {
+    /// True when it is over: nothing is to be read now. The connection is woken once the others had their turn.
+    pub(super) fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        let now = Instant::now();
+        let began = *self.began.get_or_insert(now);
+        if now.duration_since(began) < TURN {
+            return false;
+        }
+        self.began = None;
+        // It notes the waker for after the next look at the system, and need not be polled again.
+        pin!(yield_now()).poll(context).is_pending()
+    }
+
+    /// What was read, after a look whether it is over. The next turn begins when there is something again.
+    pub(super) fn has_read<T>(&mut self, polled: Poll<T>) -> Poll<T> {
+        if polled.is_pending() {
+            self.began = None;
+        }
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_ends_by_time_or_when_there_is_nothing_to_read() {
+        let context = &mut Context::from_waker(Waker::noop());
+        let mut turn = Turn::default();
+        assert!(!turn.is_over(context));
+        advance(TURN / 2).await;
+        assert!(!turn.is_over(context));
+        assert!(turn.has_read(Poll::<()>::Pending).is_pending());
+        advance(TURN).await;
+        assert!(!turn.is_over(context), "another one began");
+        assert!(turn.has_read(Poll::Ready(())).is_ready());
+        advance(TURN).await;
+        assert!(turn.is_over(context));
+        assert!(!turn.is_over(context), "the next one began");
+    }
+}
