@@ -36,6 +36,7 @@ impl Bench {
         let lane = LaneKey::new(TopicId(Uuid::nil()), 0);
         delivery.add_lane(lane, LaneImage::at(0), NOW);
         let open = Open {
+            in_flight_bytes_max: u64::MAX,
             id: "session".into(),
             client_id: "client".into(),
             host: "host".into(),

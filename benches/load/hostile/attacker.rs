@@ -5,11 +5,7 @@
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
+    sync::mpsc::{self, Receiver, Sender, TryRecvError},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -37,7 +33,8 @@ pub(super) struct Sent {
 
 /// An attack under way.
 pub(super) struct UnderWay {
-    over: Arc<AtomicBool>,
+    /// Dropped to end it.
+    goes_on: Sender<()>,
     thread: JoinHandle<io::Result<Sent>>,
 }
 
@@ -45,15 +42,16 @@ pub(super) struct UnderWay {
 struct Attacker {
     attack: Attack,
     address: SocketAddr,
-    over: Arc<AtomicBool>,
+    /// Cut off when the attack is to end.
+    over: Receiver<()>,
     sent: Sent,
 }
 
 /// Begins an attack on the door at this address, and waits until its connections are open.
 pub(super) fn begin(attack: Attack, address: &str) -> Result<UnderWay> {
     let address = address.parse().map_err(|_| Error::Wrong(format!("no address: {address}")))?;
-    let over = Arc::new(AtomicBool::new(false));
-    let mut attacker = Attacker { attack, address, over: over.clone(), sent: Sent::default() };
+    let (goes_on, over) = mpsc::channel();
+    let mut attacker = Attacker { attack, address, over, sent: Sent::default() };
     let (begun, has_begun) = mpsc::channel();
     let thread = thread::Builder::new().name("attacker".into()).spawn(move || {
         // Of this thread only, as Linux has it.
@@ -63,13 +61,13 @@ pub(super) fn begin(attack: Attack, address: &str) -> Result<UnderWay> {
     })?;
     // An attacker that ended without a word says why when it is waited for.
     let _ = has_begun.recv();
-    Ok(UnderWay { over, thread })
+    Ok(UnderWay { goes_on, thread })
 }
 
 impl UnderWay {
     /// Ends it.
     pub(super) fn end(self) -> Result<Sent> {
-        self.over.store(true, Ordering::Relaxed);
+        drop(self.goes_on);
         let sent = self.thread.join().map_err(|_| Error::Wrong("the attacker broke".into()))?;
         Ok(sent?)
     }
@@ -77,10 +75,15 @@ impl UnderWay {
 
 impl Attacker {
     fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
+        self.over.try_recv() == Err(TryRecvError::Disconnected)
     }
 
-    fn run(&mut self, begun: &mpsc::Sender<()>) -> io::Result<()> {
+    fn wait(&self, pause: Duration) {
+        // Nothing is ever sent: it runs out, or the attack is over.
+        let _ = self.over.recv_timeout(pause);
+    }
+
+    fn run(&mut self, begun: &Sender<()>) -> io::Result<()> {
         let mut sockets = Vec::new();
         for _ in 0..self.attack.connections {
             sockets.push(self.connect()?);
@@ -124,7 +127,7 @@ impl Attacker {
                 socket.write_all(bytes)?;
                 self.sent.bytes += bytes.len() as u64;
                 // The pause is that of one connection, and there are many.
-                thread::sleep(*pause / u32::try_from(self.attack.connections).unwrap_or(1));
+                self.wait(*pause / u32::try_from(self.attack.connections).unwrap_or(1));
                 Ok(())
             }
             Then::Returns => {
@@ -132,7 +135,7 @@ impl Attacker {
                 Err(io::ErrorKind::UnexpectedEof.into())
             }
             Then::Waits => {
-                thread::sleep(LOOK_EVERY);
+                self.wait(LOOK_EVERY);
                 Ok(())
             }
         }
@@ -143,11 +146,11 @@ impl Attacker {
 fn flood(
     socket: &mut TcpStream,
     piece: &dyn Fn(u32) -> Vec<u8>,
-    (over, sent): (&AtomicBool, &mut u64),
+    (over, sent): (&Receiver<()>, &mut u64),
 ) -> io::Result<()> {
     let mut nth = 0;
     let mut bytes = Vec::new();
-    while nth < STREAMS_MAX && !over.load(Ordering::Relaxed) {
+    while nth < STREAMS_MAX && over.try_recv() != Err(TryRecvError::Disconnected) {
         bytes.clear();
         while bytes.len() < WRITE_BYTES {
             bytes.extend(piece(nth));
