@@ -25,7 +25,7 @@ const BYTES: usize = 16;
 /// Records are settled so long, in seconds, while a key is stuck.
 const STUCK_SECONDS: f64 = 30.0;
 
-/// Passes with a stuck key; one more is without. As many as it takes for what passes differ by to come out even.
+/// Passes with a stuck key; one more is without. Enough that what passes differ by evens out.
 const STUCK_PASSES: u32 = 6;
 
 /// Records in hand at once.

@@ -1,8 +1,9 @@
 //! Workload `hostile`: how long calls of a client that behaves take while another one attacks the gRPC door.
 //!
-//! One client appends a record, flushed before the answer, and reads it back, at a steady rate. Its times beside each attack stand
+//! One client appends a record, flushed before the answer, and reads it back, one call after the other, at most so many a second: a stall
+//! counts once, however many calls it held up. Its times beside each attack stand
 //! against the mean of those just before and just after it. An attack has a thread of the lowest priority, so that it works as fast as
-//! one processor lets it and takes the broker none: as if it came from another machine.
+//! one processor lets it and takes the broker next to none: as if it came from another machine.
 
 mod attacker;
 mod attacks;
@@ -118,7 +119,7 @@ impl Healthy {
         for _ in 0..args.rate * args.seconds {
             ticks.tick().await;
             let start = clock::now();
-            self.both().await?;
+            self.append_and_read().await?;
             let time = clock::now().saturating_sub(start);
             let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
             times.record(time).map_err(|error| wrong(&error))?;
@@ -127,7 +128,7 @@ impl Healthy {
     }
 
     /// A record in and out.
-    async fn both(&mut self) -> Result<()> {
+    async fn append_and_read(&mut self) -> Result<()> {
         let record = Record { value: Some(vec![0x5a; BYTES].into()), ..Record::default() };
         let payload = Some(Payload::Records(Records { records: vec![record] }));
         let request = AppendRequest { topic: TOPIC.into(), payload, ..AppendRequest::default() };

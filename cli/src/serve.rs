@@ -20,8 +20,8 @@ use crate::{
     output,
 };
 
-/// What is logged unless `RUST_LOG` says otherwise. The library below the gRPC door warns of each connection that breaks its bounds, as
-/// often as an attacker likes.
+/// The filter of log lines when `RUST_LOG` is not set. The HTTP/2 library (`h2`) warns of each connection that breaks its bounds: an attacker
+/// could fill the log.
 const LOGGED: &str = "info,h2=error";
 
 /// What `serve` takes.

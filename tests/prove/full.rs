@@ -319,8 +319,8 @@ impl Scene {
         }
     }
 
-    /// Records are taken again. What was made free may have gone into segments that the broker makes ahead, or lack some KiB of what the
-    /// ballast and the reserve take first: then there is more, and that is counted.
+    /// Records are taken again. The room that was made may have gone into segments made ahead, or fall some KiB short of the ballast and the
+    /// reserve. Then more is made, once, and that is counted.
     fn resume(&mut self) -> Result<(), String> {
         let began = Instant::now();
         let mut is_helped = false;

@@ -1,7 +1,7 @@
 //! How long one connection keeps its thread before the others that the thread serves have theirs.
 //!
-//! A thread asks the system for what came on other connections only between two turns. Whoever sends without a pause would
-//! have one of many milliseconds: what it sent is taken as long as there is some.
+//! A thread asks the system for what came on other connections only between two turns. Without a bound, whoever
+//! sends without a pause has one as long as there is something of it to read.
 
 use std::{
     future::Future,
@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{task::yield_now, time::Instant};
 
-/// The longest turn: some hundred KiB of large messages, or a thousand of the smallest frames.
+/// The longest turn.
 const TURN: Duration = Duration::from_micros(200);
 
 /// The turn of one connection.
@@ -34,8 +34,8 @@ impl Turn {
         pin!(yield_now()).poll(context).is_pending()
     }
 
-    /// What was read, after a look whether it is over. The next turn begins when there is something again.
-    pub(super) fn has_read<T>(&mut self, polled: Poll<T>) -> Poll<T> {
+    /// Passes on what a read gave. When there was nothing the turn is over: the next one begins with the next bytes.
+    pub(super) fn note_read<T>(&mut self, polled: Poll<T>) -> Poll<T> {
         if polled.is_pending() {
             self.began = None;
         }
@@ -58,10 +58,10 @@ mod tests {
         assert!(!turn.is_over(context));
         advance(TURN / 2).await;
         assert!(!turn.is_over(context));
-        assert!(turn.has_read(Poll::<()>::Pending).is_pending());
+        assert!(turn.note_read(Poll::<()>::Pending).is_pending());
         advance(TURN).await;
         assert!(!turn.is_over(context), "another one began");
-        assert!(turn.has_read(Poll::Ready(())).is_ready());
+        assert!(turn.note_read(Poll::Ready(())).is_ready());
         advance(TURN).await;
         assert!(turn.is_over(context));
         assert!(!turn.is_over(context), "the next one began");

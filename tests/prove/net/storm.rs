@@ -11,10 +11,11 @@ use super::{
     town::{Place, Town},
 };
 
-/// Longest that one fault lasts, and the time without one after it.
+/// Longest that one fault lasts.
 const FAULT: Duration = Duration::from_millis(700);
-/// As long as it takes for leases to end meanwhile.
+/// The same of a long one, which outlasts leases.
 const LONG_FAULT: Duration = Duration::from_secs(4);
+/// Time without a fault after each.
 const WELL: Duration = Duration::from_millis(250);
 /// At work before the first fault.
 const BEGIN: Duration = Duration::from_millis(500);

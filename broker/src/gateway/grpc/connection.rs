@@ -105,7 +105,7 @@ impl AsyncRead for Connection {
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.socket).poll_read(context, buffer);
-        let polled = self.turn.has_read(polled);
+        let polled = self.turn.note_read(polled);
         let read = buffer.filled().len() - before;
         if let Err(error) = self.check_handshake(read, context) {
             return Poll::Ready(Err(error));

@@ -153,7 +153,7 @@ impl AsyncRead for Connection {
             return Poll::Pending;
         }
         let polled = Pin::new(&mut self.socket).poll_read(context, buffer);
-        self.turn.has_read(polled)
+        self.turn.note_read(polled)
     }
 }
 

@@ -71,8 +71,8 @@ async fn open(State(door): State<WebDoor>, mut call: Call) -> Answer {
     Ok(events::response(session.into_body()))
 }
 
-/// Refuses what a page of another site fetches without saying whose it is, as for a picture: a session changes what there is, as no other
-/// reading does. A page that says so in `origin` was let in, or not, before.
+/// Refuses a request that a page of another site makes without an `origin` header, as for an image: unlike other reading, this changes
+/// something. Requests with `origin` were judged by the guard.
 fn check_site(call: &Call) -> Result<(), Problem> {
     let site = call.header(FETCH_SITE)?;
     if !matches!(site, "cross-site" | "same-site") || !call.header(ORIGIN)?.is_empty() {

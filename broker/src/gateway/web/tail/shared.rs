@@ -13,7 +13,7 @@
 //! Invariants:
 //! - What a step writes depends on its place alone, up to where a read ends; so a step of another reader may stand for one's own.
 //! - Only a whole step is shared: no error, nothing left over, text of at most [`STEP_BYTES_MAX`]. Else those who wait read by themselves.
-//! - What is kept is a copy. It may be forgotten at any time and is after [`KEPT_FOR`], or when there are more than [`KEPT_BYTES`].
+//! - What is kept is a copy and may be forgotten at any time. What is older than [`KEPT_FOR`] is not given out; more than [`KEPT_BYTES`] is never kept.
 //! - A step under way belongs to its reader, on whose connection it is counted. With the reader it is given up.
 
 use std::{
@@ -30,7 +30,7 @@ use super::{Cursor, Filter, Form};
 
 /// Most bytes that are kept of one form, with the places.
 const KEPT_BYTES: usize = 2 << 20;
-/// Nothing is kept for longer.
+/// What is older is never given out, and is forgotten when the next reader comes.
 const KEPT_FOR: Duration = Duration::from_secs(5);
 /// A step with more text is not shared.
 const STEP_BYTES_MAX: usize = 512 << 10;
@@ -157,6 +157,7 @@ impl<F> Drop for Lead<F> {
 
 impl<F: Form> Steps<F> {
     fn keep(&mut self, place: &Arc<Place>, stepped: Arc<Stepped<F>>) {
+        // Text that grew may hold twice its length.
         let bytes = place.bytes() + 2 * stepped.form.bytes();
         self.by_place.insert(place.clone(), Step::Over(stepped));
         self.order.push_back((place.clone(), Instant::now(), bytes));
