@@ -252,6 +252,21 @@ async fn who_is_replaced_is_told_and_does_not_take_its_place_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_did_not_get_the_answer_to_its_return_may_come_again() {
+    let (_broker, mut stubs, web) = house(json!({})).await;
+    // Of a session that ended long ago, as after a restart.
+    let last_id = "w:5:1:0";
+    let (mut lost, told) = open(web, "", last_id).await;
+    assert_eq!(told["resumed"], false);
+    let (mut again, told) = open(web, "", last_id).await;
+    assert_eq!(told["resumed"], false);
+    let goaway = named(&mut lost, "goaway").await;
+    assert_eq!(goaway["error"]["code"], "SESSION_REPLACED");
+    stubs.send_numbers(1).await;
+    assert_eq!(named(&mut again, "record").await["offset"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_parameters_are_named_and_open_nothing() {
     let (broker, mut stubs, web) = house(json!({})).await;
     let bad = (400, "INVALID_ARGUMENT");

@@ -65,6 +65,8 @@ pub(super) struct Session {
     pub(super) epoch: u64,
     /// Epoch when it was opened; resumes raised it since.
     pub(super) first_epoch: u64,
+    /// Epoch that its stream asked to resume, when that was gone.
+    pub(super) instead_of: Option<u64>,
     pub(super) link: Link,
     pub(super) credit: Credit,
     pub(super) in_flight_max: u32,
@@ -98,6 +100,7 @@ impl Session {
             host: "".into(),
             epoch,
             first_epoch: epoch,
+            instead_of: None,
             link,
             credit: Credit::default(),
             in_flight_max: 1,

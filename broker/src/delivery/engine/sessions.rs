@@ -50,6 +50,9 @@ impl Delivery {
         let session = self.sessions.get_mut(slot).expect("just made or found");
         let was_unary = session.is_unary();
         session.epoch = epoch;
+        if !resumes {
+            session.instead_of = open.resume.map(|point| point.epoch);
+        }
         session.link = Link::Attached;
         session.client_id = open.client_id;
         session.host = open.host;
@@ -129,10 +132,14 @@ impl Delivery {
         self.sessions.by_id(id).and_then(|slot| self.sessions.name(slot))
     }
 
-    /// A stream of this id is open, and is neither the one of `epoch` nor one that went on with its leases.
+    /// A stream of this id is open, and is neither the one of `epoch` nor one that went on with its leases, nor one opened in its place: whoever
+    /// asks for that epoch again then did not get the answer.
     pub fn is_elsewhere(&self, id: &str, epoch: u64) -> bool {
         let session = self.sessions.by_id(id).and_then(|slot| self.sessions.get(slot));
-        session.is_some_and(|session| session.link == Link::Attached && !session.had_epoch(epoch))
+        session.is_some_and(|session| {
+            let is_its = session.had_epoch(epoch) || session.instead_of == Some(epoch);
+            session.link == Link::Attached && !is_its
+        })
     }
 
     /// Raises the session's credit to these running totals.
