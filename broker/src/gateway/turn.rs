@@ -45,15 +45,33 @@ impl Turn {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering::SeqCst},
+        },
+        task::{Wake, Waker},
+    };
 
     use tokio::time::advance;
 
     use super::*;
 
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_turn_ends_by_time_or_when_there_is_nothing_to_read() {
-        let context = &mut Context::from_waker(Waker::noop());
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let context = &mut Context::from_waker(&waker);
         let mut turn = Turn::default();
         assert!(!turn.is_over(context));
         advance(TURN / 2).await;
@@ -65,5 +83,8 @@ mod tests {
         advance(TURN).await;
         assert!(turn.is_over(context));
         assert!(!turn.is_over(context), "the next one began");
+        assert_eq!(woken.0.load(SeqCst), 0, "the others come first");
+        yield_now().await;
+        assert_eq!(woken.0.load(SeqCst), 1);
     }
 }

@@ -37,7 +37,7 @@ use super::{
 
 /// How long `EventSource` waits before it calls again, in milliseconds.
 const RETRY_MS: u32 = 2_000;
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 pub(super) fn routes() -> Router<WebDoor> {
     Router::new().route("/v1/topics/{topic}/events", get(events))

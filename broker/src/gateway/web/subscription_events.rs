@@ -48,7 +48,6 @@ use crate::{
 };
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 pub(super) fn routes() -> Router<WebDoor> {
     Router::new().route("/v1/subscriptions/{subscription}/events", get(open))
@@ -85,7 +84,7 @@ fn check_site(call: &Call) -> Result<(), Problem> {
 
 /// Where the caller stands, if it was here before.
 fn last_point(call: &Call) -> Result<Option<Point>, Problem> {
-    match call.header(LAST_EVENT_ID)? {
+    match call.header(events::LAST_EVENT_ID)? {
         "" => Ok(None),
         text => match text.parse() {
             Ok(point) => Ok(Some(point)),
